@@ -1,0 +1,107 @@
+"""The one parser of model answers, shared by reward, teacher and inference, and the renderer beside it.
+
+A completion is `<think> reasoning </think> <answer> [3] > [1] > [2] </answer>`; identifiers are 1-based
+positions in the window.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+Status = Literal["ok", "repaired", "truncated", "malformed"]
+
+THINK, THINK_END = "<think>", "</think>"
+ANSWER, ANSWER_END = "<answer>", "</answer>"
+TAGS = (THINK, THINK_END, ANSWER, ANSWER_END)
+
+_BRACKETED = re.compile(r"\[\s*([0-9]+)\s*\]")
+_NUMBER = re.compile(r"(?<![\w.])[0-9]+(?!\w|\.[0-9])")
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A parsed answer: a permutation of 1..n, how it was come by, and the reasoning ("" for none)."""
+
+    ranking: list[int]
+    status: Status
+    reasoning: str
+
+
+def parse(text: str, num_passages: int) -> Answer:
+    """Read a completion for a window of `num_passages`; never raises for any text.
+
+    `Answer.ranking` is always a permutation of 1..num_passages. `Answer.status` is
+
+    - `ok`: the tags hold and the answer is a permutation;
+    - `repaired`: the answer names at least one valid identifier; duplicates and foreign ones are dropped,
+      missing ones are appended in input order;
+    - `truncated`: there are tags, but no `</think>`, or no `</answer>` after the last one; input order;
+    - `malformed`: no tags at all, or no valid identifier in `<answer>`; input order.
+
+    All up to the last `</think>` is reasoning, whatever it holds, so digits in it never count. The opening
+    `<think>` may be missing, since some chat templates put it at the end of the prompt; text before it is
+    ignored. Of several answers after the reasoning the last closed one counts; a `<think>` that opens again
+    ends what is read. Identifiers are `[n]`, or bare numbers where the bracketed ones are no ranking; only
+    the digits 0 to 9 make one. Raises ValueError for a negative `num_passages`.
+    """
+    if num_passages < 0:
+        raise ValueError(f"num_passages is {num_passages}; expected 0 or more")
+    reasoning, answer, failure = _split(text)
+    if answer is None:
+        return Answer(list(range(1, num_passages + 1)), failure, reasoning)
+    ranking, status = _ranking(answer, num_passages)
+    return Answer(ranking, status, reasoning)
+
+
+def _split(text: str) -> tuple[str, str | None, Status]:
+    """Reasoning, the inside of the answer (None where there is none) and the status in that case."""
+    before, closed, after = text.rpartition(THINK_END)
+    if not closed:
+        status: Status = "truncated" if any(tag in text for tag in TAGS) else "malformed"
+        return text.partition(THINK)[2].strip(), None, status
+    prefix, opened, inside = before.partition(THINK)
+    reasoning = (inside if opened else prefix).strip()
+    after = after.partition(THINK)[0]
+    if ANSWER_END not in after:
+        return reasoning, None, "truncated"
+    blocks = [part.rpartition(ANSWER) for part in after.split(ANSWER_END)[:-1]]
+    answers = [inside for _, opened, inside in blocks if opened]
+    return reasoning, answers[-1] if answers else None, "malformed"
+
+
+def _ranking(answer: str, num_passages: int) -> tuple[list[int], Status]:
+    """The permutation that the inside of an answer stands for, and its status."""
+    order = list(range(1, num_passages + 1))
+    readings = [_identifiers(pattern, answer, num_passages) for pattern in (_BRACKETED, _NUMBER)]
+    for reading in readings:
+        if len(reading) == num_passages and set(reading) == set(order):
+            return [i for i in reading if i is not None], "ok"
+    for reading in readings:
+        valid = [i for i in dict.fromkeys(reading) if i is not None]
+        if valid:
+            return list(dict.fromkeys(valid + order)), "repaired"
+    return order, "malformed"
+
+
+def _identifiers(pattern: re.Pattern[str], answer: str, num_passages: int) -> list[int | None]:
+    """Identifiers in the order of the answer, None for a foreign one (looked up: a number may be huge)."""
+    known = {str(i): i for i in range(1, num_passages + 1)}
+    return [known.get(token.lstrip("0")) for token in pattern.findall(answer)]
+
+
+def render(ranking: Iterable[int]) -> str:
+    """A ranking as the answer writes it: `[3] > [1] > [2]`."""
+    return " > ".join(f"[{identifier}]" for identifier in ranking)
+
+
+def format_completion(reasoning: str, ranking: Iterable[int]) -> str:
+    """A whole completion, as the model is trained to write it. `parse` gives both parts back, stripped."""
+    return f"{THINK} {reasoning.strip()} {THINK_END} {ANSWER} {render(ranking)} {ANSWER_END}"
+
+
+def clean_identifiers(text: str) -> str:
+    """Turn each `[12]` of a query or passage into `(12)`, no identifier, as the released code does."""
+    return re.sub(r"\[(\d+)\]", r"(\1)", text)

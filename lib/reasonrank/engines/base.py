@@ -1,0 +1,193 @@
+"""What every generation engine offers: token ids in, a completion out, asynchronously."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+FinishReason = Literal["stop", "length"]
+
+
+class EngineError(RuntimeError):
+    """An engine that failed, was closed, or could not be reached."""
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How tokens are drawn. Temperature 0 is greedy decoding.
+
+    `max_tokens`: upper bound of the output, by default the paper's 3,072 reasoning tokens and 100 more.
+    `top_k`: 0 is off. `seed`: of this request alone; without one the engine's own seed serves. `stop`: strings
+    that end the output and stay in its text. `logprobs`: the k most likely tokens of each output position,
+    from the model's distribution before temperature and cuts. Raises ValueError for values out of range.
+    """
+
+    max_tokens: int = 3172
+    temperature: float = 0.0
+    top_p: float = 1.0
+    top_k: int = 0
+    seed: int | None = None
+    stop: tuple[str, ...] = ()
+    logprobs: int = 0
+
+    def __post_init__(self) -> None:
+        wrong = {
+            "max_tokens (at least 1)": self.max_tokens < 1,
+            "temperature (at least 0)": not self.temperature >= 0,
+            "top_p (over 0, at most 1)": not 0 < self.top_p <= 1,
+            "top_k (at least 0)": self.top_k < 0,
+            "stop (a tuple of non-empty strings)": isinstance(self.stop, str) or not all(self.stop),
+            "logprobs (at least 0)": self.logprobs < 0,
+        }
+        if bad := [name for name, is_wrong in wrong.items() if is_wrong]:
+            raise ValueError(f"sampling: {', '.join(bad)}, got {self}")
+
+
+GREEDY = Sampling()
+"""The paper's decoding of its 7B and 32B models."""
+
+QWEN3 = Sampling(temperature=0.6, top_p=0.95, top_k=20)
+"""The paper's sampling of its Qwen3-8B model."""
+
+PRESETS = {"greedy": GREEDY, "qwen3": QWEN3}
+
+
+@dataclass(frozen=True)
+class Completion:
+    """The output of one request.
+
+    `text` has no special tokens. `token_ids` are all generated ones, the end token included. `logprobs`: one
+    dictionary per output token, from the token's own string to its natural log-probability; None where
+    they were not asked for.
+    """
+
+    text: str
+    token_ids: tuple[int, ...]
+    prompt_tokens: int
+    output_tokens: int
+    finish_reason: FinishReason
+    logprobs: list[dict[str, float]] | None = None
+
+
+@dataclass(frozen=True)
+class Stats:
+    """Work done by an engine. `seconds`: wall-clock time with at least one request in it."""
+
+    requests: int = 0
+    prompt_tokens: int = 0
+    output_tokens: int = 0
+    seconds: float = 0.0
+
+    def __sub__(self, earlier: Stats) -> Stats:
+        """The work done since `earlier`."""
+        return Stats(*(getattr(self, name) - getattr(earlier, name) for name in self.__dataclass_fields__))
+
+
+@dataclass
+class _Meter:
+    """Counts requests, tokens, and the time in which any request is under way; safe between threads."""
+
+    done: Stats = field(default_factory=Stats)
+    in_flight: int = 0
+    since: float = 0.0
+    lock: Any = field(default_factory=threading.Lock)
+
+    @contextmanager
+    def request(self) -> Iterator[None]:
+        with self.lock:
+            if self.in_flight == 0:
+                self.since = time.perf_counter()
+            self.in_flight += 1
+        try:
+            yield
+        finally:
+            with self.lock:
+                self.in_flight -= 1
+                if self.in_flight == 0:
+                    self._add(seconds=time.perf_counter() - self.since)
+
+    def finished(self, completion: Completion) -> None:
+        with self.lock:
+            self._add(1, completion.prompt_tokens, completion.output_tokens)
+
+    def read(self) -> Stats:
+        with self.lock:
+            running = time.perf_counter() - self.since if self.in_flight else 0.0
+            return self.done - Stats(seconds=-running)
+
+    def _add(self, requests: int = 0, prompt: int = 0, output: int = 0, seconds: float = 0.0) -> None:
+        self.done = self.done - Stats(-requests, -prompt, -output, -seconds)
+
+
+class Engine(ABC):
+    """Generation behind one asynchronous interface. A context manager, plain and asynchronous.
+
+    `name`: the model as it was asked for. `tokenizer`: the model's. `max_model_len`: tokens of prompt and
+    output together. Requests may come from any number of tasks, threads and event loops at once.
+    """
+
+    kind: str = ""
+    name: str
+    tokenizer: Any
+    max_model_len: int
+
+    def __init__(self) -> None:
+        self._meter = _Meter()
+
+    @abstractmethod
+    async def _generate(self, prompt: list[int], sampling: Sampling) -> Completion:
+        """One completion; the prompt was checked, counting is done by the caller."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Free the model's memory; requests under way fail with EngineError. May be called again."""
+
+    def reset_prefix_cache(self) -> None:
+        """Forget what earlier prompts left in the cache, so that a measurement starts afresh."""
+        return None
+
+    async def generate(self, prompt: Sequence[int], sampling: Sampling) -> Completion:
+        """Complete `prompt` (token ids, at least 1 and fewer than `max_model_len`).
+
+        Output that reaches `max_tokens` or the model's context ends with `finish_reason` "length". Raises
+        ValueError for an empty or over-long prompt, EngineError where the engine fails or is closed.
+        """
+        prompt = list(prompt)
+        if not 0 < len(prompt) < self.max_model_len:
+            raise ValueError(
+                f"prompt of {len(prompt)} tokens: expected 1 to {self.max_model_len - 1} "
+                f"(max_model_len of {self.name} is {self.max_model_len})"
+            )
+        with self._meter.request():
+            completion = await self._generate(prompt, sampling)
+        self._meter.finished(completion)
+        return completion
+
+    @property
+    def stats(self) -> Stats:
+        """Work done so far; a snapshot, so that two of them can be subtracted."""
+        return self._meter.read()
+
+    def __enter__(self) -> Engine:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Engine:
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        await asyncio.to_thread(self.close)
+
+
+def cut_at_stop(text: str, stop: Sequence[str]) -> str | None:
+    """`text` up to and with the stop string that ends first; None where it holds none."""
+    ends = [text.index(s) + len(s) for s in stop if s in text]
+    return text[: min(ends)] if ends else None

@@ -1,0 +1,183 @@
+"""Generation with transformers alone: runs wherever torch does, batching what waits."""
+
+from __future__ import annotations
+
+import gc
+import itertools
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from reasonrank.models import load_tokenizer, resolve
+
+from .base import Completion, Sampling, cut_at_stop
+from .inprocess import InProcessEngine, Request
+
+_TAIL = 16  # tokens at the end of an output that are searched for a stop string after each step
+
+
+class TransformersEngine(InProcessEngine):
+    """Batches of waiting requests, `max_num_seqs` at most, prompts of like length together.
+
+    A batch ends with its longest output, so vLLM is the faster engine wherever it runs; the outputs of greedy
+    decoding in float32 are the same. `adapter`: folder of a LoRA adapter, merged into the weights.
+    `dtype`: "auto" (the model's) or the name of a torch type. `device`: None for a GPU where there is one.
+    """
+
+    kind = "transformers"
+
+    def __init__(
+        self,
+        model: str,
+        *,
+        adapter: str | Path | None = None,
+        dtype: str = "auto",
+        max_model_len: int | None = None,
+        max_num_seqs: int = 64,
+        seed: int = 0,
+        device: str | None = None,
+    ) -> None:
+        self.name = model
+        self._adapter, self._dtype, self._seed = adapter, dtype, seed
+        self._asked_len, self._max_num_seqs = max_model_len, max_num_seqs
+        self._device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        self._draws = itertools.count()
+        self._model: Any = None
+        super().__init__()
+
+    def _load(self) -> None:
+        from transformers import AutoModelForCausalLM
+
+        self.tokenizer = load_tokenizer(self.name)
+        model = AutoModelForCausalLM.from_pretrained(resolve(self.name), dtype=self._dtype)
+        if self._adapter is not None:
+            from peft import PeftModel
+
+            model = PeftModel.from_pretrained(model, self._adapter).merge_and_unload()
+        self._model = model.to(self._device).eval()
+        own = getattr(model.config, "max_position_embeddings", None) or 32768
+        self.max_model_len = min(self._asked_len or own, own)
+        end = model.generation_config.eos_token_id
+        self._end_ids = set(end if isinstance(end, list) else [end]) | {self.tokenizer.eos_token_id}
+
+    def _unload(self) -> None:
+        self._model = None
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+    def _add(self, request: Request) -> None:
+        """Nothing to prepare: the next batch takes it."""
+
+    def _step(self) -> None:
+        for request in [r for r in self._active.values() if r.future.cancelled()]:
+            del self._active[request.id]
+        # The oldest request leads, and those nearest to its length go with it: nobody waits for ever.
+        waiting = list(self._active.values())
+        if waiting:
+            length = len(waiting[0].prompt)
+            waiting.sort(key=lambda request: abs(len(request.prompt) - length))
+            self._run(waiting[: self._max_num_seqs])
+
+    @torch.inference_mode()
+    def _run(self, requests: list[Request]) -> None:
+        from transformers import LogitsProcessorList, StoppingCriteriaList
+
+        batch = _Batch(requests, self)
+        width = max(len(request.prompt) for request in requests)
+        rows = [[self.tokenizer.pad_token_id] * (width - len(r.prompt)) + r.prompt for r in requests]
+        mask = [[0] * (width - len(r.prompt)) + [1] * len(r.prompt) for r in requests]
+        self._model.generate(
+            input_ids=torch.tensor(rows, device=self._device),
+            attention_mask=torch.tensor(mask, device=self._device),
+            max_new_tokens=max(batch.limits),
+            do_sample=False,
+            temperature=None,
+            top_p=None,
+            top_k=None,
+            eos_token_id=sorted(self._end_ids),
+            pad_token_id=self.tokenizer.pad_token_id,
+            logits_processor=LogitsProcessorList([batch.choose]),
+            stopping_criteria=StoppingCriteriaList([batch.stopped]),
+        )
+
+    def seed_for(self, sampling: Sampling) -> int:
+        """The request's own seed, or the next of the engine's."""
+        return sampling.seed if sampling.seed is not None else self._seed + next(self._draws)
+
+
+class _Batch:
+    """The requests of one `generate` call, each with its own limit, stop strings, sampling and seed.
+
+    `generate` itself decodes greedily: `choose` draws a row's token and leaves only that one possible. A
+    request is handed over as soon as its own row is done.
+    """
+
+    def __init__(self, requests: list[Request], engine: TransformersEngine) -> None:
+        self.requests, self.engine = requests, engine
+        self.limits = [min(r.sampling.max_tokens, engine.max_model_len - len(r.prompt)) for r in requests]
+        self.logprobs: list[list[dict[str, float]]] = [[] for _ in requests]
+        self.outputs: list[list[int]] = [[] for _ in requests]
+        self.done = [False] * len(requests)
+        self.generators = [
+            torch.Generator().manual_seed(engine.seed_for(r.sampling)) if r.sampling.temperature else None
+            for r in requests
+        ]
+
+    def choose(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        """Logits processor. `scores`: (batch, vocabulary)."""
+        for row, request in enumerate(self.requests):
+            if self.done[row]:
+                continue
+            if request.sampling.logprobs:
+                self.logprobs[row].append(self._top(scores[row], request.sampling.logprobs))
+            if (generator := self.generators[row]) is not None:
+                token = draw(scores[row].float().cpu(), request.sampling, generator)
+                scores[row] = float("-inf")
+                scores[row, token] = 0.0
+        return scores
+
+    def stopped(self, input_ids: torch.Tensor, scores: Any, **_: Any) -> torch.Tensor:
+        """Stopping criterion: (batch,) booleans."""
+        for row, token in enumerate(input_ids[:, -1].tolist()):
+            if not self.done[row]:
+                self.outputs[row].append(token)
+                self._check(row, token)
+        return torch.tensor(self.done, device=input_ids.device)
+
+    def _check(self, row: int, token: int) -> None:
+        request, ids = self.requests[row], self.outputs[row]
+        decode = self.engine.tokenizer.decode
+        stop = request.sampling.stop
+        if stop and cut_at_stop(decode(ids[-_TAIL:], skip_special_tokens=True), stop):
+            text = decode(ids, skip_special_tokens=True)
+            self._finish(row, cut_at_stop(text, stop) or text, "stop")
+        elif token in self.engine._end_ids:
+            self._finish(row, decode(ids, skip_special_tokens=True), "stop")
+        elif len(ids) >= self.limits[row] or request.future.cancelled():
+            self._finish(row, decode(ids, skip_special_tokens=True), "length")
+
+    def _finish(self, row: int, text: str, reason: str) -> None:
+        request, ids = self.requests[row], tuple(self.outputs[row])
+        self.done[row] = True
+        tops = self.logprobs[row] if request.sampling.logprobs else None
+        self.engine.finish(request, Completion(text, ids, len(request.prompt), len(ids), reason, tops))
+
+    def _top(self, scores: torch.Tensor, k: int) -> dict[str, float]:
+        values, tokens = torch.log_softmax(scores.float(), dim=-1).topk(k)
+        best: dict[str, float] = {}
+        for token, value in zip(tokens.tolist(), values.tolist(), strict=True):
+            best.setdefault(self.engine.tokenizer.decode([token]), value)
+        return best
+
+
+def draw(scores: torch.Tensor, sampling: Sampling, generator: torch.Generator) -> int:
+    """One token id from logits (vocabulary,): temperature, then the top k, then the smallest set of mass top_p."""
+    values, tokens = (scores / sampling.temperature).sort(descending=True)
+    if sampling.top_k:
+        values = values[: sampling.top_k]
+    probabilities = values.softmax(dim=-1)
+    before = probabilities.cumsum(dim=-1) - probabilities
+    probabilities = probabilities * (before < sampling.top_p)
+    return int(tokens[torch.multinomial(probabilities, 1, generator=generator)])

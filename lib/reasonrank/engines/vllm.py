@@ -1,0 +1,224 @@
+"""vLLM inside this process: continuous batching, no second process, on a CPU or on GPUs."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import json
+import logging
+import os
+import sys
+import tempfile
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from reasonrank.models import load_tokenizer, resolve
+
+from .base import Completion, EngineError, Sampling
+from .inprocess import InProcessEngine, Request
+
+GIB = 1 << 30
+# vLLM has no argument for the first; the others keep it from reporting its use and from talking.
+_START = {
+    "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+    "VLLM_NO_USAGE_STATS": "1",
+    "VLLM_LOGGING_LEVEL": "ERROR",
+    "GLOO_LOG_LEVEL": "ERROR",
+}
+
+
+class VllmEngine(InProcessEngine):
+    """vLLM's engine, stepped by a thread of its own as long as requests are under way.
+
+    `adapter`: folder of a LoRA adapter. `dtype`: "auto" (the model's), "float32", "bfloat16", "float16".
+    `max_model_len`: None for the model's own. `max_num_seqs`: requests decoded together.
+    `kv_cache_gib`: memory of the key-value cache on a CPU, in GiB; a GPU takes `gpu_memory_utilization` of its
+    memory for all. `enforce_eager`: no compilation; None: eager on a CPU, where it starts sooner.
+    Other options go to vLLM's EngineArgs. One such engine can be open at a time in a process.
+    Raises EngineError where one is open already, and what vLLM raises where it cannot start.
+    """
+
+    kind = "vllm"
+    _open: VllmEngine | None = None
+
+    def __init__(
+        self,
+        model: str,
+        *,
+        adapter: str | Path | None = None,
+        dtype: str = "auto",
+        max_model_len: int | None = None,
+        max_num_seqs: int = 64,
+        seed: int = 0,
+        tensor_parallel_size: int = 1,
+        kv_cache_gib: float = 2.0,
+        gpu_memory_utilization: float = 0.9,
+        enforce_eager: bool | None = None,
+        **options: Any,
+    ) -> None:
+        if VllmEngine._open is not None:
+            raise EngineError(f"the vllm engine of {VllmEngine._open.name} is still open; close it first")
+        self.name = model
+        self._adapter = Path(adapter) if adapter is not None else None
+        self._on_cpu = (kv_cache_gib, enforce_eager)
+        self._on_gpu = (gpu_memory_utilization, enforce_eager)
+        self._settings = {
+            "model": resolve(model),
+            "dtype": dtype,
+            "max_model_len": max_model_len,
+            "max_num_seqs": max_num_seqs,
+            "seed": seed,
+            "tensor_parallel_size": tensor_parallel_size,
+            "enable_prefix_caching": True,
+            "use_tqdm_on_load": False,
+            "disable_log_stats": True,
+            "log_level": "ERROR",
+            **(_lora_settings(self._adapter) if self._adapter else {}),
+            **options,
+        }
+        self._engine: Any = None
+        super().__init__()
+
+    def reset_prefix_cache(self) -> None:
+        self.call(lambda: self._engine.reset_prefix_cache())
+
+    def _load(self) -> None:
+        VllmEngine._open = self
+        self.tokenizer = load_tokenizer(self.name)
+        with _quiet_start():
+            from vllm import EngineArgs
+            from vllm.platforms import current_platform
+            from vllm.v1.engine.llm_engine import LLMEngine
+
+            arguments = {**self._device_settings(current_platform.is_cpu()), **self._settings}
+            self._engine = LLMEngine.from_engine_args(EngineArgs(**arguments))
+        self.max_model_len = self._engine.model_config.max_model_len
+        self._lora = self._lora_request()
+
+    def _device_settings(self, cpu: bool) -> dict[str, Any]:
+        if cpu:
+            size, eager = self._on_cpu
+            return {"kv_cache_memory_bytes": int(size * GIB), "enforce_eager": eager is not False}
+        share, eager = self._on_gpu
+        return {"gpu_memory_utilization": share, "enforce_eager": bool(eager)}
+
+    def _lora_request(self) -> Any:
+        if self._adapter is None:
+            return None
+        from vllm.lora.request import LoRARequest
+
+        return LoRARequest(self._adapter.name, 1, str(self._adapter))
+
+    def _unload(self) -> None:
+        if self._engine is not None:
+            self._engine.engine_core.shutdown()
+        self._engine = None
+        gc.collect()
+        VllmEngine._open = None
+
+    def _add(self, request: Request) -> None:
+        self._engine.add_request(
+            request.id,
+            {"prompt_token_ids": request.prompt},
+            _parameters(request.sampling),
+            lora_request=self._lora,
+        )
+
+    def _step(self) -> None:
+        dropped = [request.id for request in self._active.values() if request.future.cancelled()]
+        if dropped:
+            self._engine.abort_request(dropped)
+            for id in dropped:
+                del self._active[id]
+        for output in self._engine.step():
+            if output.finished and (request := self._active.get(output.request_id)):
+                self.finish(request, _completion(output))
+
+
+def _parameters(sampling: Sampling) -> Any:
+    from vllm import SamplingParams
+    from vllm.sampling_params import RequestOutputKind
+
+    return SamplingParams(
+        max_tokens=sampling.max_tokens,
+        temperature=sampling.temperature,
+        top_p=sampling.top_p,
+        top_k=sampling.top_k,
+        seed=sampling.seed,
+        stop=list(sampling.stop),
+        include_stop_str_in_output=True,
+        logprobs=sampling.logprobs or None,
+        output_kind=RequestOutputKind.FINAL_ONLY,
+    )
+
+
+def _completion(output: Any) -> Completion:
+    """A finished vLLM request. Raises EngineError for one that ended in another way than by its own end."""
+    result = output.outputs[0]
+    if result.finish_reason not in ("stop", "length"):
+        raise EngineError(f"vllm ended {output.request_id} with {result.finish_reason!r}")
+    return Completion(
+        text=result.text,
+        token_ids=tuple(result.token_ids),
+        prompt_tokens=len(output.prompt_token_ids),
+        output_tokens=len(result.token_ids),
+        finish_reason=result.finish_reason,
+        logprobs=None if result.logprobs is None else [_by_string(top) for top in result.logprobs],
+    )
+
+
+def _by_string(top: dict[int, Any]) -> dict[str, float]:
+    """Log-probabilities by token string; of tokens that read the same, the likeliest."""
+    best: dict[str, float] = {}
+    for entry in top.values():
+        best[entry.decoded_token] = max(entry.logprob, best.get(entry.decoded_token, entry.logprob))
+    return best
+
+
+def _lora_settings(adapter: Path) -> dict[str, Any]:
+    """vLLM's settings for an adapter: it wants to know the rank beforehand, and knows a few ranks only."""
+    file = adapter / "adapter_config.json"
+    if not file.is_file():
+        raise FileNotFoundError(f"{adapter}: a LoRA adapter needs an adapter_config.json, and there is none")
+    rank = json.loads(file.read_text(encoding="utf-8"))["r"]
+    known = (1, 8, 16, 32, 64, 128, 256, 320, 512)
+    return {"enable_lora": True, "max_loras": 1, "max_lora_rank": min(r for r in known if r >= rank)}
+
+
+@contextlib.contextmanager
+def _quiet_start() -> Iterator[None]:
+    """Settings that vLLM takes from nowhere else, for its start alone; environment and torch as found after it."""
+    import torch
+
+    found, set_num_threads = dict(os.environ), torch.set_num_threads
+    os.environ.update(_START)
+    logging.getLogger("vllm").setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings(), _native_output_held_back():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for key in set(os.environ) - set(found):
+            del os.environ[key]
+        os.environ.update(found)
+        torch.set_num_threads = set_num_threads  # the CPU worker puts a warning in its place
+
+
+@contextlib.contextmanager
+def _native_output_held_back() -> Iterator[None]:
+    """What C++ code writes to standard error goes to a file, and is shown only where the start fails."""
+    sys.stderr.flush()
+    saved = os.dup(2)
+    with tempfile.TemporaryFile() as held:
+        os.dup2(held.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            held.seek(0)
+            sys.stderr.write(held.read().decode(errors="replace"))
+            raise
+        finally:
+            os.dup2(saved, 2)
+            os.close(saved)

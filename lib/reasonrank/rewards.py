@@ -1,0 +1,211 @@
+"""The multi-view ranking reward of the RL stage (paper, section 4.2, Eq. 2 to 4).
+
+`R = NDCG@10 + 0.2 * Recall@10 + 0.1 * RBO` where both formats hold, 0 where the tags hold but the answer is
+no ranking, -1 where the tags are missing. NDCG and Recall judge by the pointwise labels, RBO compares with
+the listwise label. Two variants:
+
+- `released` does what the authors' released code does. The first `<think>..</think> <answer>..</answer>`
+  found counts; each run of digits inside is an identifier; only how many and how many distinct ones there are
+  is checked. 0 turns into the last passage, identifiers past the end are dropped for NDCG and Recall, and RBO
+  is the average overlap of the identifiers as they are written.
+- `strict` is the paper's wording. The completion is exactly the two blocks, the answer is a permutation of
+  1..n, and RBO has a p (0.9 where none is given, since the paper gives none).
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from . import answers, metrics
+
+Variant = Literal["released", "strict"]
+Completion = str | Sequence[Mapping[str, Any]]
+
+STRICT_RBO_P = 0.9
+
+_RELEASED = re.compile(r"<think>.*?</think>\s*<answer>(.*?)</answer>", re.DOTALL)
+_STRICT = re.compile(r"\s*<think>.*</think>\s*<answer>.*</answer>\s*", re.DOTALL)
+_TAG = re.compile(r"</?(?:think|answer)>")
+
+
+@dataclass(frozen=True)
+class RewardParts:
+    """The reward and what it is made of: the first three in 0..1, unweighted, and 0 where a format fails.
+
+    `format` is -1 where the tags are missing, 0 where they hold but the answer is no ranking, 1 where both
+    hold.
+    """
+
+    ndcg: float
+    recall: float
+    rbo: float
+    format: float
+    total: float
+
+
+def multi_view_reward(
+    completion: str,
+    *,
+    gold_ranking: list[int],
+    relevant: Collection[int],
+    num_passages: int,
+    variant: Variant = "released",
+    recall_weight: float = 0.2,
+    rbo_weight: float = 0.1,
+    rbo_p: float | None = None,
+) -> float:
+    """The reward of one completion, a finite number for every string; arguments as for `reward_parts`."""
+    return reward_parts(
+        completion,
+        gold_ranking=gold_ranking,
+        relevant=relevant,
+        num_passages=num_passages,
+        variant=variant,
+        recall_weight=recall_weight,
+        rbo_weight=rbo_weight,
+        rbo_p=rbo_p,
+    ).total
+
+
+def reward_parts(
+    completion: str,
+    *,
+    gold_ranking: list[int],
+    relevant: Collection[int],
+    num_passages: int,
+    variant: Variant = "released",
+    recall_weight: float = 0.2,
+    rbo_weight: float = 0.1,
+    rbo_p: float | None = None,
+) -> RewardParts:
+    """The reward of one completion and its parts.
+
+    `gold_ranking`: the listwise label, identifiers best first; `relevant`: identifiers that the pointwise
+    labels call relevant; `num_passages`: the window's length n. Identifiers are 1-based positions in the
+    window. `rbo_p`: None is average overlap for `released` and 0.9 for `strict`. Where a chat template puts
+    `<think>` into the prompt, prepend that to the completion. Raises ValueError for a label that is no list
+    of distinct identifiers in 1..n, a weight that is not finite, a `rbo_p` outside (0, 1), or an unknown
+    variant.
+    """
+    _check(gold_ranking, num_passages, variant, (recall_weight, rbo_weight), rbo_p)
+    read = _read_released if variant == "released" else _read_strict
+    result = read(completion, gold_ranking, num_passages)
+    if isinstance(result, float):
+        return RewardParts(0.0, 0.0, 0.0, format=result, total=result)
+    ranking, written = result
+    p = STRICT_RBO_P if rbo_p is None and variant == "strict" else rbo_p
+    ndcg, recall = metrics.ndcg(ranking, relevant), metrics.recall(ranking, relevant)
+    rbo = metrics.rbo(written, [str(i) for i in gold_ranking], p)
+    return RewardParts(ndcg, recall, rbo, 1.0, ndcg + recall_weight * recall + rbo_weight * rbo)
+
+
+def _check(
+    gold_ranking: list[int],
+    num_passages: int,
+    variant: str,
+    weights: tuple[float, float],
+    rbo_p: float | None,
+) -> None:
+    if variant not in ("released", "strict"):
+        raise ValueError(f"variant is {variant!r}; expected 'released' or 'strict'")
+    if not all(math.isfinite(weight) for weight in weights):
+        raise ValueError(f"the weights of Recall and RBO are {weights}; expected finite numbers")
+    if rbo_p is not None and not 0 < rbo_p < 1:
+        raise ValueError(f"rbo_p is {rbo_p}; expected a number between 0 and 1, or None")
+    valid = set(range(1, num_passages + 1))
+    if not gold_ranking or len(set(gold_ranking)) != len(gold_ranking) or not set(gold_ranking) <= valid:
+        raise ValueError(
+            f"gold_ranking is {gold_ranking}; expected distinct identifiers in 1..{num_passages}"
+        )
+
+
+Reading = tuple[list[int], list[str]] | float
+"""The ranking and its identifiers as written, or the format score, -1 or 0, of a completion without one."""
+
+
+def _read_released(completion: str, gold_ranking: list[int], num_passages: int) -> Reading:
+    """Read an answer as the authors' released code does, its oversights included."""
+    found = _RELEASED.search(completion)
+    if not found:
+        return -1.0
+    written = "".join(c if c.isdigit() else " " for c in found[1]).split()
+    if len(written) != len(gold_ranking) or len(set(written)) != len(gold_ranking):
+        return 0.0
+    try:
+        identifiers = [int(token) for token in written]
+    except ValueError:  # a superscript, or more digits than Python converts
+        return 0.0
+    ranking = [i or num_passages for i in identifiers if i <= num_passages]
+    from_the_back = list(dict.fromkeys(reversed(ranking)))  # of a passage named twice the last place counts
+    return from_the_back[::-1], written
+
+
+def _read_strict(completion: str, gold_ranking: list[int], num_passages: int) -> Reading:
+    """Read an answer as the paper words it: each tag once, nothing around the blocks, a true permutation."""
+    if _TAG.findall(completion) != list(answers.TAGS) or not _STRICT.fullmatch(completion):
+        return -1.0
+    answer = answers.parse(completion, num_passages)
+    if answer.status != "ok":
+        return 0.0
+    return answer.ranking, [str(i) for i in answer.ranking]
+
+
+def trl_reward(
+    completions: Sequence[Completion],
+    gold_ranking: Sequence[list[int]],
+    relevant: Sequence[Collection[int]],
+    num_passages: Sequence[int],
+    *,
+    log: Callable[[list[RewardParts]], None] | None = None,
+    variant: Variant = "released",
+    recall_weight: float = 0.2,
+    rbo_weight: float = 0.1,
+    rbo_p: float | None = None,
+    **kwargs: Any,
+) -> list[float]:
+    """The reward as TRL calls it: completions as strings or message lists, a column value for each.
+
+    `log` is called with the parts of each batch, in order. What else TRL passes (`kwargs`) is ignored.
+    Returns one finite number a completion. Raises ValueError where a column has another length than
+    `completions`.
+    """
+    columns = {"gold_ranking": gold_ranking, "relevant": relevant, "num_passages": num_passages}
+    for name, column in columns.items():
+        if len(column) != len(completions):
+            raise ValueError(f"column {name!r} has {len(column)} values for {len(completions)} completions")
+    settings = dict(variant=variant, recall_weight=recall_weight, rbo_weight=rbo_weight, rbo_p=rbo_p)
+    parts = [
+        reward_parts(_text(completion), gold_ranking=gold, relevant=labels, num_passages=n, **settings)
+        for completion, gold, labels, n in zip(completions, gold_ranking, relevant, num_passages, strict=True)
+    ]
+    if log is not None:
+        log(parts)
+    return [part.total for part in parts]
+
+
+def _text(completion: Completion) -> str:
+    """The text of a completion; of a message list, all contents in order."""
+    if isinstance(completion, str):
+        return completion
+    return "".join(message.get("content") or "" for message in completion)
+
+
+def make_trl_reward(
+    variant: Variant = "released",
+    recall_weight: float = 0.2,
+    rbo_weight: float = 0.1,
+    rbo_p: float | None = None,
+    log: Callable[[list[RewardParts]], None] | None = None,
+) -> Callable[..., list[float]]:
+    """`trl_reward` with these settings bound and a `__name__`, by which TRL reports it."""
+    settings = dict(variant=variant, recall_weight=recall_weight, rbo_weight=rbo_weight, rbo_p=rbo_p, log=log)
+
+    def multi_view(completions, gold_ranking, relevant, num_passages, **kwargs: Any) -> list[float]:
+        return trl_reward(completions, gold_ranking, relevant, num_passages, **(kwargs | settings))
+
+    multi_view.__name__ = f"multi_view_{variant}"
+    return multi_view

@@ -1,0 +1,192 @@
+"""Runs and judgements: TREC and JSON-lines files, plain or gzipped (a name that ends in `.gz`).
+
+Document ids may hold blanks (12 rows of BRIGHT's stackoverflow run do), so a row is read from both ends and
+the id is what lies between, byte for byte. Files are UTF-8, their lines end in a newline; they are written
+whole or not at all.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import math
+import os
+import re
+import zlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+Run = dict[str, list[str]]
+"""Query id -> document ids, best first."""
+Qrels = dict[str, dict[str, int]]
+"""Query id -> document id -> grade (0: judged, not relevant)."""
+
+_FIELD, _DOCID, _GAP = r"([^ \t]+)", r"([^ \t](?:.*[^ \t])?)", r"[ \t]+"
+_RUN_ROW = re.compile(_GAP.join([_FIELD, _FIELD, _DOCID, _FIELD, _FIELD, _FIELD]) + r"[ \t]*", re.DOTALL)
+_QRELS_ROW = re.compile(_GAP.join([_FIELD, _FIELD, _DOCID, r"([+-]?[0-9]+)"]) + r"[ \t]*", re.DOTALL)
+_EXCLUDED_ROW = re.compile(_GAP.join([_FIELD, _DOCID]) + r"[ \t]*", re.DOTALL)
+_BLANK = re.compile(r"[ \t]")
+
+
+def read_trec(path: Path | str, lenient_ids: bool = True, ties: Literal["file", "trec_eval"] = "file") -> Run:
+    """Read a TREC run (`qid Q0 docid rank score tag`), each query ordered by score, descending.
+
+    The rank column is not used, as in trec_eval. `lenient_ids=False` drops rows whose id holds a blank, as
+    the authors' released code does. `ties="file"` leaves equal scores in file order; `"trec_eval"` orders
+    them by document id, descending, and takes scores as equal where they are so in single precision, as
+    trec_eval does. Raises ValueError, with file and line, for a row of too few fields, a score that is no
+    number, or a document that comes twice for a query.
+    """
+    if ties not in ("file", "trec_eval"):
+        raise ValueError(f"ties is {ties!r}; expected 'file' or 'trec_eval'")
+    scores: dict[str, dict[str, float]] = {}
+    for place, row in _rows(path, _RUN_ROW, "'qid Q0 docid rank score tag'"):
+        qid, _, docid, _, score, _ = row
+        if lenient_ids or not _BLANK.search(docid):
+            _add(scores, qid, docid, _number(score, place), place)
+    return {qid: _order(found, ties) for qid, found in scores.items()}
+
+
+def _order(scores: dict[str, float], ties: str) -> list[str]:
+    if ties == "file":
+        return sorted(scores, key=scores.__getitem__, reverse=True)
+    with np.errstate(over="ignore"):
+        return sorted(scores, key=lambda docid: (np.float32(scores[docid]), docid), reverse=True)
+
+
+def write_trec(path: Path | str, run: Mapping[str, Sequence[str]], tag: str) -> None:
+    """Write a run in TREC form; the scores of a query of n documents are n - rank, strictly decreasing.
+
+    A query without documents has no row. Raises ValueError, with the query and the document, for an id that
+    could not be read back (empty, a newline in it, a blank at its ends; for a query id or `tag`: any blank)
+    and for a document that comes twice.
+    """
+    _check_field("tag", tag)
+    lines = []
+    for qid, docids in run.items():
+        _check_ranking(qid, docids)
+        rows = enumerate(docids, start=1)
+        lines += [f"{qid} Q0 {docid} {rank} {len(docids) - rank} {tag}\n" for rank, docid in rows]
+    _write(path, "".join(lines).encode())
+
+
+def read_qrels(path: Path | str) -> Qrels:
+    """Read TREC judgements (`qid iteration docid grade`, tabs or blanks between the fields).
+
+    Raises ValueError, with file and line, for a malformed row or a document that is judged twice.
+    """
+    qrels: Qrels = {}
+    for place, (qid, _, docid, grade) in _rows(path, _QRELS_ROW, "'qid iteration docid grade'"):
+        _add(qrels, qid, docid, int(grade), place)
+    return qrels
+
+
+def write_qrels(path: Path | str, qrels: Mapping[str, Mapping[str, int]]) -> None:
+    """Write TREC judgements; ValueError for ids that could not be read back, as for `write_trec`."""
+    lines = []
+    for qid, grades in qrels.items():
+        _check_ranking(qid, list(grades))
+        lines += [f"{qid} 0 {docid} {grade:d}\n" for docid, grade in grades.items()]
+    _write(path, "".join(lines).encode())
+
+
+def read_excluded(path: Path | str) -> dict[str, set[str]]:
+    """Read the documents that must be in no ranking (`qid docid`), a set for each query id."""
+    excluded: dict[str, set[str]] = {}
+    for _, (qid, docid) in _rows(path, _EXCLUDED_ROW, "'qid docid'"):
+        excluded.setdefault(qid, set()).add(docid)
+    return excluded
+
+
+def read_jsonl(path: Path | str) -> list[dict[str, Any]]:
+    """Read JSON lines, an object each; ValueError, with file and line, for one that is malformed."""
+    rows = []
+    for place, line in _lines(path):
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise ValueError(f"{place}: not valid JSON ({error.msg})") from None
+        if not isinstance(row, dict):
+            raise ValueError(f"{place}: expected a JSON object, got {type(row).__name__}")
+        rows.append(row)
+    return rows
+
+
+def write_jsonl(path: Path | str, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Write a JSON object a line; ValueError, with the row's number, for what JSON cannot hold (NaN too)."""
+    lines = []
+    for number, row in enumerate(rows, start=1):
+        try:
+            lines.append((json.dumps(dict(row), ensure_ascii=False, allow_nan=False) + "\n").encode())
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"{path}, row {number}: {error}") from None
+    _write(path, b"".join(lines))
+
+
+def _lines(path: Path | str) -> Iterator[tuple[str, str]]:
+    """The lines of a file that are not blank, each with its place, "FILE, line N", for errors."""
+    opened = gzip.open if str(path).endswith(".gz") else open
+    with opened(path, "rb") as file:
+        try:
+            for number, raw in enumerate(file, start=1):
+                place = f"{path}, line {number}"
+                if raw.strip():
+                    yield place, raw.decode("utf-8").rstrip("\r\n")
+        except UnicodeDecodeError as error:
+            raise ValueError(f"{place}: not valid UTF-8 ({error.reason})") from None
+        except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+            raise ValueError(f"{path}: not a whole gzip file ({error})") from None
+
+
+def _rows(path: Path | str, pattern: re.Pattern[str], expected: str) -> Iterator[tuple[str, tuple[str, ...]]]:
+    for place, line in _lines(path):
+        match = pattern.fullmatch(line.lstrip(" \t"))
+        if not match:
+            raise ValueError(f"{place}: expected {expected}, got {line[:200]!r}")
+        yield place, match.groups()
+
+
+def _add(table: dict[str, dict[str, Any]], qid: str, docid: str, value: Any, place: str) -> None:
+    row = table.setdefault(qid, {})
+    if docid in row:
+        raise ValueError(f"{place}: document {docid!r} comes twice for query {qid!r}")
+    row[docid] = value
+
+
+def _number(text: str, place: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if math.isnan(value):
+        raise ValueError(f"{place}: expected a number as the score, got {text!r}")
+    return value
+
+
+def _check_ranking(qid: str, docids: Sequence[str]) -> None:
+    _check_field("query id", qid)
+    seen = set()
+    for docid in docids:
+        if not docid or "\n" in docid or docid != docid.strip(" \t\r"):
+            expected = "an id that is not empty, holds no newline and no blank at its ends"
+            raise ValueError(f"query {qid!r}, document {docid!r}: expected {expected}")
+        if docid in seen:
+            raise ValueError(f"query {qid!r}: document {docid!r} comes twice")
+        seen.add(docid)
+
+
+def _check_field(name: str, value: str) -> None:
+    if not value or re.search(r"[ \t\r\n]", value):
+        raise ValueError(f"{name} {value!r}: expected a word without blanks")
+
+
+def _write(path: Path | str, data: bytes) -> None:
+    """Write a file whole or not at all; the same data gives the same bytes, gzipped too."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    partial.write_bytes(gzip.compress(data, mtime=0) if path.suffix == ".gz" else data)
+    os.replace(partial, path)

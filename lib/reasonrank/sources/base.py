@@ -1,0 +1,88 @@
+"""What a collection is, and how its queries are split."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+
+SCENARIOS = ("complex QA", "coding", "math: problem", "math: theorem", "web search")
+SHARES = {"train": 50, "dev": 15, "test": 35}  # percent of queries, by a hash of the id
+
+
+@dataclass(frozen=True)
+class Query:
+    """A query. `solution` holds its gold answer or solution in steps, which only a teacher may see."""
+
+    id: str
+    text: str
+    solution: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Passage:
+    """A passage: what is indexed, and what a reranker reads (`full`: title and text)."""
+
+    id: str
+    text: str
+    title: str = ""
+
+    @property
+    def full(self) -> str:
+        return f"{self.title}: {self.text}" if self.title else self.text
+
+
+@dataclass
+class Collection:
+    """Queries, passages and human judgements of one retrieval task.
+
+    `qrels`: query id -> {passage id: gain}; `excluded`: query id -> passage ids that may be in no ranking of that
+    query; `hard_negatives`: query id -> passages judged to share words only, where people marked them;
+    `splits`: query id -> "train" | "dev" | "test".
+    """
+
+    name: str
+    scenario: str
+    source: str
+    queries: dict[str, Query]
+    passages: dict[str, Passage]
+    qrels: dict[str, dict[str, int]]
+    splits: dict[str, str]
+    excluded: dict[str, set[str]] = field(default_factory=dict)
+    hard_negatives: dict[str, list[str]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.scenario not in SCENARIOS:
+            raise ValueError(f"{self.name}: scenario {self.scenario!r} is none of {SCENARIOS}")
+        for qid, judged in self.qrels.items():
+            if qid not in self.queries:
+                raise ValueError(f"{self.name}: judgements for {qid!r}, which is no query of this collection")
+            for docid in judged:
+                if docid not in self.passages:
+                    raise ValueError(f"{self.name}: {qid!r} is judged on {docid!r}, which is no passage here")
+                if docid in self.excluded.get(qid, ()):
+                    raise ValueError(f"{self.name}: {docid!r} is both judged and excluded for {qid!r}")
+
+    def ids(self, split: str, limit: int | None = None) -> list[str]:
+        """Ids of the judged queries of a split, in an order fixed by their hash; the first `limit` of them."""
+        if split not in SHARES:
+            raise ValueError(f"split {split!r} is none of {', '.join(SHARES)}")
+        chosen = [qid for qid in self.queries if self.splits[qid] == split and self.qrels.get(qid)]
+        return sorted(chosen, key=_digest)[:limit]
+
+    def texts(self) -> dict[str, str]:
+        """Passage id -> the text that retrievers and rerankers read."""
+        return {docid: passage.full for docid, passage in self.passages.items()}
+
+
+def split_of(key: str) -> str:
+    """train, dev or test (50, 15, 35 %) for an id, by its SHA-256; the same on every machine and forever."""
+    place, end = int(_digest(key), 16) % 100, 0
+    for split, share in SHARES.items():
+        end += share
+        if place < end:
+            return split
+    raise AssertionError("shares add up to 100")
+
+
+def _digest(key: str) -> str:
+    return hashlib.sha256(key.encode("utf-8")).hexdigest()

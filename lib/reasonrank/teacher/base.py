@@ -1,0 +1,32 @@
+"""What a teacher does (section 4.1). Identifiers are 1-based positions in the list that it is shown."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from ..sources import Passage, Query
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """A listwise label: a permutation of 1..n and the reasoning that led to it."""
+
+    ranking: list[int]
+    reasoning: str
+
+
+class Teacher(Protocol):
+    """Asynchronous, since a real teacher answers over a network."""
+
+    name: str
+
+    async def select_positives(self, query: Query, passages: Sequence[Passage]) -> list[int]:
+        """Identifiers of the relevant passages, none of them possibly. Sees the gold answer (4.1.2)."""
+
+    async def select_hard_negatives(self, query: Query, passages: Sequence[Passage]) -> list[int]:
+        """Identifiers of passages that share words with the query and do not help. Sees the gold answer (4.1.2)."""
+
+    async def rank(self, query: Query, passages: Sequence[Passage]) -> Ranked:
+        """A full ranking with its reasoning (4.1.4)."""

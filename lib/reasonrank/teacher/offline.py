@@ -1,0 +1,91 @@
+"""The offline teacher: made from a collection's human annotations, it needs no network and no large model.
+
+It stands in for DeepSeek-R1. R1 knows the gold answer when it selects positives; here the annotation does that.
+R1 works the solution out when it ranks; here the ranker reads the human solution, and not the annotation:
+sentence embeddings of the solution's steps tell which passages state what a step needs. So the two labels come
+from different evidence and can disagree, which gives the self-consistency filter something to do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from ..retrieval import embed
+from ..sources import Collection, Passage, Query
+from .base import Ranked
+
+
+class OfflineTeacher:
+    """`collection`: whose annotations are used; `threshold`: standard scores above the list's mean at which
+    the evidence for a passage is strong enough to move it up; `max_cited`: most passages that are moved up."""
+
+    def __init__(self, collection: Collection, threshold: float = 1.0, max_cited: int = 3):
+        self.name = "offline"
+        self.collection, self.threshold, self.max_cited = collection, threshold, max_cited
+        self._vectors: dict[str, np.ndarray] = {}
+
+    def warm_up(self, queries: Sequence[Query], progress: bool = False) -> None:
+        """Embed all passages, and the solutions of `queries`, at once rather than one by one."""
+        texts = list(self.collection.texts().values())
+        for query in queries:
+            texts += [*query.solution, _with_solution(query)]
+        new = list(dict.fromkeys(text for text in texts if text not in self._vectors))
+        self._vectors.update(zip(new, embed(new, progress=progress), strict=True))
+
+    async def select_positives(self, query: Query, passages: Sequence[Passage]) -> list[int]:
+        """The passages that people judged relevant."""
+        judged = self.collection.qrels.get(query.id, {})
+        return [i for i, passage in enumerate(passages, start=1) if judged.get(passage.id, 0) > 0]
+
+    async def select_hard_negatives(self, query: Query, passages: Sequence[Passage]) -> list[int]:
+        """The passages that people marked as sharing words only; most collections mark none."""
+        marked = set(self.collection.hard_negatives.get(query.id, ()))
+        return [i for i, passage in enumerate(passages, start=1) if passage.id in marked]
+
+    async def rank(self, query: Query, passages: Sequence[Passage]) -> Ranked:
+        """Passages whose text states what the solution uses come first, best first; the rest keep their order."""
+        texts = [passage.full for passage in passages]
+        vectors = self._embed(texts)
+        steps = [step for step in query.solution if len(step.split()) > 2] or [query.text]
+        by_step = vectors @ self._embed(steps).T
+        score = (vectors @ self._embed([_with_solution(query)]).T)[:, 0] + 0.5 * by_step.max(axis=1)
+        spread = score.std() or 1.0
+        strong = [i for i in np.argsort(-score, kind="stable") if score[i] >= score.mean() + self.threshold * spread]
+        cited = [int(i) for i in strong[: self.max_cited]] or [int(score.argmax())]
+        ranking = [i + 1 for i in cited + [i for i in range(len(passages)) if i not in cited]]
+        evidence = [(i + 1, passages[i], steps[int(by_step[i].argmax())]) for i in cited]
+        return Ranked(ranking, _reasoning(evidence))
+
+    def _embed(self, texts: Sequence[str]) -> np.ndarray:
+        new = [text for text in dict.fromkeys(texts) if text not in self._vectors]
+        if new:
+            self._vectors.update(zip(new, embed(new), strict=True))
+        return np.stack([self._vectors[text] for text in texts])
+
+
+def _with_solution(query: Query) -> str:
+    return f"{query.text} {' '.join(query.solution)}"
+
+
+def _reasoning(evidence: Sequence[tuple[int, Passage, str]]) -> str:
+    """A short chain that names, for each passage moved up, what it states and the step that needs it."""
+    parts = [f"The working needs: {_gist(evidence[0][2], 12)}."]
+    told = {evidence[0][2]}
+    for number, passage, step in evidence:
+        about = _gist(passage.title or passage.text, 8, 45)
+        parts.append(f"[{number}] {about}: states this." if step in told else f"[{number}] {about}: for {_gist(step, 8, 45)}.")
+        told.add(step)
+    parts.append("The others add nothing needed.")
+    return " ".join(parts)
+
+
+def _gist(text: str, words: int, characters: int = 60) -> str:
+    """The first words of a text, without identifiers in brackets and without a final stop."""
+    gist = ""
+    for word in text.replace("[", "(").replace("]", ")").split()[:words]:
+        if len(gist) + len(word) > characters:
+            break
+        gist += f" {word}"
+    return (gist.strip() or text[:characters]).rstrip(".,;:(")

@@ -1,0 +1,7 @@
+"""Training: settings of a profile turned into TRL's trainers, and nothing more."""
+
+from .common import Trained, windows_of
+from .rl import grpo_config, train_grpo
+from .sft import sft_config, train_sft
+
+__all__ = ["Trained", "grpo_config", "sft_config", "train_grpo", "train_sft", "windows_of"]

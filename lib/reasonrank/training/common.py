@@ -1,0 +1,108 @@
+"""What both training stages share: examples as windows, loading and saving a model."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ..answers import format_completion
+from ..models import resolve
+from ..profiles import Lora, Model
+from ..prompts import Prompt
+from ..synthesis import Example, passages_of
+
+
+@dataclass
+class Trained:
+    """What a training stage leaves: optimiser steps, seconds, TRL's log and, in RL, the parts of the reward."""
+
+    steps: int
+    seconds: float
+    log: list[dict[str, Any]]
+    parts: list[dict[str, float]] = field(default_factory=list)
+
+
+def windows_of(
+    examples: Sequence[Example], prompt: Prompt, queries: Mapping[str, Mapping[str, str]], texts: Mapping[str, Mapping[str, str]]
+) -> list[dict[str, Any]]:
+    """Examples as training rows: prompt and completion (text), and both labels as 1-based identifiers.
+
+    `queries`, `texts`: dataset -> id -> text. A prompt longer than `prompt.max_length` raises ValueError.
+    """
+    rows = []
+    for example in examples:
+        passages = passages_of(example, texts[example.dataset])
+        query = queries[example.dataset][example.qid]
+        prompt.encode(query, passages)  # checks the length
+        rows.append(
+            {
+                "prompt": prompt.text(query, passages),
+                "completion": format_completion(example.reasoning, example.gold_ranking),
+                "gold_ranking": example.gold_ranking,
+                "relevant": example.relevant,
+                "num_passages": len(example.initial_list),
+            }
+        )
+    return rows
+
+
+def load_model(name: str, settings: Model, lora: Lora | None):
+    """A causal language model to train: with LoRA in the profile's dtype, else in float32 (master weights)."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    dtype = getattr(torch, settings.dtype) if lora else torch.float32
+    return AutoModelForCausalLM.from_pretrained(resolve(name), dtype=dtype, attn_implementation="sdpa")
+
+
+def peft_config(lora: Lora | None):
+    """PEFT's settings for LoRA without dropout, or None for full fine-tuning."""
+    if lora is None:
+        return None
+    from peft import LoraConfig
+
+    return LoraConfig(
+        r=lora.rank,
+        lora_alpha=lora.alpha,
+        target_modules=lora.target_modules,
+        lora_dropout=0.0,
+        bias="none",
+        task_type="CAUSAL_LM",
+    )
+
+
+def save_model(model: Any, tokenizer: Any, folder: Path, dtype: str) -> None:
+    """Save what was trained: `folder/model`, whole and ready to serve, and `folder/adapter` where LoRA was used.
+
+    Weights are safetensors in the profile's dtype.
+    """
+    import torch
+
+    if hasattr(model, "merge_and_unload"):
+        model.peft_config["default"].base_model_name_or_path = None
+        model.save_pretrained(folder / "adapter")
+        model = model.merge_and_unload()
+    model.to(getattr(torch, dtype)).save_pretrained(folder / "model")
+    tokenizer.save_pretrained(folder / "model")
+
+
+def on_cpu() -> bool:
+    """Whether training runs on the processor; sets PyTorch's threads to the cores this process may use."""
+    import torch
+
+    if torch.cuda.is_available():
+        return False
+    torch.set_num_threads(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+    return True
+
+
+def plain_log(history: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """A trainer's log with figures alone, a row per logged step."""
+    return [
+        {key: value for key, value in row.items() if isinstance(value, int | float)}
+        for row in history
+        if "train_runtime" not in row
+    ]

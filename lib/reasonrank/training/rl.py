@@ -1,0 +1,133 @@
+"""Reinforcement learning with the multi-view reward (section 4.2): TRL's GRPOTrainer, every setting written out."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import fmean, pstdev
+from typing import Any
+
+from ..models import load_tokenizer
+from ..profiles import Model, Profile, Rl
+from ..rewards import RewardParts, make_trl_reward
+from .common import Trained, load_model, on_cpu, peft_config, plain_log, save_model
+
+PARTS = ("ndcg", "recall", "rbo", "format", "total")
+
+
+def grpo_config(settings: Rl, model: Model, output: Path, seed: int, cpu: bool, devices: int = 1):
+    """TRL's GRPOConfig for a profile.
+
+    A step of the paper is a batch of `prompts_per_step` prompts with `rollouts` answers each, used for
+    `prompts_per_step / mini_batch_prompts` optimiser steps. Raises ValueError where the numbers do not divide.
+    """
+    from trl import GRPOConfig
+
+    mini_batch = settings.mini_batch_prompts * settings.rollouts
+    batch = settings.prompts_per_step * settings.rollouts
+    per_pass = settings.batch_size * devices
+    for name, count in {"mini_batch_prompts": mini_batch, "prompts_per_step": batch}.items():
+        if count % per_pass:
+            raise ValueError(
+                f"rl.{name} x rollouts = {count} answers do not divide into passes of {per_pass} "
+                f"(rl.batch_size {settings.batch_size} on {devices} devices)"
+            )
+    if batch % mini_batch:
+        raise ValueError(f"rl.prompts_per_step {settings.prompts_per_step} is no multiple of rl.mini_batch_prompts")
+    return GRPOConfig(
+        output_dir=str(output),
+        max_steps=settings.steps * (batch // mini_batch) * settings.epochs_per_batch,
+        per_device_train_batch_size=settings.batch_size,
+        gradient_accumulation_steps=mini_batch // per_pass,
+        steps_per_generation=batch // per_pass,
+        num_generations=settings.rollouts,
+        num_iterations=settings.epochs_per_batch,
+        max_completion_length=settings.max_completion_tokens,
+        temperature=settings.temperature,
+        top_p=settings.top_p,
+        top_k=0,
+        min_p=None,
+        repetition_penalty=1.0,
+        learning_rate=settings.learning_rate,
+        lr_scheduler_type=settings.scheduler,
+        warmup_ratio=settings.warmup_ratio,
+        weight_decay=settings.weight_decay,
+        max_grad_norm=settings.max_grad_norm,
+        beta=settings.kl_coefficient,
+        entropy_coef=settings.entropy_coefficient,
+        epsilon=settings.clip_low,
+        epsilon_high=settings.clip_high,
+        delta=settings.dual_clip,
+        scale_rewards=settings.scale_rewards,
+        loss_type=settings.loss_type,
+        importance_sampling_level="token",
+        mask_truncated_completions=False,
+        shuffle_dataset=True,
+        disable_dropout=True,
+        gradient_checkpointing=settings.gradient_checkpointing,
+        use_vllm=settings.use_vllm and not cpu,
+        vllm_mode="colocate",
+        vllm_max_model_length=model.max_length,
+        bf16=model.dtype == "bfloat16",
+        use_cpu=cpu,
+        dataloader_pin_memory=not cpu,
+        seed=seed,
+        data_seed=seed,
+        logging_steps=1,
+        save_strategy="no",
+        report_to="none",
+        log_completions=False,
+    )
+
+
+def train_grpo(rows: Sequence[dict[str, Any]], profile: Profile, start_from: str | Path, output: Path) -> Trained:
+    """Train the model in the folder `start_from` on `rows` of `windows_of`; save to `output/model`.
+
+    Prompts longer than `rl.max_prompt_tokens` are an error, as they would be cut unseen otherwise.
+    """
+    from datasets import Dataset
+    from trl import GRPOTrainer
+
+    settings = profile.rl
+    tokenizer = load_tokenizer(str(start_from))
+    _check_lengths(rows, tokenizer, settings.max_prompt_tokens)
+    parts: list[dict[str, float]] = []
+    reward = make_trl_reward(
+        variant=settings.reward.variant,
+        recall_weight=settings.reward.recall_weight,
+        rbo_weight=settings.reward.rbo_weight,
+        rbo_p=settings.reward.rbo_p,
+        log=lambda rewards: parts.append(summary(len(parts) + 1, rewards)),
+    )
+    columns = ("prompt", "gold_ranking", "relevant", "num_passages")
+    began = time.monotonic()
+    trainer = GRPOTrainer(
+        model=load_model(str(start_from), profile.model, settings.lora),
+        args=grpo_config(settings, profile.model, output / "scratch", profile.seed, on_cpu()),
+        train_dataset=Dataset.from_list([{key: row[key] for key in columns} for row in rows]),
+        processing_class=tokenizer,
+        reward_funcs=reward,
+        peft_config=peft_config(settings.lora),
+    )
+    trainer.train()
+    save_model(trainer.model, tokenizer, output, profile.model.dtype)
+    return Trained(trainer.state.global_step, time.monotonic() - began, plain_log(trainer.state.log_history), parts)
+
+
+def summary(step: int, rewards: Sequence[RewardParts]) -> dict[str, float]:
+    """Mean and standard deviation over a batch of rollouts of each part of the reward."""
+    row: dict[str, float] = {"step": step, "n": len(rewards)}
+    for part in PARTS:
+        values = [getattr(reward, part) for reward in rewards]
+        row[part], row[f"{part}_std"] = fmean(values), pstdev(values)
+    return row
+
+
+def _check_lengths(rows: Sequence[dict[str, Any]], tokenizer: Any, limit: int) -> None:
+    if not rows:
+        raise ValueError("no training example is left; lower filtering.alpha or take more queries")
+    for number, row in enumerate(rows):
+        length = len(tokenizer(row["prompt"], add_special_tokens=False)["input_ids"])
+        if length > limit:
+            raise ValueError(f"the prompt of example {number} has {length} tokens, more than rl.max_prompt_tokens {limit}")

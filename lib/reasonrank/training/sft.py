@@ -1,0 +1,70 @@
+"""Cold-start SFT (section 4.2): TRL's SFTTrainer, with the loss on the label only."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ..models import load_tokenizer
+from ..profiles import Model, Profile, Sft
+from .common import Trained, load_model, on_cpu, peft_config, plain_log, save_model
+
+
+def sft_config(settings: Sft, model: Model, output: Path, seed: int, cpu: bool):
+    """TRL's SFTConfig for a profile. Label: reasoning, answer and the end-of-turn token; the prompt bears no loss."""
+    from trl import SFTConfig
+
+    return SFTConfig(
+        output_dir=str(output),
+        num_train_epochs=settings.epochs,
+        max_steps=settings.max_steps,
+        per_device_train_batch_size=settings.batch_size,
+        gradient_accumulation_steps=settings.gradient_accumulation,
+        learning_rate=settings.learning_rate,
+        lr_scheduler_type=settings.scheduler,
+        warmup_ratio=settings.warmup_ratio,
+        weight_decay=settings.weight_decay,
+        max_grad_norm=settings.max_grad_norm,
+        gradient_checkpointing=settings.gradient_checkpointing,
+        max_length=model.max_length,
+        completion_only_loss=True,
+        packing=False,
+        bf16=model.dtype == "bfloat16",
+        use_cpu=cpu,
+        dataloader_pin_memory=not cpu,
+        seed=seed,
+        data_seed=seed,
+        logging_steps=1,
+        save_strategy="no",
+        report_to="none",
+        disable_tqdm=False,
+    )
+
+
+def sft_trainer(rows: Sequence[dict[str, Any]], profile: Profile, output: Path, model: Any = None):
+    """TRL's SFTTrainer over rows of `windows_of`, ready to train."""
+    from datasets import Dataset
+    from trl import SFTTrainer
+
+    config = sft_config(profile.sft, profile.model, output, profile.seed, on_cpu())
+    data = Dataset.from_list([{"prompt": row["prompt"], "completion": row["completion"]} for row in rows])
+    return SFTTrainer(
+        model=model or load_model(profile.model.name, profile.model, profile.sft.lora),
+        args=config,
+        train_dataset=data,
+        processing_class=load_tokenizer(profile.model.name),
+        peft_config=peft_config(profile.sft.lora),
+    )
+
+
+def train_sft(rows: Sequence[dict[str, Any]], profile: Profile, output: Path) -> Trained:
+    """Train on `rows` and save to `output/model` (and `output/adapter`). Raises ValueError without rows."""
+    if not rows:
+        raise ValueError("no training example is left; lower filtering.alpha or take more queries")
+    start = time.monotonic()
+    trainer = sft_trainer(rows, profile, output / "scratch")
+    trainer.train()
+    save_model(trainer.model, trainer.processing_class, output, profile.model.dtype)
+    return Trained(trainer.state.global_step, time.monotonic() - start, plain_log(trainer.state.log_history))

@@ -1,0 +1,69 @@
+"""The self-consistency filter."""
+
+import math
+
+import pytest
+from reasonrank.filtering import alpha_sweep, score, self_consistency
+
+
+def example(relevant, scenario="math", **more):
+    documents = list("abc")
+    labels = {"initial_list": documents, "final_list": documents, "relevant_docids": relevant}
+    return {"dataset": "d", "qid": "7", "scenario": scenario} | labels | more
+
+
+FIRST, SECOND, THIRD, NONE = example(["a"]), example(["b"]), example(["c"], "coding"), example([], "coding")
+EXAMPLES = [THIRD, NONE, FIRST, SECOND]
+
+
+def test_score_is_the_ndcg_of_the_listwise_by_the_pointwise_label():
+    expected = [1.0, 1 / math.log2(3), 0.5, 0.0]
+    assert [score(item) for item in (FIRST, SECOND, THIRD, NONE)] == pytest.approx(expected)
+
+
+def test_score_is_cut_at_10():
+    documents = [str(i) for i in range(20)]
+    assert score(example(["10"], final_list=documents)) == 0.0
+
+
+def test_examples_under_alpha_are_dropped_in_order():
+    result = self_consistency(EXAMPLES, alpha=0.5)
+    assert result.kept == [THIRD, FIRST, SECOND]
+    assert result.dropped == [NONE]
+    assert result.scores == pytest.approx([0.5, 0.0, 1.0, 1 / math.log2(3)])
+    assert self_consistency(EXAMPLES, alpha=0.51).dropped == [THIRD, NONE]
+
+
+def test_default_alpha_is_the_papers():
+    """One relevant document at place 4 has an NDCG of 0.43, at place 5 of 0.39."""
+    fourth, fifth = (example([docid], final_list=list("vwxyz")) for docid in "yz")
+    assert self_consistency([fourth, fifth]).kept == [fourth]
+
+
+def test_sweep():
+    rows = alpha_sweep(EXAMPLES, [0.0, 0.6, 1.0])
+    assert [(row["alpha"], row["kept"], row["dropped"], row["share"]) for row in rows] == [
+        (0.0, 4, 0, 1.0),
+        (0.6, 2, 2, 0.5),
+        (1.0, 1, 3, 0.25),
+    ]
+    assert rows[1]["mean_score"] == pytest.approx((1 + 1 / math.log2(3)) / 2)
+    assert rows[1]["by_scenario"] == {"coding": 0, "math": 2}
+    assert alpha_sweep([NONE], [0.5])[0]["mean_score"] is None
+    assert alpha_sweep([], [0.5])[0]["share"] == 0.0
+
+
+def test_scenario_falls_back_to_the_dataset():
+    named = {key: value for key, value in FIRST.items() if key != "scenario"}
+    assert alpha_sweep([named], [0.5])[0]["by_scenario"] == {"d": 1}
+
+
+def test_errors_name_the_example_and_the_key():
+    broken = {key: value for key, value in FIRST.items() if key != "final_list"}
+    with pytest.raises(ValueError, match="example d/7: key 'final_list' is missing"):
+        self_consistency([SECOND, broken])
+    with pytest.raises(ValueError, match="example d/7: 'relevant_docids' is str; expected a list"):
+        score(example("a"))
+    for alpha in (-0.1, 1.1, math.nan):
+        with pytest.raises(ValueError, match="alpha is"):
+            self_consistency(EXAMPLES, alpha)

@@ -1,0 +1,142 @@
+"""The multi-view reward: the authors' golden cases, the strict variant, and what TRL passes."""
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from reasonrank import runs
+from reasonrank.answers import TAGS, format_completion
+from reasonrank.rewards import make_trl_reward, multi_view_reward, reward_parts, trl_reward
+
+LABELS = dict(gold_ranking=[2, 1, 3], relevant={2}, num_passages=3)
+LOG3 = math.log2(3)
+
+
+def test_released_variant_matches_the_golden_cases(shared):
+    cases = runs.read_jsonl(shared / "golden" / "reward_released.jsonl")
+    assert len(cases) == 240
+    for case in cases:
+        labels = {key: case[key] for key in ("gold_ranking", "relevant", "num_passages")}
+        assert multi_view_reward(case["completion"], **labels) == pytest.approx(case["reward"], abs=1e-9), (
+            case
+        )
+
+
+def test_parts_by_hand():
+    parts = reward_parts(format_completion("why", [1, 2, 3]), **LABELS)
+    assert parts.ndcg == pytest.approx(1 / LOG3)
+    assert parts.recall == 1.0
+    assert parts.rbo == pytest.approx((0 + 1 + 1) / 3)
+    assert parts.format == 1.0
+    assert parts.total == pytest.approx(1 / LOG3 + 0.2 + 0.1 * 2 / 3)
+
+
+def test_strict_parts_by_hand():
+    parts = reward_parts(format_completion("why", [1, 2, 3]), **LABELS, variant="strict", recall_weight=0.5)
+    assert parts.rbo == pytest.approx(0.1 * (0 + 0.9 + 0.81))
+    assert parts.total == pytest.approx(1 / LOG3 + 0.5 + 0.1 * parts.rbo)
+
+
+def test_best_answer_has_the_highest_reward():
+    assert multi_view_reward(format_completion("", [2, 1, 3]), **LABELS) == pytest.approx(1.3)
+
+
+@pytest.mark.parametrize(
+    ("completion", "released", "strict"),
+    [
+        ("", -1, -1),
+        ("[2] > [1] > [3]", -1, -1),
+        ("<think>x</think> [2] > [1] > [3]", -1, -1),
+        ("x</think><answer>[2] > [1] > [3]</answer>", -1, -1),
+        ("<think>x</think><answer>[2] > [1]</answer>", 0, 0),
+        ("<think>x</think><answer>[2] > [2] > [3]</answer>", 0, 0),
+        ("<think>x</think><answer>[2] > [1] > [²]</answer>", 0, 0),
+        ("<think>x</think><answer>[2] > [1] > [" + "9" * 5000 + "]</answer>", 0, 0),
+        (" <think>1</think>\n\n<answer>2, 1, 3</answer>\n", 1, 1),
+        # only the released variant overlooks these
+        ("<think>x</think><answer>[2] > [1] > [0]</answer>", 1, 0),
+        ("<think>x</think><answer>[2] > [1] > [7]</answer>", 1, 0),
+        ("so <think>x</think><answer>[2] > [1] > [3]</answer>", 1, -1),
+        ("<think>x</think><answer>[2] > [1] > [3]</answer> done", 1, -1),
+        ("<think>x</think><answer>[2] > [1] > [3]</answer><answer>[1]</answer>", 1, -1),
+        ("<think>x</think> thus <answer>[2] > [1] > [3]</answer>", -1, -1),
+        # and counts this digit
+        ("<think>x</think><answer>Top 3: [2] > [1] > [3]</answer>", 0, 1),
+    ],
+)
+def test_formats(completion, released, strict):
+    for variant, expected in (("released", released), ("strict", strict)):
+        parts = reward_parts(completion, **LABELS, variant=variant)
+        assert parts.format == expected
+        assert parts.total > 0 if expected == 1 else parts.total == expected
+
+
+def test_released_zero_is_the_last_passage_at_its_last_place():
+    # [0] names passage 3 again: it counts at place 3, not 1, so 2 moves up to place 1
+    parts = reward_parts("<think></think><answer>[3] > [2] > [0]</answer>", **LABELS)
+    assert parts.ndcg == 1.0
+    assert parts.rbo == pytest.approx((0 + 1 / 2 + 2 / 3) / 3)
+
+
+def test_released_drops_identifiers_past_the_end():
+    parts = reward_parts("<think></think><answer>[9] > [2] > [1]</answer>", **LABELS)
+    assert parts.ndcg == 1.0
+    assert parts.rbo == pytest.approx((0 + 1 / 2 + 2 / 3) / 3)
+
+
+def test_no_relevant_passage_leaves_the_listwise_label():
+    labels = LABELS | {"relevant": set()}
+    assert multi_view_reward(format_completion("", [2, 1, 3]), **labels) == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"variant": "paper"}, "variant is 'paper'"),
+        ({"gold_ranking": [1, 1, 2]}, "gold_ranking is"),
+        ({"gold_ranking": [1, 4]}, "1..3"),
+        ({"gold_ranking": []}, "gold_ranking is"),
+        ({"rbo_weight": math.inf}, "weights"),
+        ({"rbo_p": 1.0}, "rbo_p is 1.0"),
+    ],
+)
+def test_bad_labels_and_settings(change, message):
+    with pytest.raises(ValueError, match=message):
+        multi_view_reward("", **(LABELS | change))
+
+
+PIECES = ["[1]", "[2]", "[3]", "0", "²", "٣", " > ", "\n", "why", "9" * 4400, *TAGS]
+anything = st.one_of(st.text(), st.lists(st.sampled_from(PIECES), max_size=20).map("".join))
+
+
+@given(anything, st.sampled_from(["released", "strict"]))
+def test_finite_for_every_string(text, variant):
+    for completion in (text, f"<think></think><answer>{text}</answer>"):
+        reward = multi_view_reward(completion, **LABELS, variant=variant)
+        assert reward in (-1.0, 0.0) or 0.0 < reward <= 1.3 + 1e-9
+
+
+def test_trl_passes_strings_or_messages_and_columns():
+    text = format_completion("why", [2, 1, 3])
+    completions = [text, [{"role": "assistant", "content": text}], [{"role": "assistant", "content": None}]]
+    columns = dict(gold_ranking=[[2, 1, 3]] * 3, relevant=[[2], [2], [2]], num_passages=[3] * 3)
+    rewards = trl_reward(completions=completions, prompts=["p"] * 3, trainer_state=None, **columns)
+    assert rewards == pytest.approx([1.3, 1.3, -1.0])
+    weighted = trl_reward(completions, **columns, recall_weight=0.5, rbo_weight=0.0)
+    assert weighted == pytest.approx([1.5, 1.5, -1.0])
+
+
+def test_trl_column_of_another_length():
+    with pytest.raises(ValueError, match="'relevant' has 1 values for 2 completions"):
+        trl_reward(["", ""], [[1], [1]], [[1]], [1, 1])
+
+
+def test_bound_reward_has_a_name_and_logs_its_parts():
+    logged = []
+    reward = make_trl_reward(variant="strict", recall_weight=0.0, rbo_weight=0.0, log=logged.append)
+    columns = dict(gold_ranking=[[2, 1], [2, 1]], relevant=[[2], [2]], num_passages=[2, 2])
+    completions = [format_completion("", [2, 1]), "<think></think><answer>[2]</answer>"]
+    assert reward(completions=completions, **columns, recall_weight=[9, 9]) == [1.0, 0.0]
+    assert reward.__name__ == "multi_view_strict"
+    assert [[part.format for part in parts] for parts in logged] == [[1.0, 0.0]]

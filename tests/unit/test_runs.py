@@ -1,0 +1,160 @@
+"""Reading and writing of runs and judgements."""
+
+import gzip
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from reasonrank import runs
+
+RUN = {"q1": ["b", "a c  d", "é\u00a0\u2028x"], "q2": ["[1] > [2].txt"]}
+
+
+def put(folder, text, name="file.txt"):
+    path = folder / name
+    path.write_bytes(text.encode())
+    return path
+
+
+@pytest.mark.parametrize("name", ["x.run", "x.run.gz"])
+def test_run_round_trip(tmp_path, name):
+    runs.write_trec(tmp_path / "new" / name, RUN, "tag")
+    assert runs.read_trec(tmp_path / "new" / name) == RUN
+    assert [path.name for path in (tmp_path / "new").iterdir()] == [name]
+
+
+def test_written_rows(tmp_path):
+    runs.write_trec(tmp_path / "x", {"q": ["a", "b c"]}, "me")
+    assert (tmp_path / "x").read_text() == "q Q0 a 1 1 me\nq Q0 b c 2 0 me\n"
+
+
+def test_gzip_is_reproducible(tmp_path):
+    for name in ("a.gz", "b.gz"):
+        runs.write_trec(tmp_path / name, RUN, "tag")
+    assert (tmp_path / "a.gz").read_bytes() == (tmp_path / "b.gz").read_bytes()
+    assert gzip.decompress((tmp_path / "a.gz").read_bytes()).startswith(b"q1 Q0 b 1 2 tag\n")
+
+
+TIES = "q Q0 a 1 0.5 t\nq Q0 c 2 0.5 t\nq Q0 b 3 0.5 t\nq Q0 z 4 0.9 t\n"
+
+
+def test_order_is_by_score_and_the_rank_is_ignored(tmp_path):
+    path = put(tmp_path, TIES)
+    assert runs.read_trec(path) == {"q": ["z", "a", "c", "b"]}
+    assert runs.read_trec(path, ties="trec_eval") == {"q": ["z", "c", "b", "a"]}
+
+
+def test_trec_eval_ties_are_those_of_single_precision(tmp_path):
+    path = put(tmp_path, "q Q0 a 1 0.50000000001 t\nq Q0 b 2 0.5 t\n")
+    assert runs.read_trec(path) == {"q": ["a", "b"]}
+    assert runs.read_trec(path, ties="trec_eval") == {"q": ["b", "a"]}
+
+
+def test_ids_with_blanks(tmp_path):
+    path = put(tmp_path, "q\tQ0\ta b\t1\t2.0\tt\r\n\nq Q0  c  d\te 2  1.0 t \n")
+    assert runs.read_trec(path) == {"q": ["a b", "c  d\te"]}
+    assert runs.read_trec(put(tmp_path, TIES + "q Q0 a b 5 2 t\n"), lenient_ids=False) == {
+        "q": ["z", "a", "c", "b"]
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("q Q0 a 1 2 t\nq Q0 a 1 2\n", "line 2: expected 'qid Q0 docid rank score tag', got 'q Q0 a 1 2'"),
+        ("q Q0   1 2 t\n", "line 1: expected 'qid Q0"),
+        ("q Q0 a 1 high t\n", "line 1: expected a number as the score, got 'high'"),
+        ("q Q0 a 1 nan t\n", "got 'nan'"),
+        ("q Q0 a 1 2 t\n\nq Q0 a 2 1 t\n", "line 3: document 'a' comes twice for query 'q'"),
+    ],
+)
+def test_malformed_runs_name_file_and_line(tmp_path, text, message):
+    with pytest.raises(ValueError, match=re.escape(message)) as error:
+        runs.read_trec(put(tmp_path, text))
+    assert "file.txt" in str(error.value)
+
+
+def test_broken_bytes(tmp_path):
+    (tmp_path / "x").write_bytes(b"q Q0 a 1 2 t\nq Q0 \xff 2 1 t\n")
+    with pytest.raises(ValueError, match="x, line 2: not valid UTF-8"):
+        runs.read_trec(tmp_path / "x")
+    whole = gzip.compress(b"q Q0 a 1 2 t\n")
+    for data in (whole[:-9], b"q Q0 a 1 2 t\n"):
+        (tmp_path / "x.gz").write_bytes(data)
+        with pytest.raises(ValueError, match=r"x\.gz: not a whole gzip file"):
+            runs.read_trec(tmp_path / "x.gz")
+    with pytest.raises(ValueError, match="ties is 'random'"):
+        runs.read_trec(tmp_path / "x", ties="random")
+
+
+@pytest.mark.parametrize("docid", ["", " a", "a\t", "a\nb", "a\r"])
+def test_ids_that_could_not_be_read_back(tmp_path, docid):
+    with pytest.raises(ValueError, match="query 'q7', document "):
+        runs.write_trec(tmp_path / "x", {"q7": ["a", docid]}, "t")
+    assert not (tmp_path / "x").exists()
+
+
+def test_other_bad_runs(tmp_path):
+    with pytest.raises(ValueError, match="query id 'q 7'"):
+        runs.write_trec(tmp_path / "x", {"q 7": ["a"]}, "t")
+    with pytest.raises(ValueError, match="tag 'a b'"):
+        runs.write_trec(tmp_path / "x", {"q": ["a"]}, "a b")
+    with pytest.raises(ValueError, match="query 'q': document 'a' comes twice"):
+        runs.write_trec(tmp_path / "x", {"q": ["a", "a"]}, "t")
+
+
+inner = st.text(st.characters(codec="utf-8", exclude_characters="\n"), min_size=1)
+docids = inner.filter(lambda text: text == text.strip(" \t\r"))
+qids = st.text(st.characters(codec="utf-8", exclude_characters=" \t\r\n"), min_size=1)
+rankings = st.lists(docids, min_size=1, max_size=6, unique=True)
+
+
+@given(run=st.dictionaries(qids, rankings, max_size=4))
+def test_any_run_survives(tmp_path_factory, run):
+    path = tmp_path_factory.getbasetemp() / "any.run"
+    runs.write_trec(path, run, "tag")
+    assert runs.read_trec(path) == run
+    assert runs.read_trec(path, ties="trec_eval") == run
+
+
+@given(
+    qrels=st.dictionaries(
+        qids, st.dictionaries(docids, st.integers(-1, 3), min_size=1, max_size=4), max_size=3
+    )
+)
+def test_any_judgements_survive(tmp_path_factory, qrels):
+    path = tmp_path_factory.getbasetemp() / "any.qrels"
+    runs.write_qrels(path, qrels)
+    assert runs.read_qrels(path) == qrels
+
+
+def test_judgements(tmp_path):
+    path = put(tmp_path, "q\t0\ta b.txt\t1\nq 0 c 0\nr 0 a 2\n")
+    assert runs.read_qrels(path) == {"q": {"a b.txt": 1, "c": 0}, "r": {"a": 2}}
+    with pytest.raises(ValueError, match="line 1: expected 'qid iteration docid grade'"):
+        runs.read_qrels(put(tmp_path, "q 0 c yes\n"))
+    with pytest.raises(ValueError, match="line 2: document 'c' comes twice"):
+        runs.read_qrels(put(tmp_path, "q 0 c 1\nq 0 c 0\n"))
+
+
+def test_excluded(tmp_path):
+    path = put(tmp_path, "q a b.txt\nq c\nr a\r\n")
+    assert runs.read_excluded(path) == {"q": {"a b.txt", "c"}, "r": {"a"}}
+    with pytest.raises(ValueError, match="line 1: expected 'qid docid'"):
+        runs.read_excluded(put(tmp_path, "q\n"))
+
+
+def test_jsonl(tmp_path):
+    rows = [{"a": [1, 2.5, None], "b": "é\u2028\n"}, {}]
+    for name in ("x.jsonl", "x.jsonl.gz"):
+        runs.write_jsonl(tmp_path / name, iter(rows))
+        assert runs.read_jsonl(tmp_path / name) == rows
+    with pytest.raises(ValueError, match="line 2: not valid JSON"):
+        runs.read_jsonl(put(tmp_path, '{"a": 1}\n{"a": }\n'))
+    with pytest.raises(ValueError, match="line 1: expected a JSON object, got list"):
+        runs.read_jsonl(put(tmp_path, "[1]\n"))
+    for bad in (float("nan"), {1}, "\ud83d"):
+        with pytest.raises(ValueError, match="row 2: "):
+            runs.write_jsonl(tmp_path / "y.jsonl", [{}, {"a": bad}])
+    assert not (tmp_path / "y.jsonl").exists()
