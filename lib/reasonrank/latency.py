@@ -1,8 +1,8 @@
 """How long reranking takes: the protocol of the latency study (paper, Figures 1 and 5).
 
 A reranker is warmed up, then gets the queries one by one, for the latency that one user sees, and then all
-together, for the throughput of a batch. What earlier queries left in the engine's prefix cache is dropped before
-each of the two.
+together, for the throughput of a batch. What earlier queries left in the engine's prefix cache is dropped
+before each of the two.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ class Interval:
 class LatencyResult:
     """What a reranker took for each query, one by one, and for all of them together.
 
-    Lists are aligned with `qids`. `seconds`: end to end; `engine_seconds`: generation alone, the time in which the
-    engine had work. `counts`: answers by status in the one-by-one pass.
+    Lists are aligned with `qids`. `seconds`: end to end; `engine_seconds`: generation alone, the time in
+    which the engine had work. `counts`: answers by status in the one-by-one pass.
     """
 
     name: str
@@ -60,7 +60,7 @@ class LatencyResult:
         return len(self.qids) / self.together_seconds
 
     def summary(self) -> dict[str, Any]:
-        """The figures of a record or a table's row: seconds with intervals; calls and tokens per query, means."""
+        """The figures of a record or a table's row; calls and tokens are means per query."""
         means = {name: float(np.mean(getattr(self, name))) for name in _PER_QUERY}
         return {
             "name": self.name,
@@ -120,8 +120,8 @@ def ratio(
 ) -> Interval:
     """Median seconds per query of `a` by that of `b`: over 1 means that `b` is faster, so many times.
 
-    The interval is a paired bootstrap: each resample takes the same queries from both. Raises ValueError where
-    the two were not measured on the same queries in the same order.
+    The interval is a paired bootstrap: each resample takes the same queries from both. Raises ValueError
+    where the two were not measured on the same queries in the same order.
     """
     if a.qids != b.qids:
         raise ValueError(f"{a.name} and {b.name} were measured on different queries")

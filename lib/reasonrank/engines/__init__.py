@@ -1,4 +1,4 @@
-"""Generation behind one asynchronous interface: vLLM or transformers in this process, or any OpenAI-style server."""
+"""Generation behind one asynchronous interface: vLLM or transformers in this process, or a server."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ def open_engine(
     """Start an engine; it is a context manager, and `close()` frees its memory.
 
     `kind`: "vllm", "transformers", "openai", or "auto", which is vllm where it is installed and
-    transformers elsewhere. `model`: as `models.resolve` takes it; for "openai" the name that the server knows.
-    `max_num_seqs`: requests computed together. `options`: see the engine's class. Raises ValueError for an
-    unknown kind.
+    transformers elsewhere. `model`: as `models.resolve` takes it; for "openai" the name that the server
+    knows. `max_num_seqs`: requests computed together. `options`: see the engine's class. Raises ValueError
+    for an unknown kind.
     """
     if kind == "auto":
         kind = "vllm" if importlib.util.find_spec("vllm") else "transformers"

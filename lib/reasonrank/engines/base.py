@@ -23,9 +23,10 @@ class Sampling:
     """How tokens are drawn. Temperature 0 is greedy decoding.
 
     `max_tokens`: upper bound of the output, by default the paper's 3,072 reasoning tokens and 100 more.
-    `top_k`: 0 is off. `seed`: of this request alone; without one the engine's own seed serves. `stop`: strings
-    that end the output and stay in its text. `logprobs`: the k most likely tokens of each output position,
-    from the model's distribution before temperature and cuts. Raises ValueError for values out of range.
+    `top_k`: 0 is off. `seed`: of this request alone; without one the engine's own seed serves. `stop`:
+    strings that end the output and stay in its text. `logprobs`: the k most likely tokens of each output
+    position, from the model's distribution before temperature and cuts. Raises ValueError for values out of
+    range.
     """
 
     max_tokens: int = 3172

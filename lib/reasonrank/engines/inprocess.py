@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import atexit
+import contextlib
 import itertools
 import queue
 import threading
@@ -31,16 +32,12 @@ class Request:
     id: str = field(default_factory=lambda: f"request-{next(_numbers)}")
 
     def resolve(self, completion: Completion) -> None:
-        try:
+        with contextlib.suppress(InvalidStateError):  # cancelled in the meantime
             self.future.set_result(completion)
-        except InvalidStateError:  # cancelled in the meantime
-            pass
 
     def fail(self, error: Exception) -> None:
-        try:
+        with contextlib.suppress(InvalidStateError):
             self.future.set_exception(error)
-        except InvalidStateError:
-            pass
 
 
 class InProcessEngine(Engine):

@@ -1,4 +1,4 @@
-"""Any server that speaks the OpenAI completions interface: one vLLM, vLLM data parallel, Ray Serve, others."""
+"""Any server with OpenAI's completions interface: one vLLM, vLLM data parallel, Ray Serve, others."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ class OpenAIEngine(Engine):
 
     `model`: the name that the server knows. `tokenizer`: name or folder of its tokenizer, by default `model`.
     `max_model_len`: the server's context, 32,768 tokens by default. `api_key`: sent, and kept out of
-    messages. `token_ids`: the server takes token ids and vLLM's further settings (top_k, the stop string kept);
-    False for other servers, which are sent text, and whose output is cut here. `timeout`: seconds for one request.
-    `adapter` must be None: name the adapter in `model`, as the server serves it. `dtype` is the server's affair.
+    messages. `token_ids`: the server takes token ids and vLLM's further settings (top_k, the stop string
+    kept); False for other servers, which are sent text, and whose output is cut here. `timeout`: seconds for
+    one request. `adapter` must be None: name the adapter in `model`, as the server serves it. `dtype` is the
+    server's affair.
     """
 
     kind = "openai"

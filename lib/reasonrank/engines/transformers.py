@@ -9,8 +9,9 @@ from typing import Any
 
 import torch
 
-from reasonrank.models import load_tokenizer, resolve
+from reasonrank.models import load_tokenizer
 
+from .adapters import load_merged
 from .base import Completion, Sampling, cut_at_stop
 from .inprocess import InProcessEngine, Request
 
@@ -39,7 +40,8 @@ class TransformersEngine(InProcessEngine):
         device: str | None = None,
     ) -> None:
         self.name = model
-        self._adapter, self._dtype, self._seed = adapter, dtype, seed
+        self._adapter = Path(adapter) if adapter is not None else None
+        self._dtype, self._seed = dtype, seed
         self._asked_len, self._max_num_seqs = max_model_len, max_num_seqs
         self._device = device or ("cuda" if torch.cuda.is_available() else "cpu")
         self._draws = itertools.count()
@@ -47,14 +49,8 @@ class TransformersEngine(InProcessEngine):
         super().__init__()
 
     def _load(self) -> None:
-        from transformers import AutoModelForCausalLM
-
         self.tokenizer = load_tokenizer(self.name)
-        model = AutoModelForCausalLM.from_pretrained(resolve(self.name), dtype=self._dtype)
-        if self._adapter is not None:
-            from peft import PeftModel
-
-            model = PeftModel.from_pretrained(model, self._adapter).merge_and_unload()
+        model = load_merged(self.name, self._adapter, self._dtype)
         self._model = model.to(self._device).eval()
         own = getattr(model.config, "max_position_embeddings", None) or 32768
         self.max_model_len = min(self._asked_len or own, own)
@@ -173,7 +169,7 @@ class _Batch:
 
 
 def draw(scores: torch.Tensor, sampling: Sampling, generator: torch.Generator) -> int:
-    """One token id from logits (vocabulary,): temperature, then the top k, then the smallest set of mass top_p."""
+    """One token id from logits (vocabulary,): temperature, the top k, then the smallest set of mass top_p."""
     values, tokens = (scores / sampling.temperature).sort(descending=True)
     if sampling.top_k:
         values = values[: sampling.top_k]

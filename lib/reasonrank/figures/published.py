@@ -109,6 +109,7 @@ def _seconds(ax: Axes, facts: Facts, latency: list[dict]) -> None:
     values = [seconds for _, seconds in published] + [row["p50"] for row in latency]
     if max(values) > 10 * min(values):
         ax.set_xscale("log")
+        ax.xaxis.set_major_formatter("{x:g}")
     else:
         ax.set_xlim(left=0)
     ax.set_yticks(range(len(labels)), labels)
@@ -154,7 +155,11 @@ def _side_by_side(ax: Axes, rows: dict[tuple[str, str], dict], collections: list
     counts = [rows[name, "listwise"]["n"] for name in collections]
     names = [name.replace("-", "-\n") for name in collections]
     ax.set_xticks(range(len(names)), [f"{c}\nn = {n}" for c, n in zip(names, counts, strict=True)])
-    ax.set(ylim=(0, 1.3 * top), ylabel="seconds per query (median, 95 % interval)")
+    ax.set(
+        xlabel="collection (n: queries)",
+        ylim=(0, 1.3 * top),
+        ylabel="seconds per query (median, 95 % interval)",
+    )
     ax.grid(axis="x", visible=False)
     ax.legend(loc="upper right", ncols=2)
 

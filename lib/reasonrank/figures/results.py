@@ -47,7 +47,12 @@ def ndcg_by_collection(rows: Rows, title: str = "Test queries, by collection") -
     for place in range(1, len(collections)):
         ax.axvline(place - 0.5, color="#dddddd", linewidth=0.8)
     ax.grid(axis="x", visible=False)
-    ax.set(ylabel="NDCG@10 (%), with 95 % interval", title=title, ylim=(0, None))
+    ax.set(
+        xlabel="collection (n: test queries)",
+        ylabel="NDCG@10 (%), with 95 % interval",
+        title=title,
+        ylim=(0, None),
+    )
     ax.set_xlim(-0.5, len(collections) - 0.5)
     fig.legend(loc="outside upper right", ncols=len(systems))
     return fig

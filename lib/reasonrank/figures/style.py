@@ -19,7 +19,7 @@ Rows = Iterable[Mapping[str, Any]] | pd.DataFrame
 
 # Okabe and Ito's palette: told apart with any common colour-vision deficiency.
 BLACK, GREY, ORANGE, SKY, GREEN = "#000000", "#7f7f7f", "#E69F00", "#56B4E9", "#009E73"
-YELLOW, BLUE, RED, PURPLE = "#F0E442", "#0072B2", "#D55E00", "#CC79A7"
+BLUE, RED, PURPLE = "#0072B2", "#D55E00", "#CC79A7"
 CYCLE = (BLUE, ORANGE, GREEN, RED, PURPLE, SKY, GREY)
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 WIDTH = 9.0  # inches: 900 px on a page at 100 dpi
@@ -54,7 +54,6 @@ RC = {
     "legend.fontsize": 9.5,
     "legend.frameon": False,
     "lines.linewidth": 1.8,
-    "svg.hashsalt": "reasonrank",
 }
 
 

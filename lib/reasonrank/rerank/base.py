@@ -117,7 +117,7 @@ class Reranker(ABC):
         top: int | None = None,
         progress: Progress | None = None,
     ) -> RerankedRun:
-        """Rerank the first `top` documents of every query (None: all); the others stay behind, in their order.
+        """Rerank the first `top` documents of every query (None: all); the others stay behind, in order.
 
         Each query goes on as soon as its own answer is in. The first error ends all queries and is raised:
         KeyError naming the query and document for a missing query or passage text (before any generation),

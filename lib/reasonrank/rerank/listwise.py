@@ -20,8 +20,8 @@ STRATEGIES = ("sliding",)
 class WindowTrace:
     """One window: [start, end) of the list, its documents before, and the answer that reordered them.
 
-    `answer.ranking` holds 1-based positions in `docids`. Tokens are those of the one request; `seconds` its time
-    in the engine.
+    `answer.ranking` holds 1-based positions in `docids`. Tokens are those of the one request; `seconds` its
+    time in the engine.
     """
 
     start: int
@@ -52,10 +52,10 @@ class WindowTrace:
 class ListwiseReranker(Reranker):
     """Sliding windows of `window` documents by `step` (paper: 20 and 10 over 100 candidates), back to front.
 
-    The windows of a query follow one another, since each starts from the order that the one before left; those
-    of different queries do not wait for one another. An answer that is truncated or malformed keeps the order
-    of its window (`answers.parse`). Outputs end at `</answer>` unless `sampling` has stop strings of its own.
-    Raises ValueError for an unknown strategy or sizes that `schedule.windows` refuses.
+    The windows of a query follow one another, since each starts from the order that the one before left;
+    those of different queries do not wait for one another. An answer that is truncated or malformed keeps the
+    order of its window (`answers.parse`). Outputs end at `</answer>` unless `sampling` has stop strings of
+    its own. Raises ValueError for an unknown strategy or sizes that `schedule.windows` refuses.
     """
 
     def __init__(

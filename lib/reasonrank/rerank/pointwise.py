@@ -42,8 +42,8 @@ class PointTrace:
 class PointwiseReranker(Reranker):
     """Scores every passage by itself and sorts by score; ties keep the order of the first stage.
 
-    `sampling` is that of the reasoning, which ends at `</think>` or after `max_tokens`; the verdict is read from
-    log-probabilities and involves no draw.
+    `sampling` is that of the reasoning, which ends at `</think>` or after `max_tokens`; the verdict is read
+    from log-probabilities and involves no draw.
     """
 
     def __init__(

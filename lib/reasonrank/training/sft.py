@@ -24,7 +24,7 @@ def sft_config(settings: Sft, model: Model, output: Path, seed: int, cpu: bool):
         gradient_accumulation_steps=settings.gradient_accumulation,
         learning_rate=settings.learning_rate,
         lr_scheduler_type=settings.scheduler,
-        warmup_ratio=settings.warmup_ratio,
+        warmup_steps=settings.warmup_ratio,
         weight_decay=settings.weight_decay,
         max_grad_norm=settings.max_grad_norm,
         gradient_checkpointing=settings.gradient_checkpointing,
