@@ -22,8 +22,8 @@ def settings(adapter: Path) -> dict[str, Any]:
 def load_merged(model: str, adapter: Path | None, dtype: str) -> Any:
     """A causal language model, with `adapter` (a folder, or None) merged into its weights, on the CPU.
 
-    `dtype`: "auto" (the model's own) or the name of a torch type. The sum is made in float32 and rounded once;
-    in bfloat16 that still loses changes under half of a weight's last place (about 0.2 % of it).
+    `dtype`: "auto" (the model's own) or the name of a torch type. The sum is made in float32 and rounded
+    once; in bfloat16 that still loses changes under half of a weight's last place (about 0.2 % of it).
     """
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM

@@ -49,6 +49,8 @@ class TransformersEngine(InProcessEngine):
         super().__init__()
 
     def _load(self) -> None:
+        from transformers import GenerationConfig
+
         self.tokenizer = load_tokenizer(self.name)
         model = load_merged(self.name, self._adapter, self._dtype)
         self._model = model.to(self._device).eval()
@@ -56,6 +58,11 @@ class TransformersEngine(InProcessEngine):
         self.max_model_len = min(self._asked_len or own, own)
         end = model.generation_config.eos_token_id
         self._end_ids = set(end if isinstance(end, list) else [end]) | {self.tokenizer.eos_token_id}
+        self._end_ids.discard(None)
+        # A model's own defaults (Qwen's repetition penalty, say) have no part in a request's sampling.
+        model.generation_config = GenerationConfig(
+            do_sample=False, eos_token_id=sorted(self._end_ids), pad_token_id=self.tokenizer.pad_token_id
+        )
 
     def _unload(self) -> None:
         self._model = None
@@ -88,12 +95,6 @@ class TransformersEngine(InProcessEngine):
             input_ids=torch.tensor(rows, device=self._device),
             attention_mask=torch.tensor(mask, device=self._device),
             max_new_tokens=max(batch.limits),
-            do_sample=False,
-            temperature=None,
-            top_p=None,
-            top_k=None,
-            eos_token_id=sorted(self._end_ids),
-            pad_token_id=self.tokenizer.pad_token_id,
             logits_processor=LogitsProcessorList([batch.choose]),
             stopping_criteria=StoppingCriteriaList([batch.stopped]),
         )
@@ -169,11 +170,16 @@ class _Batch:
 
 
 def draw(scores: torch.Tensor, sampling: Sampling, generator: torch.Generator) -> int:
-    """One token id from logits (vocabulary,): temperature, the top k, then the smallest set of mass top_p."""
+    """One token id from logits (vocabulary,): temperature, the top k, then the smallest set of mass top_p.
+
+    The draw is by exponential noise that belongs to token ids, so rounding that swaps two near-equal tokens
+    in the order leaves it alone.
+    """
     values, tokens = (scores / sampling.temperature).sort(descending=True)
     if sampling.top_k:
-        values = values[: sampling.top_k]
+        values, tokens = values[: sampling.top_k], tokens[: sampling.top_k]
     probabilities = values.softmax(dim=-1)
     before = probabilities.cumsum(dim=-1) - probabilities
-    probabilities = probabilities * (before < sampling.top_p)
-    return int(tokens[torch.multinomial(probabilities, 1, generator=generator)])
+    kept = before < sampling.top_p
+    noise = torch.empty_like(scores).exponential_(generator=generator)[tokens]
+    return int(tokens[(probabilities * kept / noise).argmax()])

