@@ -32,6 +32,13 @@ def package_folder(package: str) -> Path:
     return Path(spec.submodule_search_locations[0])
 
 
+def user_cache(kind: str) -> Path:
+    """The folder of the user's cache for "models" or "embeddings"; it can be deleted at any time."""
+    folder = Path(platformdirs.user_cache_path("reasonrank")) / kind
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
 def resolve(name: str, cache: Path | None = None) -> str:
     """What `from_pretrained` and vLLM take for `name`.
 
@@ -43,7 +50,7 @@ def resolve(name: str, cache: Path | None = None) -> str:
         package, folder = RETRIEVERS[name]
         return str(package_folder(package) / folder)
     if name in EMBEDDED:
-        return str(_converted(name, cache or Path(platformdirs.user_cache_path("reasonrank")) / "models"))
+        return str(_converted(name, cache or user_cache("models")))
     path = Path(name).expanduser()
     if path.is_dir():
         if not (path / "config.json").is_file():
@@ -84,6 +91,7 @@ def _convert_gguf(folder: Path, file: str, target: Path) -> None:
 
     tokenizer = AutoTokenizer.from_pretrained(folder, gguf_file=file)
     tokenizer.eos_token, tokenizer.pad_token = "<|im_end|>", "<|endoftext|>"
+    tokenizer.clean_up_tokenization_spaces = False  # meant for WordPiece, and warned about
     model = AutoModelForCausalLM.from_pretrained(
         folder, gguf_file=file, quantization_config=GgufConfig(dequantize=True), dtype=torch.bfloat16
     )

@@ -58,6 +58,7 @@ class Sft(Strict):
     lora: Lora | None  # None: full fine-tuning
     learning_rate: float = Field(gt=0)
     epochs: float = Field(gt=0)
+    cutoff: int = Field(gt=0)  # tokens of prompt and label
     max_steps: int  # -1: as many as the epochs take
     batch_size: int = Field(gt=0)  # per device
     gradient_accumulation: int = Field(gt=0)

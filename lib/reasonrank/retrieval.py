@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
 import numpy as np
 
-from .models import resolve
+from .models import resolve, user_cache
 from .runs import Run
 from .sources import Collection
 
@@ -20,12 +22,30 @@ def encoder(name: str = "minilm"):
     return SentenceTransformer(resolve(name))
 
 
-def embed(texts: Sequence[str], model: str = "minilm", progress: bool = False) -> np.ndarray:
-    """Unit vectors of texts: float32 of shape (len(texts), dimensions)."""
+def embed(texts: Sequence[str], model: str = "minilm") -> np.ndarray:
+    """Unit vectors of texts: float32 of shape (len(texts), dimensions).
+
+    Sets of a hundred texts or more are kept in the user's cache, named by a hash of model and texts, since
+    most notebooks need the same passages.
+    """
+    if len(texts) < 100:
+        return _encode(texts, model)
+    key = hashlib.sha256("\x00".join([model, *texts]).encode("utf-8")).hexdigest()[:32]
+    path = user_cache("embeddings") / f"{key}.npy"
+    if path.is_file():
+        return np.load(path)
+    vectors = _encode(texts, model)
+    partial = path.with_name(f".{key}.{os.getpid()}.npy")
+    np.save(partial, vectors)
+    os.replace(partial, path)
+    return vectors
+
+
+def _encode(texts: Sequence[str], model: str) -> np.ndarray:
     if not len(texts):
-        return np.zeros((0, encoder(model).get_embedding_dimension()), dtype=np.float32)
+        return np.zeros((0, 384), dtype=np.float32)
     return encoder(model).encode(
-        list(texts), batch_size=64, normalize_embeddings=True, show_progress_bar=progress, convert_to_numpy=True
+        list(texts), batch_size=32, normalize_embeddings=True, show_progress_bar=False, convert_to_numpy=True
     )
 
 

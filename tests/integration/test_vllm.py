@@ -1,4 +1,4 @@
-"""vLLM in this process with the embedded model: the same answers as transformers, and several engines in a row."""
+"""vLLM in this process with the embedded model: the answers of transformers, and several engines in a row."""
 
 import asyncio
 import os
@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+
 from reasonrank.engines import GREEDY, EngineError, Sampling, open_engine
 from reasonrank.models import resolve
 from reasonrank.prompts import ListwisePrompt, PointwisePrompt
@@ -75,7 +76,7 @@ def test_greedy_answers_are_those_of_transformers(engine, expected):
         assert (got.text, got.token_ids) == (wanted.text, wanted.token_ids)
         assert (got.finish_reason, got.prompt_tokens) == (wanted.finish_reason, wanted.prompt_tokens)
         for one, other in zip(got.logprobs, wanted.logprobs, strict=True):
-            assert list(one.values())[0] == pytest.approx(max(other.values()), abs=2e-3)
+            assert next(iter(one.values())) == pytest.approx(max(other.values()), abs=2e-3)
     alone = [run_sync(engine.generate(engine.tokenizer.encode(p), SHORT)) for p in PROMPTS]
     assert [c.token_ids for c in alone] == [c.token_ids for c in batch]
 

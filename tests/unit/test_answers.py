@@ -3,6 +3,7 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from reasonrank import answers
 from reasonrank.answers import format_completion, parse
 

@@ -6,6 +6,7 @@ import time
 
 import pytest
 from fake_engine import FakeEngine, reverse
+
 from reasonrank.engines import GREEDY, QWEN3, Completion, EngineError, Sampling, Stats, open_engine
 from reasonrank.engines.base import cut_at_stop
 from reasonrank.engines.inprocess import InProcessEngine

@@ -3,6 +3,7 @@
 import importlib.metadata
 
 import pytest
+
 from reasonrank import environment
 
 NUMPY = importlib.metadata.version("numpy")

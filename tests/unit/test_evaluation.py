@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 import yaml
+
 from reasonrank import metrics, runs
 from reasonrank.evaluation import bootstrap_interval, evaluate, paired_test
 

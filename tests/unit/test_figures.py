@@ -4,6 +4,7 @@ import made_up
 import matplotlib.pyplot as plt
 import pytest
 from matplotlib.text import Text
+
 from reasonrank import figures, paper
 
 RESULTS = made_up.results()

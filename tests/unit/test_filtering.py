@@ -3,6 +3,7 @@
 import math
 
 import pytest
+
 from reasonrank.filtering import alpha_sweep, score, self_consistency
 
 

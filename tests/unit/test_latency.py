@@ -2,6 +2,7 @@
 
 import pytest
 from fake_engine import FakeEngine, FakePrompt, reverse
+
 from reasonrank.latency import LatencyResult, measure, ratio
 from reasonrank.rerank.listwise import ListwiseReranker, run_sync
 

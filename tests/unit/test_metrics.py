@@ -5,6 +5,7 @@ import math
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from reasonrank.metrics import ndcg, rbo, recall
 
 TWENTY = list(range(1, 21))

@@ -6,6 +6,7 @@ import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+
 from reasonrank.engines import EngineError, Sampling, open_engine
 from reasonrank.rerank.listwise import run_sync
 

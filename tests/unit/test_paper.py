@@ -5,6 +5,7 @@ import math
 import made_up
 import pytest
 import yaml
+
 from reasonrank import paper, report
 
 TABLES = ["reproduction", "table1", "table10", "table2", "table3_6", "table4_7", "table5", "table8", "table9"]

@@ -2,11 +2,14 @@
 
 import asyncio
 import math
+import signal
+import threading
 
 import pytest
 from fake_engine import FakeEngine, FakePrompt, by_number, reverse
 from hypothesis import given
 from hypothesis import strategies as st
+
 from reasonrank.engines import GREEDY, EngineError, Sampling
 from reasonrank.rerank.listwise import ListwiseReranker, run_sync
 from reasonrank.rerank.pointwise import PointwiseReranker, verdict_score
@@ -170,6 +173,22 @@ def test_run_sync_inside_a_running_loop_as_in_a_notebook():
 
     with pytest.raises(LookupError, match="inside"):
         asyncio.run(failing_cell())
+
+
+def test_an_interrupt_cancels_the_work_first():
+    """Ctrl-C in a notebook: the cell's thread waits in `run_sync`, in a loop that takes no signals itself."""
+    engine = FakeEngine(reverse, delay=lambda query: 10**9)
+
+    async def cell():
+        run_sync(listwise(engine).rerank("q", docs(3), texts(3)))
+
+    loop = asyncio.new_event_loop()
+    main = threading.main_thread().ident
+    threading.Timer(0.3, signal.pthread_kill, (main, signal.SIGINT)).start()
+    with pytest.raises(KeyboardInterrupt):
+        loop.run_until_complete(cell())
+    loop.close()
+    assert engine.cancelled == 1 and engine.in_flight == 0
 
 
 def test_pointwise_scores_sorts_and_keeps_ties_in_order():

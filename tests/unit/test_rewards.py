@@ -5,6 +5,7 @@ import math
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from reasonrank import runs
 from reasonrank.answers import TAGS, format_completion
 from reasonrank.rewards import make_trl_reward, multi_view_reward, reward_parts, trl_reward

@@ -6,6 +6,7 @@ import re
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from reasonrank import runs
 
 RUN = {"q1": ["b", "a c  d", "é\u00a0\u2028x"], "q2": ["[1] > [2].txt"]}

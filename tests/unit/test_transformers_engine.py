@@ -5,6 +5,7 @@ from collections import Counter
 
 import pytest
 import torch
+
 from reasonrank.engines import Sampling, open_engine
 from reasonrank.engines.transformers import draw
 from reasonrank.models import load_tokenizer

@@ -1,6 +1,7 @@
 """The window schedule against an independent statement of its rule."""
 
 import pytest
+
 from reasonrank.rerank import windows
 
 

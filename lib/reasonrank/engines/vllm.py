@@ -88,7 +88,7 @@ class VllmEngine(InProcessEngine):
     def _load(self) -> None:
         VllmEngine._open = self
         self.tokenizer = load_tokenizer(self.name)
-        with _quiet_start(), tempfile.TemporaryDirectory() as folder:
+        with _quiet_start(), _hidden("llvmlite.binding.ffi"), tempfile.TemporaryDirectory() as folder:
             from vllm import EngineArgs
             from vllm.platforms import current_platform
             from vllm.v1.engine.llm_engine import LLMEngine
@@ -202,6 +202,21 @@ def _quiet_start() -> Iterator[None]:
             del os.environ[key]
         os.environ.update(found)
         torch.set_num_threads = set_num_threads  # the CPU worker puts a warning in its place
+
+
+@contextlib.contextmanager
+def _hidden(module: str) -> Iterator[None]:
+    """Keep a loaded module out of sight while vLLM starts.
+
+    vLLM 0.31 looks at `vars` of what every loaded module holds; llvmlite's library wrapper, which comes with
+    numba and so with bm25s, has no such thing, and the start fails.
+    """
+    held = sys.modules.pop(module, None)
+    try:
+        yield
+    finally:
+        if held is not None:
+            sys.modules[module] = held
 
 
 @contextlib.contextmanager

@@ -26,13 +26,12 @@ class OfflineTeacher:
         self.collection, self.threshold, self.max_cited = collection, threshold, max_cited
         self._vectors: dict[str, np.ndarray] = {}
 
-    def warm_up(self, queries: Sequence[Query], progress: bool = False) -> None:
+    def warm_up(self, queries: Sequence[Query]) -> None:
         """Embed all passages, and the solutions of `queries`, at once rather than one by one."""
-        texts = list(self.collection.texts().values())
-        for query in queries:
-            texts += [*query.solution, _with_solution(query)]
-        new = list(dict.fromkeys(text for text in texts if text not in self._vectors))
-        self._vectors.update(zip(new, embed(new, progress=progress), strict=True))
+        passages = list(self.collection.texts().values())
+        solutions = list(dict.fromkeys(text for query in queries for text in _needed(query)))
+        for texts in (passages, solutions):
+            self._vectors.update(zip(texts, embed(texts), strict=True))
 
     async def select_positives(self, query: Query, passages: Sequence[Passage]) -> list[int]:
         """The passages that people judged relevant."""
@@ -48,7 +47,7 @@ class OfflineTeacher:
         """Passages whose text states what the solution uses come first, best first; the rest keep their order."""
         texts = [passage.full for passage in passages]
         vectors = self._embed(texts)
-        steps = [step for step in query.solution if len(step.split()) > 2] or [query.text]
+        steps = _steps(query)
         by_step = vectors @ self._embed(steps).T
         score = (vectors @ self._embed([_with_solution(query)]).T)[:, 0] + 0.5 * by_step.max(axis=1)
         spread = score.std() or 1.0
@@ -65,23 +64,30 @@ class OfflineTeacher:
         return np.stack([self._vectors[text] for text in texts])
 
 
+def _steps(query: Query) -> list[str]:
+    """The steps of the solution that say something; the query itself where there are none."""
+    return [step for step in query.solution if len(step.split()) > 2] or [query.text]
+
+
+def _needed(query: Query) -> list[str]:
+    return [*_steps(query), _with_solution(query)]
+
+
 def _with_solution(query: Query) -> str:
     return f"{query.text} {' '.join(query.solution)}"
 
 
 def _reasoning(evidence: Sequence[tuple[int, Passage, str]]) -> str:
     """A short chain that names, for each passage moved up, what it states and the step that needs it."""
-    parts = [f"The working needs: {_gist(evidence[0][2], 12)}."]
-    told = {evidence[0][2]}
+    parts = []
     for number, passage, step in evidence:
         about = _gist(passage.title or passage.text, 8, 45)
-        parts.append(f"[{number}] {about}: states this." if step in told else f"[{number}] {about}: for {_gist(step, 8, 45)}.")
-        told.add(step)
+        parts.append(f"[{number}] {about}: the working needs it for {_gist(step, 6, 30)}.")
     parts.append("The others add nothing needed.")
     return " ".join(parts)
 
 
-def _gist(text: str, words: int, characters: int = 60) -> str:
+def _gist(text: str, words: int, characters: int) -> str:
     """The first words of a text, without identifiers in brackets and without a final stop."""
     gist = ""
     for word in text.replace("[", "(").replace("]", ")").split()[:words]:

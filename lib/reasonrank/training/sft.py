@@ -28,7 +28,7 @@ def sft_config(settings: Sft, model: Model, output: Path, seed: int, cpu: bool):
         weight_decay=settings.weight_decay,
         max_grad_norm=settings.max_grad_norm,
         gradient_checkpointing=settings.gradient_checkpointing,
-        max_length=model.max_length,
+        max_length=settings.cutoff,
         completion_only_loss=True,
         packing=False,
         bf16=model.dtype == "bfloat16",

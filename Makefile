@@ -1,0 +1,53 @@
+# make help lists what there is. Settings: make reproduce PROFILE=smoke, make setup KIND=gpu PYTHON=python3.11
+PROFILE ?= default
+RUN ?= runs/$(PROFILE)
+# lists of parameter values, as in SWEEP='alpha: [0.3, 0.4]'
+SWEEP ?=
+# cpu or gpu: which lock; without a word, the one that is installed
+KIND ?= $(patsubst .venv/.ready-%,%,$(firstword $(wildcard .venv/.ready-*) .venv/.ready-cpu))
+READY := .venv/.ready-$(KIND)
+NBVAL := runs/nbval
+SOURCES := lib tests notebooks
+
+# Nothing is fetched at run time; a profile with a model of the hub needs HF_HUB_OFFLINE=0.
+export HF_HUB_OFFLINE ?= 1
+export TOKENIZERS_PARALLELISM ?= false
+export PYTHONNOUSERSITE := 1
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV
+.PHONY: help setup lock reproduce test lint figures publish clean
+
+help: ## this list
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
+
+setup: $(READY) ## install the pinned packages into .venv (KIND=gpu for a GPU)
+
+$(READY): requirements/$(KIND).txt pyproject.toml requirements/install.sh
+	@requirements/install.sh $(KIND)
+
+lock: ## pin the packages anew, after pyproject.toml changed
+	PYTHONPATH=.cache/uv requirements/compile.sh
+
+reproduce: $(READY) ## run notebooks 00 to 07 (PROFILE, RUN, SWEEP) and print the scores
+	@snakemake --cores all --quiet rules --rerun-incomplete \
+	  --config profile=$(PROFILE) run=$(RUN) $(if $(SWEEP),sweep='$(SWEEP)')
+	@python -m reasonrank summary $(if $(SWEEP),$(RUN)/sweep/*,$(RUN))
+
+test: lint ## unit and property tests, then every notebook on the smoke profile
+	@rm -rf $(NBVAL)
+	@REASONRANK_PROFILE=smoke REASONRANK_RUN_DIR=$(CURDIR)/$(NBVAL) python -m pytest tests notebooks \
+	  --nbval-lax --nbval-current-env --nbval-sanitize-with tests/sanitize.cfg --nbval-cell-timeout 1200
+
+lint: $(READY) ## ruff, notebooks included
+	@ruff check --quiet $(SOURCES)
+	@ruff format --quiet --check $(SOURCES)
+
+figures: $(READY) ## draw the figures of a run again, from its records
+	@python -m reasonrank run 07_figures --profile $(PROFILE) --run-dir $(RUN)
+
+publish: $(READY) ## keep a run's outputs: notebooks, data/records, figures
+	@python -m reasonrank publish $(RUN)
+
+clean: ## remove all runs and what tools left; .venv stays
+	rm -rf runs .snakemake .pytest_cache .ruff_cache .hypothesis lib/*.egg-info
+	find lib tests -name __pycache__ -prune -exec rm -rf {} +

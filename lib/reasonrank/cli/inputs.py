@@ -1,0 +1,80 @@
+"""What a notebook's result depends on: its code, the profile, modules, data, and earlier stages."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import nbformat
+
+from .. import profiles
+from ..records import ROOT
+
+PACKAGE = Path(__file__).resolve().parents[1]
+DATA = {"reasonrank.paper": "paper", "reasonrank.sources.authored": "authored"}  # folders of data/ by module
+
+
+def fingerprint(notebook: Path, profile: str) -> str:
+    """A digest that changes with the notebook's code (not its outputs), the settings, and what it imports."""
+    code = notebook_code(notebook)
+    used = modules(code)
+    digest = hashlib.sha256(code.encode())
+    digest.update(profiles.load(profile).model_dump_json().encode())
+    data = [folder for module, folder in DATA.items() if module in used]
+    files = [path for folder in data for path in (ROOT / "data" / folder).rglob("*") if path.is_file()]
+    for path in sorted([*used.values(), *files]):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def stages(notebook: Path) -> list[str]:
+    """Earlier stages that a notebook reads: those which its code names, as "03_sft"."""
+    named = re.findall(r"[\"'](\d\d_\w+)[\"'/]", notebook_code(notebook))
+    return sorted({name for name in named if name < notebook.stem})
+
+
+def notebook_code(notebook: Path) -> str:
+    """The code cells of a notebook, one text."""
+    cells = nbformat.read(notebook, as_version=4).cells
+    return "\n".join(cell.source for cell in cells if cell.cell_type == "code")
+
+
+def modules(code: str) -> dict[str, Path]:
+    """Modules of this package that a code imports, directly or through one another, with their files."""
+    found: dict[str, Path] = {}
+    waiting = list(_imports(code, "reasonrank"))
+    while waiting:
+        name = waiting.pop()
+        path = _file(name)
+        if path is None or name in found:
+            continue
+        found[name] = path
+        package = name if path.name == "__init__.py" else name.rpartition(".")[0]
+        waiting += [package, *_imports(path.read_text(encoding="utf-8"), package)]
+    return found
+
+
+def _imports(code: str, package: str) -> Iterator[str]:
+    """Names that may be modules of ours; `package` is where relative imports start. Magics are no Python."""
+    plain = "\n".join(line for line in code.splitlines() if not line.startswith(("%", "!")))
+    for node in ast.walk(ast.parse(plain)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            above = package.rsplit(".", node.level - 1)[0] if node.level else ""
+            base = ".".join(part for part in (above, node.module) if part)
+            yield base
+            yield from (f"{base}.{alias.name}" for alias in node.names)
+
+
+def _file(name: str) -> Path | None:
+    """The file of a module of this package, or None where the name is none."""
+    top, *rest = name.split(".")
+    if top != PACKAGE.name:
+        return None
+    place = PACKAGE.joinpath(*rest)
+    candidates = (place / "__init__.py", place.with_suffix(".py"))
+    return next((path for path in candidates if path.is_file()), None)

@@ -1,0 +1,74 @@
+"""Arguments of `python -m reasonrank` and its exit codes: 0 done, 1 failed, 2 called wrongly."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from . import publish, run, summary
+from .errors import CommandError
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code; `arguments` are the process's own by default."""
+    options = _parser().parse_args(arguments)
+    try:
+        options.command(options)
+    except CommandError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.code
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="reasonrank", description="ReasonRank, reproducible.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    _add_run(commands.add_parser("run", help="execute a notebook", description=run.__doc__))
+    _add_publish(commands.add_parser("publish", help="keep a run's outputs", description=publish.__doc__))
+    _add_summary(commands.add_parser("summary", help="show what a run gave", description=summary.__doc__))
+    return parser
+
+
+def _add_run(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("notebook", metavar="NOTEBOOK", help="a file, or a name such as 03_sft")
+    parser.add_argument("--profile", required=True, metavar="NAME", help="in profiles/, or a YAML file")
+    parser.add_argument("--run-dir", required=True, type=Path, metavar="DIR", help="the run's folder")
+    parser.add_argument(
+        "-p",
+        "--parameter",
+        dest="parameters",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="a parameter of the notebook, its value as in YAML; may be repeated",
+    )
+    parser.add_argument(
+        "--deadline",
+        type=float,
+        default=run.DEADLINE,
+        metavar="SECONDS",
+        help="for the whole notebook (default: %(default).0f)",
+    )
+    parser.set_defaults(command=run.command)
+
+
+def _add_publish(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run_dir", type=Path, metavar="RUN_DIR")
+    parser.add_argument(
+        "--to",
+        type=Path,
+        default=publish.NOTEBOOKS,
+        metavar="DIR",
+        help="the folder of the notebooks; data/records and figures lie beside it (default: the project's)",
+    )
+    parser.set_defaults(command=publish.command)
+
+
+def _add_summary(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run_dirs", type=Path, nargs="+", metavar="RUN_DIR")
+    parser.set_defaults(command=summary.command)

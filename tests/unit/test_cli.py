@@ -1,0 +1,150 @@
+"""The command line, on tiny notebooks that each test writes itself; the kernels are real."""
+
+import json
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from reasonrank.cli.main import main
+from reasonrank.cli.run import ThisPython, read_parameters
+
+PARAMETERS = 'profile = ""\nrun_dir = ""\nalpha = 0.4'
+STAGE = """from pathlib import Path
+stage = Path(run_dir) / "03_tiny"
+stage.mkdir(exist_ok=True)
+"""
+MANIFEST = '(stage / "manifest.json").write_text("{}")\n'
+GOOD = [STAGE + MANIFEST, "import sys; print(alpha, sys.executable, Path.cwd().name)"]
+
+
+def write_notebook(folder: Path, *cells: str, name: str = "03_tiny") -> Path:
+    """A notebook with a parameters cell and the given code."""
+    head = nbformat.v4.new_code_cell(PARAMETERS, metadata={"tags": ["parameters"]}, id="head")
+    code = [nbformat.v4.new_code_cell(cell, id=f"cell-{i}") for i, cell in enumerate(cells)]
+    kernel = {"name": "python3", "display_name": "somebody's", "language": "python"}
+    notebook = nbformat.v4.new_notebook(cells=[head, *code], metadata={"kernelspec": kernel})
+    folder.mkdir(parents=True, exist_ok=True)
+    nbformat.write(notebook, folder / f"{name}.ipynb")
+    return folder / f"{name}.ipynb"
+
+
+def run(notebook: Path, run_dir: Path, *more: str) -> int:
+    return main(["run", str(notebook), "--profile", "default", "--run-dir", str(run_dir), *more])
+
+
+def printed(path: Path) -> str:
+    cells = nbformat.read(path, as_version=4).cells
+    return "".join(out.get("text", "") for cell in cells for out in cell.get("outputs", []))
+
+
+def test_good_run(tmp_path, capsys):
+    notebook = write_notebook(tmp_path / "books", *GOOD)
+    (tmp_path / "notebooks").mkdir()
+    (tmp_path / "notebooks" / "03_tiny.failed.ipynb").write_text("from an earlier try")
+    assert run(notebook, tmp_path, "-p", "alpha=0.3") == 0
+    assert printed(tmp_path / "notebooks" / "03_tiny.ipynb") == f"0.3 {sys.executable} books\n"
+    assert [path.name for path in (tmp_path / "notebooks").iterdir()] == ["03_tiny.ipynb"]
+    # two code cells, the parameters cell, and the one with the values given
+    shown = capsys.readouterr().err.splitlines()
+    assert len(shown) == 1
+    assert shown[0].split()[:6] == ["03_tiny", "cell", "4", "of", "4", shown[0].split()[5]]
+    assert shown[0].endswith("ok")
+
+
+def test_failing_cell(tmp_path, capsys):
+    notebook = write_notebook(tmp_path, STAGE, "no_such_name", MANIFEST)
+    assert run(notebook, tmp_path) == 1
+    assert [path.name for path in (tmp_path / "notebooks").iterdir()] == ["03_tiny.failed.ipynb"]
+    message = capsys.readouterr().err
+    assert "03_tiny, cell 4 of 5 (In [4]): NameError: name 'no_such_name' is not defined" in message
+    assert "03_tiny.failed.ipynb" in message
+
+
+def test_dead_kernel(tmp_path, capsys):
+    notebook = write_notebook(tmp_path, STAGE + MANIFEST, "import os; os._exit(9)")
+    assert run(notebook, tmp_path) == 1
+    assert "03_tiny, cell 4 of 4: the kernel died" in capsys.readouterr().err
+    assert (tmp_path / "notebooks" / "03_tiny.failed.ipynb").is_file()
+
+
+def test_deadline(tmp_path, capsys):
+    notebook = write_notebook(tmp_path, STAGE, "import time; time.sleep(600)")
+    assert run(notebook, tmp_path, "--deadline", "2") == 1
+    assert "not done by the deadline of 0:02" in capsys.readouterr().err
+    assert (tmp_path / "notebooks" / "03_tiny.failed.ipynb").is_file()
+
+
+def test_an_old_manifest_is_no_proof(tmp_path, capsys):
+    (tmp_path / "03_tiny").mkdir()
+    (tmp_path / "03_tiny" / "manifest.json").write_text("{}")
+    assert run(write_notebook(tmp_path, STAGE), tmp_path) == 1
+    assert "03_tiny ran to its end, but wrote no" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["-p", "beta=1"], "03_tiny.ipynb has no parameter 'beta'; it has: profile, run_dir, alpha"),
+        (["-p", "hf_token=1"], "'hf_token' looks like a secret"),
+        (["-p", "api_key=1"], "'api_key' looks like a secret"),
+        (["-p", "alpha"], "-p alpha: expected KEY=VALUE"),
+        (["-p", "profile=smoke"], "-p profile=smoke: give it as --profile"),
+        (["-p", "alpha=[1"], "-p alpha=[1: the value is no YAML"),
+        (["--deadline", "0"], "--deadline 0: expected seconds, more than 0"),
+        (["--profile", "huge"], "no profile 'huge'; known are"),
+    ],
+)
+def test_wrong_calls(tmp_path, capsys, arguments, message):
+    notebook = write_notebook(tmp_path, *GOOD)
+    assert run(notebook, tmp_path / "run", *arguments) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def test_unknown_notebook(tmp_path, capsys):
+    assert run(Path("33_sft"), tmp_path) == 2
+    assert "no notebook '33_sft'; expected a file *.ipynb, or one of 00_overview" in capsys.readouterr().err
+
+
+def test_no_notebook_inside(tmp_path, capsys):
+    (tmp_path / "x.ipynb").write_text("{}")
+    assert run(tmp_path / "x.ipynb", tmp_path) == 2
+    assert "x.ipynb: not a notebook that can be run" in capsys.readouterr().err
+
+
+def test_parameter_values_are_yaml():
+    pairs = ["a=0.3", "b=true", "c=null", "d=[1, 2]", "e=SFT + RL", "f=1e-4", "g=a=b", "max_tokens=7"]
+    expected = {"a": 0.3, "b": True, "c": None, "d": [1, 2], "e": "SFT + RL", "f": 1e-4, "g": "a=b"}
+    assert read_parameters(pairs) == expected | {"max_tokens": 7}
+
+
+def test_kernel_is_this_interpreter(tmp_path, monkeypatch):
+    spec = tmp_path / "kernels" / "python3"
+    spec.mkdir(parents=True)
+    (spec / "kernel.json").write_text(json.dumps({"argv": ["/no/such/python"], "display_name": "foreign"}))
+    monkeypatch.setenv("JUPYTER_PATH", str(tmp_path))
+    assert ThisPython(kernel_name="python3").kernel_spec.argv[0] == sys.executable
+
+
+def test_summary(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    score = {"collection": "coding", "ndcg": 0.25, "low": 0.125, "high": 0.5, "n": 14}
+    scores = [{**score, "system": "retriever"}, {**score, "system": "SFT", "ndcg": 0.3}]
+    stage = Path("runs/mine/05_gpu_evaluation")
+    stage.mkdir(parents=True)
+    (stage / "manifest.json").write_text("{}")
+    record = {"config": {"name": "made-up"}, "seed": 1, "result": {"scores": scores}}
+    (stage / "record.json").write_text(json.dumps(record))
+    assert main(["summary", "runs/mine"]) == 0
+    shown = capsys.readouterr().out
+    assert "executed notebooks: runs/mine/notebooks (0)" in shown
+    (row,) = [line for line in shown.splitlines() if "coding" in line]
+    cells = [cell.strip() for cell in row.split("|")[1:-1]]
+    assert cells == ["coding (n = 14)", "25.0 [12.5, 50.0]", "30.0 [12.5, 50.0]"]
+
+
+def test_summary_needs_the_evaluation(tmp_path, capsys):
+    assert main(["summary", str(tmp_path)]) == 1
+    assert "run notebooks/05_gpu_evaluation.ipynb first" in capsys.readouterr().err
