@@ -140,7 +140,9 @@ def _average(
         return result | {"difference": None, "p_value": None}
     differences = [a - np.asarray(b) for a, b in zip(arrays, base, strict=True)]
     observed = float(np.mean([d.mean() for d in differences]))
-    flipped = np.mean([(rng.choice([-1, 1], size=(draws, len(d))) * d).mean(axis=1) for d in differences], axis=0)
+    flipped = np.mean(
+        [(rng.choice([-1, 1], size=(draws, len(d))) * d).mean(axis=1) for d in differences], axis=0
+    )
     extreme = int((np.abs(flipped) >= abs(observed) - 1e-12).sum())
     return result | {"difference": observed, "p_value": (extreme + 1) / (draws + 1)}
 
@@ -154,11 +156,18 @@ def answer_row(system: str, results: Sequence[RerankedRun]) -> dict[str, Any]:
 def token_row(system: str, results: Sequence[RerankedRun]) -> dict[str, Any]:
     """What a system took: model calls, tokens, seconds end to end and in the engine."""
     fields = ("calls", "prompt_tokens", "output_tokens", "seconds", "engine_seconds")
-    return {"system": system, **{field: sum(getattr(result, field) for result in results) for field in fields}}
+    return {
+        "system": system,
+        **{field: sum(getattr(result, field) for result in results) for field in fields},
+    }
 
 
 def describe_windows(
-    query: str, traces: Sequence[WindowTrace], texts: Mapping[str, str], relevant: Mapping[str, int], width: int = 90
+    query: str,
+    traces: Sequence[WindowTrace],
+    texts: Mapping[str, str],
+    relevant: Mapping[str, int],
+    width: int = 90,
 ) -> str:
     """The reasoning of one query, window by window, as a person can read it; `+` marks relevant passages."""
     lines = [f"query: {' '.join(query.split())}"]

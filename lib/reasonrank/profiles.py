@@ -159,7 +159,9 @@ def load(profile: str, overrides: Mapping[str, Any] | None = None) -> Profile:
     """
     path = FOLDER / f"{profile}.yaml" if profile in names() else Path(profile)
     if not path.is_file():
-        raise FileNotFoundError(f"no profile {profile!r}; known are {', '.join(names())}, or give a YAML file")
+        raise FileNotFoundError(
+            f"no profile {profile!r}; known are {', '.join(names())}, or give a YAML file"
+        )
     try:
         raw = yaml.safe_load(path.read_text(encoding="utf-8"))
     except yaml.YAMLError as error:

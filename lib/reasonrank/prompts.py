@@ -88,7 +88,9 @@ class DirectPrompt(Prompt):
 
     system = ListwisePrompt.system
     opening = ListwisePrompt.opening
-    closing = "Rank all {n} passages, best first, inside <answer> </answer>, as in <answer> [2] > [1] </answer>."
+    closing = (
+        "Rank all {n} passages, best first, inside <answer> </answer>, as in <answer> [2] > [1] </answer>."
+    )
 
 
 class PointwisePrompt(Prompt):
@@ -96,4 +98,6 @@ class PointwisePrompt(Prompt):
 
     system = "You judge whether a passage helps to answer a question."
     opening = "Here is a passage."
-    closing = "Think inside <think> </think>, then say true if the passage helps with the question, else false."
+    closing = (
+        "Think inside <think> </think>, then say true if the passage helps with the question, else false."
+    )

@@ -138,7 +138,9 @@ class Stage:
         self.inputs = {}
         for path in map(Path, inputs):
             if not path.is_file():
-                raise FileNotFoundError(f"{path}: stage {name} needs this file; run the notebook that makes it")
+                raise FileNotFoundError(
+                    f"{path}: stage {name} needs this file; run the notebook that makes it"
+                )
             self.inputs[_relative(path, self.run_dir)] = sha256(path)
         shutil.rmtree(self.folder, ignore_errors=True)
         self.folder.mkdir(parents=True)
@@ -157,7 +159,9 @@ class Stage:
 
     def finish(self) -> Path:
         """Write the manifest, give the folder its final name, and return it."""
-        files = {str(p.relative_to(self.folder)): sha256(p) for p in sorted(self.folder.rglob("*")) if p.is_file()}
+        files = {
+            str(p.relative_to(self.folder)): sha256(p) for p in sorted(self.folder.rglob("*")) if p.is_file()
+        }
         manifest = {
             "stage": self.name,
             **provenance(self.config, self.seed),
@@ -186,7 +190,9 @@ def stage_file(run_dir: Path | str, stage: str, name: str) -> Path:
     """A file of a complete stage; FileNotFoundError says which notebook makes it."""
     folder = Path(run_dir) / stage
     if not (folder / "manifest.json").is_file():
-        raise FileNotFoundError(f"{folder.name}: no manifest in the run folder; run notebooks/{stage}.ipynb first")
+        raise FileNotFoundError(
+            f"{folder.name}: no manifest in the run folder; run notebooks/{stage}.ipynb first"
+        )
     if not (folder / name).exists():
         raise FileNotFoundError(f"{folder.name}/{name}: the stage is complete but holds no such file")
     return folder / name

@@ -82,7 +82,15 @@ async def synthesise(
     async def one(qid: str) -> list[Example]:
         query = collection.queries[qid]
         made = await _query_examples(
-            collection, teacher, query, candidates[qid], window, max_positives, max_hard_negatives, lists_per_query, seed
+            collection,
+            teacher,
+            query,
+            candidates[qid],
+            window,
+            max_positives,
+            max_hard_negatives,
+            lists_per_query,
+            seed,
         )
         if progress:
             progress()
@@ -157,7 +165,9 @@ def assemble(
     places, so that the place tells nothing. Returns (list, positives in it, hard negatives in it).
     """
     chosen = rng.sample(list(positives), min(len(positives), rng.randint(1, max_positives)))
-    hard = rng.sample(list(hard_negatives), min(len(hard_negatives), max_hard_negatives, window - len(chosen)))
+    hard = rng.sample(
+        list(hard_negatives), min(len(hard_negatives), max_hard_negatives, window - len(chosen))
+    )
     negatives = [docid for docid in retrieved if docid not in {*positives, *hard_negatives}]
     others = set(rng.sample(negatives, min(len(negatives), window - len(chosen) - len(hard))))
     members = {*chosen, *hard, *others}
@@ -168,7 +178,9 @@ def assemble(
     return order, [d for d in order if d in chosen], [d for d in order if d in hard]
 
 
-def statistics_table(examples: Sequence[Example], queries: Mapping[str, int], tokens: Callable[[str], int]) -> list[dict]:
+def statistics_table(
+    examples: Sequence[Example], queries: Mapping[str, int], tokens: Callable[[str], int]
+) -> list[dict]:
     """Table 5 in our form: per collection, queries tried, examples, mean positives and length of the reasoning."""
     rows = []
     for dataset in dict.fromkeys(example.dataset for example in examples):
@@ -201,13 +213,18 @@ def load(path: Path) -> list[Example]:
             raise ValueError(f"{path}, line {number}: no field {', '.join(missing)}")
         if sorted(row["initial_list"]) != sorted(row["final_list"]):
             raise ValueError(f"{path}, line {number}: final_list is no permutation of initial_list")
-        examples.append(Example(**{name: row[name] for name in FIELDS}, hard_negatives=row.get("hard_negatives", [])))
+        examples.append(
+            Example(**{name: row[name] for name in FIELDS}, hard_negatives=row.get("hard_negatives", []))
+        )
     return examples
 
 
 def save_texts(folder: Path, collections: Mapping[str, Collection]) -> None:
     """Write id_query.json and id_doc.json: dataset -> id -> text, as published beside the 13k examples."""
-    write_json(folder / "id_query.json", {n: {q.id: q.text for q in c.queries.values()} for n, c in collections.items()})
+    write_json(
+        folder / "id_query.json",
+        {n: {q.id: q.text for q in c.queries.values()} for n, c in collections.items()},
+    )
     write_json(folder / "id_doc.json", {name: c.texts() for name, c in collections.items()})
 
 
@@ -226,7 +243,19 @@ def passages_of(example: Example, texts: Mapping[str, Any]) -> list[str]:
     try:
         return [texts[docid] for docid in example.initial_list]
     except KeyError as error:
-        raise KeyError(f"{example.dataset}, query {example.qid}: no text for passage {error.args[0]!r}") from None
+        raise KeyError(
+            f"{example.dataset}, query {example.qid}: no text for passage {error.args[0]!r}"
+        ) from None
 
 
-__all__ = ["Example", "Passage", "Synthesised", "assemble", "describe", "load", "save", "save_texts", "synthesise"]
+__all__ = [
+    "Example",
+    "Passage",
+    "Synthesised",
+    "assemble",
+    "describe",
+    "load",
+    "save",
+    "save_texts",
+    "synthesise",
+]

@@ -1,5 +1,6 @@
 """The command line, on tiny notebooks that each test writes itself; the kernels are real."""
 
+import io
 import json
 import sys
 from pathlib import Path
@@ -8,6 +9,7 @@ import nbformat
 import pytest
 
 from reasonrank.cli.main import main
+from reasonrank.cli.progress import ProgressLine, clock
 from reasonrank.cli.run import ThisPython, read_parameters
 
 PARAMETERS = 'profile = ""\nrun_dir = ""\nalpha = 0.4'
@@ -126,6 +128,27 @@ def test_kernel_is_this_interpreter(tmp_path, monkeypatch):
     (spec / "kernel.json").write_text(json.dumps({"argv": ["/no/such/python"], "display_name": "foreign"}))
     monkeypatch.setenv("JUPYTER_PATH", str(tmp_path))
     assert ThisPython(kernel_name="python3").kernel_spec.argv[0] == sys.executable
+
+
+def test_progress_line():
+    line = ProgressLine("03_sft", cells=9, stream=io.StringIO())
+    assert line.text(80).split() == ["03_sft", "starting", "0:00"]
+    line.next_cell()
+    line.write("\rsft:  25%|██▌       | 2/8 [00:01<00:03]\rsft:  50%|█████     | 4/8 [00:02<00:02]")
+    line.write("a warning\n")
+    assert line.text(80).split() == [
+        "03_sft",
+        "cell",
+        "1",
+        "of",
+        "9",
+        "0:00",
+        *["sft:", "50%", "4/8", "[00:02<00:02]"],
+    ]
+    assert len(line.text(30)) == 30
+    line.next_cell()
+    assert line.text(80).split()[-1] == "0:00"  # another cell, another bar
+    assert [clock(seconds) for seconds in (0.4, 62, 3723)] == ["0:00", "1:02", "1:02:03"]
 
 
 def test_summary(tmp_path, capsys, monkeypatch):

@@ -52,16 +52,16 @@ class ProgressLine:
         self.cell, self.bar = self.cell + 1, ""
 
     def write(self, text: str) -> None:
-        """Take what the notebook writes to standard error, and keep the last progress bar in it."""
-        bars = [part.strip() for part in re.split(r"[\r\n]", text) if BAR.search(part)]
-        self.bar = bars[-1] if bars else self.bar
+        """Take what the notebook writes to standard error; the figures of the last progress bar are kept."""
+        bars = [part for part in re.split(r"[\r\n]", text) if BAR.search(part)]
+        self.bar = re.sub(r"\|.*\| *", " ", bars[-1]).strip() if bars else self.bar
 
     def flush(self) -> None:
         """Nothing is held back."""
 
     def text(self, width: int) -> str:
         """The line as it stands, at most `width` characters."""
-        at = f"cell {self.cell} of {self.cells}"
+        at = f"cell {self.cell} of {self.cells}" if self.cell else "starting"
         return f"{self.name:20s}{at:16s}{clock(self.elapsed):>8s}  {self.bar}"[:width]
 
     def _tick(self) -> None:

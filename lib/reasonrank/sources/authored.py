@@ -36,7 +36,9 @@ def _collection(name: str, scenario: str, folder: Path, file: str) -> Collection
         for subject in subjects
         for row in _rows(subject / "passages.jsonl", ("id", "title", "text"))
     }
-    rows = [row for subject in subjects for row in _rows(subject / file, ("id", "text", "answer", "positives"))]
+    rows = [
+        row for subject in subjects for row in _rows(subject / file, ("id", "text", "answer", "positives"))
+    ]
     return Collection(
         name=name,
         scenario=scenario,

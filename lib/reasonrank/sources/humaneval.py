@@ -82,7 +82,12 @@ def _is_exception(thing: object) -> bool:
 def _calls(source: str) -> set[str]:
     """What a program calls: "f" for a name, ".f" for an attribute, "m.f" for an attribute of an imported module."""
     tree = ast.parse(source)
-    imported = {alias.asname or alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
+    imported = {
+        alias.asname or alias.name
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Import)
+        for alias in node.names
+    }
     from_modules = {
         alias.asname or alias.name: f"{node.module}.{alias.name}"
         for node in ast.walk(tree)

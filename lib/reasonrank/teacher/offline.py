@@ -51,7 +51,9 @@ class OfflineTeacher:
         by_step = vectors @ self._embed(steps).T
         score = (vectors @ self._embed([_with_solution(query)]).T)[:, 0] + 0.5 * by_step.max(axis=1)
         spread = score.std() or 1.0
-        strong = [i for i in np.argsort(-score, kind="stable") if score[i] >= score.mean() + self.threshold * spread]
+        strong = [
+            i for i in np.argsort(-score, kind="stable") if score[i] >= score.mean() + self.threshold * spread
+        ]
         cited = [int(i) for i in strong[: self.max_cited]] or [int(score.argmax())]
         ranking = [i + 1 for i in cited + [i for i in range(len(passages)) if i not in cited]]
         evidence = [(i + 1, passages[i], steps[int(by_step[i].argmax())]) for i in cited]

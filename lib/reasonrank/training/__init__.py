@@ -2,6 +2,6 @@
 
 from .common import Trained, windows_of
 from .rl import grpo_config, train_grpo
-from .sft import sft_config, train_sft
+from .sft import sft_config, sft_trainer, train_sft
 
-__all__ = ["Trained", "grpo_config", "sft_config", "train_grpo", "train_sft", "windows_of"]
+__all__ = ["Trained", "grpo_config", "sft_config", "sft_trainer", "train_grpo", "train_sft", "windows_of"]

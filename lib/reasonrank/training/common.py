@@ -26,7 +26,10 @@ class Trained:
 
 
 def windows_of(
-    examples: Sequence[Example], prompt: Prompt, queries: Mapping[str, Mapping[str, str]], texts: Mapping[str, Mapping[str, str]]
+    examples: Sequence[Example],
+    prompt: Prompt,
+    queries: Mapping[str, Mapping[str, str]],
+    texts: Mapping[str, Mapping[str, str]],
 ) -> list[dict[str, Any]]:
     """Examples as training rows: prompt and completion (text), and both labels as 1-based identifiers.
 
@@ -95,7 +98,9 @@ def on_cpu() -> bool:
 
     if torch.cuda.is_available():
         return False
-    torch.set_num_threads(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+    torch.set_num_threads(
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    )
     return True
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -34,7 +35,9 @@ def grpo_config(settings: Rl, model: Model, output: Path, seed: int, cpu: bool, 
                 f"(rl.batch_size {settings.batch_size} on {devices} devices)"
             )
     if batch % mini_batch:
-        raise ValueError(f"rl.prompts_per_step {settings.prompts_per_step} is no multiple of rl.mini_batch_prompts")
+        raise ValueError(
+            f"rl.prompts_per_step {settings.prompts_per_step} is no multiple of rl.mini_batch_prompts"
+        )
     return GRPOConfig(
         output_dir=str(output),
         max_steps=settings.steps * (batch // mini_batch) * settings.epochs_per_batch,
@@ -81,7 +84,9 @@ def grpo_config(settings: Rl, model: Model, output: Path, seed: int, cpu: bool, 
     )
 
 
-def train_grpo(rows: Sequence[dict[str, Any]], profile: Profile, start_from: str | Path, output: Path) -> Trained:
+def train_grpo(
+    rows: Sequence[dict[str, Any]], profile: Profile, start_from: str | Path, output: Path
+) -> Trained:
     """Train the model in the folder `start_from` on `rows` of `windows_of`; save to `output/model`.
 
     Prompts longer than `rl.max_prompt_tokens` are an error, as they would be cut unseen otherwise.
@@ -112,7 +117,10 @@ def train_grpo(rows: Sequence[dict[str, Any]], profile: Profile, start_from: str
     )
     trainer.train()
     save_model(trainer.model, tokenizer, output, profile.model.dtype)
-    return Trained(trainer.state.global_step, time.monotonic() - began, plain_log(trainer.state.log_history), parts)
+    shutil.rmtree(output / "scratch", ignore_errors=True)
+    return Trained(
+        trainer.state.global_step, time.monotonic() - began, plain_log(trainer.state.log_history), parts
+    )
 
 
 def summary(step: int, rewards: Sequence[RewardParts]) -> dict[str, float]:
@@ -130,4 +138,6 @@ def _check_lengths(rows: Sequence[dict[str, Any]], tokenizer: Any, limit: int) -
     for number, row in enumerate(rows):
         length = len(tokenizer(row["prompt"], add_special_tokens=False)["input_ids"])
         if length > limit:
-            raise ValueError(f"the prompt of example {number} has {length} tokens, more than rl.max_prompt_tokens {limit}")
+            raise ValueError(
+                f"the prompt of example {number} has {length} tokens, more than rl.max_prompt_tokens {limit}"
+            )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -67,4 +68,5 @@ def train_sft(rows: Sequence[dict[str, Any]], profile: Profile, output: Path) ->
     trainer = sft_trainer(rows, profile, output / "scratch")
     trainer.train()
     save_model(trainer.model, trainer.processing_class, output, profile.model.dtype)
+    shutil.rmtree(output / "scratch", ignore_errors=True)
     return Trained(trainer.state.global_step, time.monotonic() - start, plain_log(trainer.state.log_history))
