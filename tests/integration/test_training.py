@@ -1,0 +1,127 @@
+"""Both training stages on a tiny random model: what bears loss, and that parameters change."""
+
+import json
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from reasonrank import models, profiles, training
+from reasonrank.answers import format_completion
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    """A two-layer Llama with the embedded model's tokenizer, saved in a folder."""
+    folder = tmp_path_factory.mktemp("tiny")
+    tokenizer = models.load_tokenizer("smollm2-135m-instruct")
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=2,
+        max_position_embeddings=512,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+        tie_word_embeddings=True,
+    )
+    LlamaForCausalLM(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def profile(tiny):
+    changes = {
+        "model.name": str(tiny),
+        "model.dtype": "float32",
+        "model.max_length": 512,
+        "sft.max_steps": 2,
+        "sft.learning_rate": 1e-2,
+        "sft.warmup_ratio": 0.0,
+        "rl.steps": 1,
+        "rl.learning_rate": 1e-2,
+        "rl.max_completion_tokens": 8,
+    }
+    return profiles.load("smoke", changes)
+
+
+def rows(count=4):
+    made = []
+    for i in range(count):
+        ranking = [2, 1, 3]
+        prompt = f"<|im_start|>user\nRank these, query {i}.<|im_end|>\n<|im_start|>assistant\n"
+        completion = format_completion(f"reason {i}", ranking)
+        made.append({"prompt": prompt, "completion": completion, "gold_ranking": ranking, "relevant": [2]})
+        made[-1]["num_passages"] = 3
+    return made
+
+
+def test_loss_is_on_the_label_alone_and_on_all_of_it(profile, tmp_path):
+    trainer = training.sft_trainer(rows(2), profile, tmp_path)
+    tokenizer = trainer.processing_class
+    for batch in trainer.get_train_dataloader():
+        for ids, labels in zip(batch["input_ids"], batch["labels"], strict=True):
+            learnt = tokenizer.decode(ids[labels != -100])
+            assert learnt.startswith("<think> reason") and learnt.endswith("</answer><|im_end|>")
+            given = tokenizer.decode(ids[(labels == -100) & (ids != tokenizer.pad_token_id)])
+            assert given.startswith("<|im_start|>user") and given.endswith("<|im_start|>assistant\n")
+
+
+@pytest.mark.parametrize("lora", [True, False])
+def test_sft_changes_the_weights_and_saves_a_whole_model(profile, tiny, tmp_path, lora):
+    if not lora:
+        profile = profile.model_copy(update={"sft": profile.sft.model_copy(update={"lora": None})})
+    trained = training.train_sft(rows(), profile, tmp_path)
+    assert trained.steps == 2 and len([row for row in trained.log if "loss" in row]) == 2
+    before, after = load_file(tiny / "model.safetensors"), load_file(tmp_path / "model" / "model.safetensors")
+    key = "model.layers.0.self_attn.q_proj.weight"
+    assert not torch.equal(before[key], after[key])
+    assert (tmp_path / "adapter").is_dir() == lora
+    assert not (tmp_path / "scratch").exists()
+
+
+def test_grpo_changes_the_weights_and_logs_every_part(profile, tiny, tmp_path):
+    trained = training.train_grpo(rows(), profile, tiny, tmp_path)
+    assert (
+        len(trained.parts) == 1 and trained.parts[0]["n"] == profile.rl.prompts_per_step * profile.rl.rollouts
+    )
+    # an untrained model writes no tags: the format reward is -1 for all, and no ranking scores
+    assert trained.parts[0]["format"] == trained.parts[0]["total"] == -1.0
+    assert trained.parts[0]["ndcg"] == 0.0
+    config = json.loads((tmp_path / "model" / "config.json").read_text())
+    assert config["num_hidden_layers"] == 2
+    assert (tmp_path / "model" / "tokenizer.json").is_file()
+
+
+def test_a_reward_that_differs_moves_the_policy(profile, tiny, tmp_path, monkeypatch):
+    from reasonrank.rewards import RewardParts
+    from reasonrank.training import rl
+
+    def by_length(**settings):
+        def reward(completions, **columns):
+            parts = [RewardParts(0.0, 0.0, 0.0, 1.0, float(i % 2)) for i, _ in enumerate(completions)]
+            settings["log"](parts)
+            return [part.total for part in parts]
+
+        return reward
+
+    monkeypatch.setattr(rl, "make_trl_reward", by_length)
+    training.train_grpo(rows(), profile, tiny, tmp_path)
+    before, after = load_file(tiny / "model.safetensors"), load_file(tmp_path / "model" / "model.safetensors")
+    key = "model.layers.0.mlp.up_proj.weight"
+    assert not torch.equal(before[key], after[key])
+
+
+def test_training_without_examples_or_with_long_prompts_is_refused(profile, tiny, tmp_path):
+    with pytest.raises(ValueError, match="no training example is left"):
+        training.train_sft([], profile, tmp_path)
+    long = [row | {"prompt": "word " * 2000} for row in rows(1)]
+    with pytest.raises(ValueError, match=r"example 0 has \d+ tokens, more than rl.max_prompt_tokens"):
+        training.train_grpo(long, profile, tiny, tmp_path)

@@ -1,0 +1,76 @@
+"""Profiles: strict, complete, overridable by single keys; and resolved against the installed TRL."""
+
+import pytest
+import yaml
+
+from reasonrank import profiles
+from reasonrank.training import grpo_config, sft_config
+
+
+@pytest.mark.parametrize("name", ["smoke", "default", "full", "paper-7b", "paper-32b"])
+def test_every_profile_loads(name):
+    assert profiles.load(name).name == name
+
+
+def test_unknown_profiles_and_settings_are_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match="no profile 'defualt'; known are default"):
+        profiles.load("defualt")
+    with pytest.raises(ValueError, match=r"smoke\.yaml: there is no setting 'filtering\.alfa'"):
+        profiles.load("smoke", {"filtering.alfa": 1})
+    with pytest.raises(ValueError, match=r"filtering\.alpha: Input should be less than or equal to 1"):
+        profiles.load("smoke", {"filtering.alpha": 1.5})
+    raw = yaml.safe_load((profiles.FOLDER / "smoke.yaml").read_text())
+    for change, message in (
+        ({"extra": 1}, "extra: Extra inputs"),
+        ({"seed": None}, "seed: Input should be a valid int"),
+    ):
+        path = tmp_path / "mine.yaml"
+        path.write_text(yaml.safe_dump(raw | change))
+        with pytest.raises(ValueError, match=message):
+            profiles.load(str(path))
+    del raw["rl"]["temperature"]
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(raw))
+    with pytest.raises(ValueError, match=r"rl\.temperature: Field required"):
+        profiles.load(str(tmp_path / "mine.yaml"))
+
+
+def test_overrides_change_one_setting_and_are_kept_for_the_record():
+    changed = profiles.load("smoke", {"filtering.alpha": 0.2, "sft.epochs": None})
+    assert changed.filtering.alpha == 0.2
+    assert changed.sft == profiles.load("smoke").sft
+    assert changed.overrides == {"filtering.alpha": 0.2}
+
+
+def test_start_takes_profile_and_folder_from_the_environment(monkeypatch, tmp_path):
+    monkeypatch.setenv("REASONRANK_PROFILE", "smoke")
+    monkeypatch.setenv("REASONRANK_RUN_DIR", str(tmp_path / "run"))
+    settings, run = profiles.start(filtering__alpha=0.6)
+    assert (settings.name, settings.filtering.alpha, run) == ("smoke", 0.6, tmp_path / "run")
+    assert yaml.safe_load((run / "profile.yaml").read_text())["name"] == "smoke"
+
+
+@pytest.mark.parametrize("name", ["paper-7b", "paper-32b"])
+def test_paper_settings_as_trl_resolves_them(name, tmp_path):
+    """The table in section B.2 of the paper, for 8 devices; bfloat16 flags need a GPU and are left out."""
+    profile = profiles.load(name)
+    cpu_model = profile.model.model_copy(update={"dtype": "float32"})
+    rl = grpo_config(profile.rl, cpu_model, tmp_path, seed=1, cpu=True, devices=8)
+    assert rl.num_generations == 8 and rl.max_completion_length == 3072
+    # 16 prompts x 8 answers a step, in two mini-batches of 8 prompts, on 8 devices of one answer a pass
+    assert rl.steps_per_generation * 8 == 16 * 8 and rl.gradient_accumulation_steps * 8 == 8 * 8
+    assert rl.max_steps == 200 * 2
+    assert (rl.beta, rl.epsilon, rl.epsilon_high, rl.delta) == (0.001, 0.2, 0.2, 3.0)
+    assert (rl.temperature, rl.top_p, rl.entropy_coef, rl.num_iterations) == (1.0, 1.0, 0.0, 1)
+    assert (rl.weight_decay, rl.max_grad_norm, rl.scale_rewards, rl.loss_type) == (0.01, 1.0, "group", "dapo")
+    assert rl.learning_rate == {"paper-7b": 1e-6, "paper-32b": 1e-5}[name]
+    sft = sft_config(profile.sft, cpu_model, tmp_path, seed=1, cpu=True)
+    assert sft.per_device_train_batch_size == 1 and sft.gradient_accumulation_steps == 8
+    assert sft.max_length == 23552 and sft.warmup_steps == 0.1 and sft.lr_scheduler_type == "cosine"
+    assert (sft.learning_rate, sft.num_train_epochs) == {"paper-7b": (5e-6, 5), "paper-32b": (1e-4, 4)}[name]
+    assert (profile.sft.lora is None) == (name == "paper-7b")
+
+
+def test_batches_that_do_not_divide_are_refused():
+    profile = profiles.load("default", {"rl.batch_size": 3})
+    with pytest.raises(ValueError, match=r"rl\.mini_batch_prompts x rollouts = 8 answers do not divide"):
+        grpo_config(profile.rl, profile.model, "x", seed=1, cpu=True)
