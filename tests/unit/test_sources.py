@@ -56,14 +56,15 @@ def test_the_written_collections_are_as_large_as_promised(collections):
 
 
 def test_calls_are_read_off_the_syntax_tree():
-    source = "import math\nfrom itertools import chain as c\ndef f(x):\n    return f(sorted(x)) or math.gcd(1, c(x).split())\n"
+    source = "import math\nfrom itertools import chain as c\n"
+    source += "def f(x):\n    return f(sorted(x)) or math.gcd(1, c(x).split())\n"
     assert humaneval._calls(source) == {"sorted", "math.gcd", "itertools.chain", ".split"}
 
 
 def test_calls_that_are_everywhere_are_not_relevant(collections):
     c = collections["coding"]
     assert not {"len", "range"} & {docid for judged in c.qrels.values() for docid in judged}
-    assert "str.join" in c.passages and not any(docid.endswith("Error") for docid in c.passages)
+    assert "str.join" in c.passages and "ValueError" not in c.passages
 
 
 def test_a_faulty_row_is_named_by_file_and_line(tmp_path):
