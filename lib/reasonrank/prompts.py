@@ -42,7 +42,8 @@ class Prompt:
         query = self._cut(query, self.query_tokens)
         body = [self.opening.format(n=len(passages)) + "\n"]
         for number, passage in enumerate(passages, start=1):
-            body += [f"[{number}]", f" {self._cut(passage, self.passage_tokens)}\n"]
+            text = self._cut(passage, self.passage_tokens)
+            body += [f"[{number}]", f" {text}\n" if text else "\n"]
         body.append(f"{self.closing.format(n=len(passages))}\n")
         return [self._head, *body, f"Question: {query}", self._tail]
 
