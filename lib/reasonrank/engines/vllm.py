@@ -194,7 +194,7 @@ def _quiet_start() -> Iterator[None]:
     os.environ.update(_START)
     logging.getLogger("vllm").setLevel(logging.ERROR)
     try:
-        with warnings.catch_warnings(), _native_output_held_back():
+        with warnings.catch_warnings(), _stdout_with_a_file(), _native_output_held_back():
             warnings.simplefilter("ignore")
             yield
     finally:
@@ -202,6 +202,18 @@ def _quiet_start() -> Iterator[None]:
             del os.environ[key]
         os.environ.update(found)
         torch.set_num_threads = set_num_threads  # the CPU worker puts a warning in its place
+
+
+@contextlib.contextmanager
+def _stdout_with_a_file() -> Iterator[None]:
+    """vLLM silences standard output by its file number; a notebook's stream has none under nbval."""
+    try:
+        sys.stdout.fileno()
+    except (AttributeError, OSError, ValueError):
+        with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
+            yield
+    else:
+        yield
 
 
 @contextlib.contextmanager
