@@ -32,6 +32,7 @@ reproduce: $(READY) ## run notebooks 00 to 07 (PROFILE, RUN, SWEEP) and print th
 	@snakemake --cores all --quiet rules --rerun-incomplete \
 	  --config profile=$(PROFILE) run=$(RUN) $(if $(SWEEP),sweep='$(SWEEP)')
 	@python -m reasonrank summary $(if $(SWEEP),$(RUN)/sweep/*,$(RUN))
+	@$(if $(SWEEP),,python -m reasonrank verify --brief --records $(RUN) --out $(RUN)/verify)
 
 test: lint ## unit and property tests, then every notebook on the smoke profile
 	@rm -rf $(NBVAL)

@@ -30,7 +30,7 @@ class Answer:
     reasoning: str
 
 
-def parse(text: str, num_passages: int) -> Answer:
+def parse(text: str, num_passages: int, reasoning: bool = True) -> Answer:
     """Read a completion for a window of `num_passages`; never raises for any text.
 
     `Answer.ranking` is always a permutation of 1..num_passages. `Answer.status` is
@@ -46,14 +46,20 @@ def parse(text: str, num_passages: int) -> Answer:
     ignored. Of several answers after the reasoning the last closed one counts; a `<think>` that opens again
     ends what is read. Identifiers are `[n]`, or bare numbers where the bracketed ones are no ranking; only
     the digits 0 to 9 make one. Raises ValueError for a negative `num_passages`.
+
+    `reasoning=False` is for a model that was asked for none: a text without any `<think>` or `</think>` counts
+    as if its reasoning, empty, had been closed before it.
     """
     if num_passages < 0:
         raise ValueError(f"num_passages is {num_passages}; expected 0 or more")
-    reasoning, answer, failure = _split(text)
+    tagged = any(tag in text for tag in TAGS)
+    if not reasoning and tagged and THINK not in text and THINK_END not in text:
+        text = THINK_END + text
+    chain, answer, failure = _split(text)
     if answer is None:
-        return Answer(list(range(1, num_passages + 1)), failure, reasoning)
+        return Answer(list(range(1, num_passages + 1)), failure, chain)
     ranking, status = _ranking(answer, num_passages)
-    return Answer(ranking, status, reasoning)
+    return Answer(ranking, status, chain)
 
 
 def _split(text: str) -> tuple[str, str | None, Status]:

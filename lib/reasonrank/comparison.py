@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from .engines import PRESETS, Engine, Sampling
+from .engines import PRESETS, Engine, open_engine
 from .evaluation import bootstrap_interval, evaluate, paired_test
 from .latency import LatencyResult
 from .profiles import Profile
-from .prompts import ListwisePrompt, PointwisePrompt
-from .rerank.listwise import ListwiseReranker, RerankedRun, WindowTrace
-from .rerank.pointwise import PointwiseReranker
+from .rerank import strategies
+from .rerank.base import Progress, RerankedRun, Reranker
+from .rerank.window import WindowTrace
 from .retrieval import first_stage
 from .runs import Qrels, Run
 from .sources import Collection, load
@@ -36,12 +38,6 @@ class TestSet:
     run: Run
     qrels: Qrels
 
-    def head(self, count: int) -> TestSet:
-        """The first `count` queries."""
-        chosen = list(self.queries)[:count]
-        pick = lambda table: {qid: table[qid] for qid in chosen}  # noqa: E731
-        return TestSet(self.collection, self.stage, pick(self.queries), pick(self.run), pick(self.qrels))
-
 
 def test_set(settings: Profile, name: str, split: str = "test", queries: int | None = None) -> TestSet:
     """The first `queries` (None: all) judged queries of a split, with the first-stage run the profile names."""
@@ -56,36 +52,65 @@ def test_set(settings: Profile, name: str, split: str = "test", queries: int | N
 test_set.__test__ = False
 
 
-def listwise(settings: Profile, engine: Engine, max_tokens: int | None = None) -> ListwiseReranker:
-    """The profile's listwise reranker over an open engine."""
-    evaluation = settings.evaluation
-    return ListwiseReranker(
+@contextmanager
+def open_reranker(
+    settings: Profile, weights: str | Path, strategy: str | None = None, max_tokens: int | None = None
+) -> Iterator[Reranker]:
+    """An engine for `weights` (a folder or a model's name) and a reranker over it, with the profile's settings.
+
+    The engine, `reranker.engine`, is closed at the end. Other arguments as for `reranker`.
+    """
+    model = settings.model
+    options = {"dtype": model.dtype, "max_model_len": model.max_length, "seed": settings.seed}
+    with open_engine(settings.evaluation.engine, str(weights), **options) as engine:
+        yield reranker(settings, engine, strategy, max_tokens)
+
+
+def reranker(
+    settings: Profile, engine: Engine, strategy: str | None = None, max_tokens: int | None = None
+) -> Reranker:
+    """A reranker over an open engine, with the profile's settings.
+
+    `strategy`: see `rerank.strategies`; None: the profile's `evaluation.strategy`. `max_tokens` of an answer
+    (of a chain, for pointwise); None: the profile's `evaluation.max_tokens`. Raises ValueError for an unknown
+    strategy.
+    """
+    own = settings.evaluation
+    limit = max_tokens or own.max_tokens
+    return strategies.build(
+        strategy or own.strategy,
         engine,
-        ListwisePrompt(engine.tokenizer, **_caps(settings, max_tokens or evaluation.max_tokens)),
-        window=evaluation.window,
-        step=evaluation.step,
-        sampling=sampling(settings, max_tokens or evaluation.max_tokens),
-        max_in_flight=evaluation.max_in_flight,
+        **settings.prompting.model_dump(),
+        max_length=settings.model.max_length - limit,
+        overlong=own.overlong,
+        window=own.window,
+        step=own.step,
+        sampling=replace(PRESETS[own.sampling], max_tokens=limit, seed=settings.seed),
+        max_in_flight=own.max_in_flight,
+        retry=own.retry,
+        constrained=own.constrained,
     )
 
 
-def pointwise(settings: Profile, engine: Engine, max_tokens: int) -> PointwiseReranker:
+def listwise(settings: Profile, engine: Engine, max_tokens: int | None = None) -> Reranker:
+    """The paper's reranker: sliding windows with reasoning, whatever strategy the profile names."""
+    return reranker(settings, engine, "sliding", max_tokens)
+
+
+def pointwise(settings: Profile, engine: Engine, max_tokens: int | None = None) -> Reranker:
     """A pointwise reasoner over the same engine (the way of Rank1), for the latency study."""
-    prompt = PointwisePrompt(engine.tokenizer, **_caps(settings, max_tokens))
-    bound = settings.evaluation.max_in_flight
-    return PointwiseReranker(engine, prompt, sampling=sampling(settings, max_tokens), max_in_flight=bound)
+    return reranker(settings, engine, "pointwise", max_tokens)
 
 
-def sampling(settings: Profile, max_tokens: int) -> Sampling:
-    """The profile's sampling preset with its seed and a limit of tokens."""
-    return replace(PRESETS[settings.evaluation.sampling], max_tokens=max_tokens, seed=settings.seed)
-
-
-def _caps(settings: Profile, max_tokens: int) -> dict[str, int]:
+def rerank_sets(
+    reranker: Reranker, sets: Mapping[str, TestSet], top: int | None = None, progress: Progress | None = None
+) -> dict[str, RerankedRun]:
+    """Rerank the first `top` documents (None: all) of each collection's run; by the collection's name."""
     return {
-        "passage_tokens": settings.prompting.passage_tokens,
-        "query_tokens": settings.prompting.query_tokens,
-        "max_length": settings.model.max_length - max_tokens,
+        name: reranker.rerank_run_sync(
+            test.run, test.queries, test.collection.texts(), top=top, progress=progress
+        )
+        for name, test in sets.items()
     }
 
 
@@ -154,11 +179,39 @@ def answer_row(system: str, results: Sequence[RerankedRun]) -> dict[str, Any]:
 
 
 def token_row(system: str, results: Sequence[RerankedRun]) -> dict[str, Any]:
-    """What a system took: model calls, tokens, seconds end to end and in the engine."""
-    fields = ("calls", "prompt_tokens", "output_tokens", "seconds", "engine_seconds")
+    """What a system took (model calls, tokens, seconds end to end and in the engine) and what was cut for it."""
+    work = ("calls", "prompt_tokens", "output_tokens", "seconds", "engine_seconds")
+    policies = ("retries", "shortened", "capped_passages", "capped_queries")
     return {
         "system": system,
-        **{field: sum(getattr(result, field) for result in results) for field in fields},
+        **{field: sum(getattr(result, field) for result in results) for field in work + policies},
+    }
+
+
+def strategy_row(
+    strategy: str, results: Mapping[str, RerankedRun], sets: Mapping[str, TestSet]
+) -> dict[str, Any]:
+    """A row of the comparison of strategies: calls and tokens in all, seconds in all, NDCG@10 with its n.
+
+    `results`, `sets`: by collection. NDCG@10 in 0..1 is the mean over all n queries of all collections;
+    `finished`: share of answers that were neither truncated nor malformed (pointwise: nor undecided).
+    """
+    took = token_row(strategy, list(results.values()))
+    counts = sum((Counter(result.counts) for result in results.values()), Counter())
+    values = [
+        value
+        for name, result in results.items()
+        for value in evaluate(result.run, sets[name].qrels, excluded=sets[name].collection.excluded)
+        .per_query[MEASURE]
+        .values()
+    ]
+    fields = ("calls", "prompt_tokens", "output_tokens", "seconds")
+    return {
+        "strategy": strategy,
+        **{field: took[field] for field in fields},
+        "finished": (counts["ok"] + counts["repaired"]) / max(1, counts.total()),
+        "ndcg": float(np.mean(values)),
+        "n": len(values),
     }
 
 

@@ -7,6 +7,7 @@ or a row of the wrong length is a ValueError that names file and key.
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Literal, TypeVar
@@ -24,14 +25,50 @@ Kind = Literal["retriever", "non-reasoning", "reasoning", "ReasonRank"]
 T = TypeVar("T")
 
 
-class _Strict(BaseModel):
+class Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
-class Row(_Strict):
-    """A row of a published table. `values` follow the table's columns; None where only `avg` is printed."""
+class Needs(Strict):
+    """What it takes to come to a figure; "none" where no model or no such hardware is needed."""
+
+    data: str
+    model: str = ""
+    hardware: str
+
+    def __str__(self) -> str:
+        return ", ".join(part for part in (self.model, self.hardware, self.data) if part != "none")
+
+
+class Change(Strict):
+    """What a row needs that differs from its table's `Needs`."""
+
+    model: str | None = None
+    hardware: str | None = None
+
+
+class Margin(Strict):
+    """How far a figure may lie off, in the table's unit: one of a column, and the average."""
+
+    value: float = Field(ge=0)
+    avg: float = Field(ge=0)
+
+
+class Noise(Margin):
+    """A named spread between two honest runs of the same thing, and where it is from."""
+
+    text: str
+
+
+class Row(Strict):
+    """A row of a published table. `values` follow the table's columns; None where only `avg` is printed.
+
+    `needs`, `noise`: where they differ from the table's; the model is the system where none is named.
+    """
 
     system: str
+    needs: Change = Change()
+    noise: str | None = None
     kind: Kind | None = None
     group: str | None = None
     values: tuple[float, ...] | None = None
@@ -39,13 +76,16 @@ class Row(_Strict):
     note: str | None = None
 
 
-class Table(_Strict):
+class Table(Strict):
     """A published table; `metric` names the unit of its values."""
 
     id: str
     source: str
     caption: str
     metric: str
+    needs: Needs | None = None  # None: no figure of the paper, not to be reproduced
+    tolerance: Margin | None = None
+    noise: str = "none"
     columns: tuple[str, ...]
     rows: tuple[Row, ...]
     note: str | None = None
@@ -70,6 +110,23 @@ class Table(_Strict):
                 return row
         raise KeyError(f"{self.id}: no row {system!r}; it has {[row.system for row in self.rows]}")
 
+    def figures(self) -> list[Figure]:
+        """Every printed value of the table with what it takes; none where the table says nothing of that."""
+        if self.needs is None or self.tolerance is None:
+            return []
+        found = []
+        for row in self.rows:
+            values = dict(zip(self.columns, row.values or (), strict=False)) | {"avg": row.avg}
+            change = {key: value for key, value in row.needs.model_dump().items() if value is not None}
+            needs = self.needs.model_copy(update={"model": self.needs.model or row.system} | change)
+            known = noises()[row.noise or self.noise]
+            for column, value in values.items():
+                if value is not None:
+                    kind = "avg" if column == "avg" else "value"
+                    margins = getattr(self.tolerance, kind), getattr(known, kind)
+                    found.append(Figure(self.id, row.system, column, value, needs, *margins, known.text))
+        return found
+
     def frame(self) -> pd.DataFrame:
         """Systems by columns, with the printed `avg` last where the table has one; missing values are NaN."""
         empty = (math.nan,) * len(self.columns)
@@ -80,7 +137,25 @@ class Table(_Strict):
         return frame.rename_axis("system")
 
 
-class Latency(_Strict):
+@dataclass(frozen=True)
+class Figure:
+    """One printed value, in the unit of its table. `noise` is 0 where two runs must agree."""
+
+    table: str
+    system: str
+    column: str
+    paper: float
+    needs: Needs
+    tolerance: float
+    noise: float
+    noise_text: str
+
+    @property
+    def id(self) -> str:
+        return f"{self.table} / {self.system} / {self.column}"
+
+
+class Latency(Strict):
     """Figure 1, right: seconds per query by system on one BRIGHT collection."""
 
     source: str
@@ -89,7 +164,7 @@ class Latency(_Strict):
     values: dict[str, float]
 
 
-class Speedup(_Strict):
+class Speedup(Strict):
     """Figure 5: how many times faster listwise is than pointwise, as a range over collections."""
 
     source: str
@@ -99,7 +174,7 @@ class Speedup(_Strict):
     collections: tuple[str, ...]
 
 
-class Lengths(_Strict):
+class Lengths(Strict):
     """Figure 13: mean reasoning tokens, one value a data set (their names are not printed beside them)."""
 
     source: str
@@ -108,7 +183,7 @@ class Lengths(_Strict):
     tokens: tuple[float, ...]
 
 
-class Case(_Strict):
+class Case(Strict):
     """Two relevant passages at these 1-based ranks of the window, and the published NDCG@10 in 0..1."""
 
     ranks: tuple[int, ...]
@@ -119,7 +194,7 @@ class Case(_Strict):
         return ndcg(list(range(1, window + 1)), set(self.ranks), k=10)
 
 
-class WorkedExample(_Strict):
+class WorkedExample(Strict):
     """The example of section 4.2: why NDCG alone is no reward for one window of several."""
 
     source: str
@@ -127,7 +202,7 @@ class WorkedExample(_Strict):
     cases: tuple[Case, ...]
 
 
-class Facts(_Strict):
+class Facts(Strict):
     """Published numbers that stand in figures and text."""
 
     figure1: Latency
@@ -136,17 +211,21 @@ class Facts(_Strict):
     worked_example: WorkedExample
 
 
-class Claim(_Strict):
-    """A claim of the paper. `paper`: its figure; `needs`: what it takes to check it at the paper's scale."""
+class Claim(Strict):
+    """A claim of the paper. `paper`: its figure; `needs`: what it takes to check it at the paper's scale.
+
+    `rows`: table id to the systems whose figures the claim is about.
+    """
 
     id: str = Field(pattern=r"^C\d+$")
     text: str
     source: str
     paper: str
     needs: str
+    rows: dict[str, tuple[str, ...]] = {}
 
 
-class Notebook(_Strict):
+class Notebook(Strict):
     """A line of the project's map: notebook, what it shows, modules under `reasonrank`, paper section."""
 
     notebook: str
@@ -191,6 +270,12 @@ def facts() -> Facts:
 def claims() -> tuple[Claim, ...]:
     """C1 to C7."""
     return load(DATA / "claims.yaml", tuple[Claim, ...])
+
+
+@cache
+def noises() -> dict[str, Noise]:
+    """Named spreads between runs, "none" among them."""
+    return {"none": Noise(value=0.0, avg=0.0, text="")} | load(DATA / "noise.yaml", dict[str, Noise])
 
 
 @cache

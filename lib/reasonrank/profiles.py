@@ -31,8 +31,28 @@ class Prompting(Strict):
     query_tokens: int = Field(gt=0)
 
 
+class RemoteTeacherSettings(Strict):
+    """A chat endpoint with OpenAI's interface, and what it may cost. Prices are per million tokens."""
+
+    base_url: str
+    model: str
+    key_variable: str  # name of the environment variable that holds the key; "": no key
+    max_in_flight: int = Field(gt=0)
+    timeout: float = Field(gt=0)  # seconds for one request
+    attempts: int = Field(gt=0)  # requests for one question in a run
+    answers: int = Field(gt=0)  # paid answers for one question that may be unusable, over all runs
+    backoff: float = Field(ge=0)  # seconds before the second request, doubled for each later one
+    max_tokens: int = Field(gt=0)  # of reasoning and answer
+    temperature: float = Field(ge=0)
+    top_p: float = Field(gt=0, le=1)
+    input_price: float = Field(ge=0)
+    output_price: float = Field(ge=0)
+    token_budget: int | None
+    money_budget: float | None
+
+
 class Synthesis(Strict):
-    teacher: Literal["offline"]
+    teacher: Literal["offline", "remote"]
     first_stage: dict[str, Literal["dense", "bm25"]]  # by collection, "default" for the others
     train_queries: int | None  # per collection, None: all
     candidates: int = Field(gt=1)  # K of the first stage
@@ -40,7 +60,11 @@ class Synthesis(Strict):
     max_positives: int = Field(gt=0)
     max_hard_negatives: int = Field(ge=0)
     lists_per_query: int = Field(gt=0)
+    near_duplicate: float = Field(
+        gt=0, le=1
+    )  # similarity of two passages from which the later one is dropped
     threshold: float  # offline teacher: evidence needed to move a passage up
+    remote: RemoteTeacherSettings
 
 
 class Filtering(Strict):
@@ -111,10 +135,14 @@ class Evaluation(Strict):
     queries: int | None  # test queries per collection, None: all
     first_stage: dict[str, Literal["dense", "bm25"]]
     top: int = Field(gt=0)
+    strategy: Literal["sliding", "single", "full", "topdown", "pointwise", "direct"]
     window: int = Field(gt=0)
     step: int = Field(gt=0)
     max_tokens: int = Field(gt=0)
     sampling: Literal["greedy", "qwen3"]
+    retry: bool  # ask once more, with the next seed, for a truncated or malformed answer
+    overlong: Literal["error", "shorten"]  # a prompt that is too long: stop, or cap its passages lower
+    constrained: bool  # hold answers to their form while they are decoded, where the engine can
     max_in_flight: int = Field(gt=0)
     bootstrap: int = Field(gt=0)
 
@@ -126,6 +154,7 @@ class Latency(Strict):
     top: int = Field(gt=0)
     listwise_tokens: int = Field(gt=0)
     pointwise_tokens: int = Field(gt=0)
+    strategy_queries: int = Field(gt=0)  # per collection, for the table of strategies
 
 
 class Profile(Strict):

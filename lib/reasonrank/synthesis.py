@@ -11,12 +11,16 @@ from random import Random
 from statistics import fmean
 from typing import Any
 
+from .candidates import repeats, without_copies
 from .records import write_json
 from .runs import Run, read_jsonl, write_jsonl
 from .sources import Collection, Passage, Query
-from .teacher import Teacher
+from .teacher import Teacher, TeacherFailure
 
 FIELDS = ("dataset", "scenario", "qid", "initial_list", "final_list", "reasoning", "relevant_docids")
+QUERY_STEPS = ("queries", "answered", "with positives", "lists")
+PASSAGE_STEPS = ("candidates", "without the query's text", "without copies", "positives", "hard negatives")
+STEPS = (*QUERY_STEPS, *PASSAGE_STEPS)
 
 
 @dataclass(frozen=True)
@@ -50,11 +54,32 @@ class Example:
 
 
 @dataclass(frozen=True)
+class Lists:
+    """How lists are made: passages of a list, most positives and hard negatives in it, lists per query, and the
+    similarity from which a passage is dropped as a copy of another one. ValueError for a window without room."""
+
+    window: int
+    max_positives: int
+    max_hard_negatives: int
+    lists_per_query: int = 1
+    near_duplicate: float = 0.8
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.window < 2 or self.max_positives >= self.window:
+            raise ValueError(
+                f"window {self.window} needs room for at most {self.max_positives} positives and a negative"
+            )
+
+
+@dataclass(frozen=True)
 class Synthesised:
-    """Examples of one collection and its funnel: how many queries each step left over."""
+    """Examples of one collection, its funnel (what each step left over: queries, then passages of all queries)
+    and how many queries were dropped since the teacher failed, by the kind of failure."""
 
     examples: list[Example]
     funnel: dict[str, int]
+    failures: dict[str, int] = field(default_factory=dict)
 
 
 async def synthesise(
@@ -66,80 +91,111 @@ async def synthesise(
     max_positives: int,
     max_hard_negatives: int,
     lists_per_query: int = 1,
+    near_duplicate: float = 0.8,
     seed: int = 0,
     progress: Callable[[], None] | None = None,
 ) -> Synthesised:
-    """Steps 4.1.2 to 4.1.4 for every query of `candidates` (query id -> passage ids of a first stage).
+    """Steps 4.1.1 to 4.1.4 for every query of `candidates` (query id -> passage ids of a first stage).
 
-    A query for which the teacher finds no positive is dropped and counted. Raises ValueError where `window` is
-    below 2 or has no room for a negative.
+    A query for which the teacher finds no positive is dropped and counted, and so is one to which it gives no
+    usable answer. Raises ValueError where `window` is below 2 or has no room for a negative.
     """
-    if window < 2 or max_positives >= window:
-        raise ValueError(f"window {window} needs room for at most {max_positives} positives and a negative")
-    counts = Counter(queries=len(candidates))
-    examples: list[Example] = []
+    plan = Lists(window, max_positives, max_hard_negatives, lists_per_query, near_duplicate, seed)
+    counts: Counter[str] = Counter({"queries": len(candidates)})
+    failures: Counter[str] = Counter()
 
     async def one(qid: str) -> list[Example]:
-        query = collection.queries[qid]
-        made = await _query_examples(
-            collection,
-            teacher,
-            query,
-            candidates[qid],
-            window,
-            max_positives,
-            max_hard_negatives,
-            lists_per_query,
-            seed,
-        )
-        if progress:
-            progress()
-        return made
+        try:
+            return await _query_examples(collection, teacher, qid, candidates[qid], plan, counts)
+        except TeacherFailure as failure:
+            failures[failure.kind] += 1
+            return []
+        finally:
+            if progress:
+                progress()
 
-    for made in await asyncio.gather(*(one(qid) for qid in candidates)):
-        counts["with positives"] += bool(made)
-        counts["lists"] += len(made)
-        examples += made
-    return Synthesised(examples, {key: counts[key] for key in ("queries", "with positives", "lists")})
+    try:
+        async with asyncio.TaskGroup() as group:  # one that fails stops the others, which would go on asking
+            tasks = [group.create_task(one(qid)) for qid in candidates]
+    except BaseExceptionGroup as group:
+        raise group.exceptions[0] from None
+    counts["answered"] = counts["queries"] - failures.total()
+    examples = [example for task in tasks for example in task.result()]
+    return Synthesised(examples, {step: counts[step] for step in STEPS}, dict(sorted(failures.items())))
 
 
 async def _query_examples(
     collection: Collection,
     teacher: Teacher,
-    query: Query,
+    qid: str,
     retrieved: Sequence[str],
-    window: int,
-    max_positives: int,
-    max_hard_negatives: int,
-    lists_per_query: int,
-    seed: int,
+    plan: Lists,
+    counts: Counter[str],
 ) -> list[Example]:
-    pool = list(dict.fromkeys([*retrieved, *linked_passages(collection, query.id)]))
+    query = collection.queries[qid]
+    pool = _pool(collection, query, retrieved, plan.near_duplicate, counts)
     passages = [collection.passages[docid] for docid in pool]
-    positives = [pool[i - 1] for i in await teacher.select_positives(query, passages)]
+    positives = [pool[i - 1] for i in await teacher.select_positives(query, passages)] if pool else []
     if not positives:
         return []
-    hard = [pool[i - 1] for i in await teacher.select_hard_negatives(query, passages)]
-    examples = []
-    for number in range(lists_per_query):
-        rng = Random(f"{seed}/{collection.name}/{query.id}/{number}")
-        initial, chosen, kept_hard = assemble(
-            retrieved, positives, hard, window, max_positives, max_hard_negatives, rng
-        )
-        ranked = await teacher.rank(query, [collection.passages[docid] for docid in initial])
-        examples.append(
-            Example(
-                dataset=collection.name,
-                scenario=collection.scenario,
-                qid=query.id,
-                initial_list=initial,
-                final_list=[initial[i - 1] for i in ranked.ranking],
-                reasoning=ranked.reasoning,
-                relevant_docids=chosen,
-                hard_negatives=kept_hard,
-            )
-        )
+    named = await teacher.select_hard_negatives(query, passages)
+    hard = [pool[i - 1] for i in named if pool[i - 1] not in positives]
+    left = set(pool)
+    retrieved = [docid for docid in retrieved if docid in left]
+    examples = [
+        await _labelled(collection, teacher, query, (retrieved, positives, hard), plan, number)
+        for number in range(plan.lists_per_query)
+    ]
+    counts["with positives"] += 1
+    counts["lists"] += len(examples)
+    counts["positives"] += len(positives)
+    counts["hard negatives"] += len(hard)
     return examples
+
+
+def _pool(
+    collection: Collection,
+    query: Query,
+    retrieved: Sequence[str],
+    near_duplicate: float,
+    counts: Counter[str],
+) -> list[str]:
+    """Candidates without those that repeat the query and without copies; of two copies a linked one stays."""
+    linked = linked_passages(collection, query.id)
+    pool = list(dict.fromkeys([*retrieved, *linked]))
+    first = [collection.passages[docid] for docid in dict.fromkeys([*linked, *pool])]
+    counts["candidates"] += len(first)
+    first = [passage for passage in first if not repeats(passage, query.text)]
+    counts["without the query's text"] += len(first)
+    kept = {passage.id for passage in without_copies(first, near_duplicate)}
+    counts["without copies"] += len(kept)
+    return [docid for docid in pool if docid in kept]
+
+
+async def _labelled(
+    collection: Collection,
+    teacher: Teacher,
+    query: Query,
+    found: tuple[Sequence[str], Sequence[str], Sequence[str]],
+    plan: Lists,
+    number: int,
+) -> Example:
+    """List `number` of a query, ranked. `found`: retrieved passages, positives and hard negatives."""
+    rng = Random(f"{plan.seed}/{collection.name}/{query.id}/{number}")
+    initial, chosen, kept_hard = assemble(
+        *found, plan.window, plan.max_positives, plan.max_hard_negatives, rng
+    )
+    ranked = await teacher.rank(query, [collection.passages[docid] for docid in initial])
+    return Example(
+        dataset=collection.name,
+        scenario=collection.scenario,
+        qid=query.id,
+        initial_list=initial,
+        final_list=[initial[i - 1] for i in ranked.ranking],
+        reasoning=ranked.reasoning,
+        relevant_docids=chosen,
+        hard_negatives=kept_hard,
+    )
 
 
 def linked_passages(collection: Collection, qid: str) -> list[str]:
@@ -179,9 +235,16 @@ def assemble(
 
 
 def statistics_table(
-    examples: Sequence[Example], queries: Mapping[str, int], tokens: Callable[[str], int]
+    examples: Sequence[Example],
+    queries: Mapping[str, int],
+    tokens: Callable[[str], int] | None = None,
 ) -> list[dict]:
-    """Table 5 in our form: per collection, queries tried, examples, mean positives and length of the reasoning."""
+    """Table 5 in our form: per collection, queries tried, examples, mean positives and length of the reasoning.
+
+    `queries`: dataset -> queries tried. `tokens` counts those of a text; without it words are counted, and the
+    column is `reasoning_words_mean`.
+    """
+    length, unit = (tokens, "tokens") if tokens else (lambda text: len(text.split()), "words")
     rows = []
     for dataset in dict.fromkeys(example.dataset for example in examples):
         chosen = [example for example in examples if example.dataset == dataset]
@@ -193,9 +256,28 @@ def statistics_table(
                 "examples": len(chosen),
                 "positives_mean": round(fmean(len(e.relevant_docids) for e in chosen), 2),
                 "hard_negatives_mean": round(fmean(len(e.hard_negatives) for e in chosen), 2),
-                "reasoning_tokens_mean": round(fmean(tokens(e.reasoning) for e in chosen), 1),
+                f"reasoning_{unit}_mean": round(fmean(length(e.reasoning) for e in chosen), 1),
             }
         )
+    return rows
+
+
+def funnel_rows(made: Mapping[str, Synthesised], kept: Mapping[str, int] | None = None) -> list[dict]:
+    """The funnels as rows for `figures.funnel`: dataset, unit ("queries" or "passages"), step and count.
+
+    `kept`: dataset -> lists that the self-consistency filter leaves, as a last step where it is known.
+    """
+    rows = []
+    for dataset, result in made.items():
+        for unit, steps in (("queries", QUERY_STEPS), ("passages", PASSAGE_STEPS)):
+            rows += [
+                {"dataset": dataset, "unit": unit, "step": step, "count": result.funnel[step]}
+                for step in steps
+            ]
+        if kept is not None:
+            rows.append(
+                {"dataset": dataset, "unit": "queries", "step": "kept lists", "count": kept.get(dataset, 0)}
+            )
     return rows
 
 
@@ -213,10 +295,13 @@ def load(path: Path) -> list[Example]:
             raise ValueError(f"{path}, line {number}: no field {', '.join(missing)}")
         if sorted(row["initial_list"]) != sorted(row["final_list"]):
             raise ValueError(f"{path}, line {number}: final_list is no permutation of initial_list")
-        examples.append(
-            Example(**{name: row[name] for name in FIELDS}, hard_negatives=row.get("hard_negatives", []))
-        )
+        examples.append(example_of(row))
     return examples
+
+
+def example_of(row: Mapping[str, Any]) -> Example:
+    """An example from a row that has all FIELDS; hard negatives may be missing."""
+    return Example(**{name: row[name] for name in FIELDS}, hard_negatives=row.get("hard_negatives") or [])
 
 
 def save_texts(folder: Path, collections: Mapping[str, Collection]) -> None:
@@ -254,6 +339,7 @@ __all__ = [
     "Synthesised",
     "assemble",
     "describe",
+    "funnel_rows",
     "load",
     "save",
     "save_texts",

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 from dataclasses import replace
 
 import pytest
@@ -90,6 +91,15 @@ def test_stop_strings_stay_and_seeds_hold(engine, expected):
     first, again = (run_sync(engine.generate(ids, sampled)).token_ids for _ in range(2))
     other = run_sync(engine.generate(ids, replace(sampled, seed=6))).token_ids
     assert first == again != other
+
+
+def test_a_constraint_holds_the_output(engine):
+    ids = engine.tokenizer.encode(PROMPTS[0])
+    held = Sampling(max_tokens=16, constraint=r" \[(1|2)\] > \[(1|2)\] </answer>", stop=("</answer>",))
+    answer = run_sync(engine.generate(ids, held))
+    assert re.fullmatch(held.constraint, answer.text) and answer.finish_reason == "stop"
+    free = replace(held, constraint=None)
+    assert "</answer>" not in run_sync(engine.generate(ids, free)).text
 
 
 def test_cancelled_requests_leave_the_engine(engine):

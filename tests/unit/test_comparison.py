@@ -1,9 +1,15 @@
 """Scores of several systems side by side, on a made-up collection."""
 
 import pytest
+from fake_engine import FakeEngine, FakePrompt, reverse
+from fake_tokenizer import CharTokenizer
 
-from reasonrank import comparison
+from reasonrank import comparison, profiles
 from reasonrank.comparison import TestSet
+from reasonrank.prompts import DirectPrompt, ListwisePrompt, PointwisePrompt
+from reasonrank.rerank.listwise import ListwiseReranker
+from reasonrank.rerank.pointwise import PointwiseReranker
+from reasonrank.rerank.topdown import TopDownReranker
 from reasonrank.sources import Collection, Passage, Query
 
 
@@ -38,6 +44,60 @@ def test_average_is_over_collections_and_tests_are_against_the_first_system():
     assert all(row["low"] <= row["ndcg"] + 1e-9 and row["ndcg"] <= row["high"] + 1e-9 for row in rows)
 
 
-def test_head_takes_the_first_queries_of_everything():
-    test = made_up("one", [1, 2, 3]).head(2)
-    assert list(test.queries) == list(test.run) == list(test.qrels) == ["q0", "q1"]
+@pytest.mark.parametrize(
+    ("strategy", "kind", "prompt"),
+    [
+        (None, ListwiseReranker, ListwisePrompt),
+        ("topdown", TopDownReranker, ListwisePrompt),
+        ("pointwise", PointwiseReranker, PointwisePrompt),
+        ("direct", ListwiseReranker, DirectPrompt),
+    ],
+)
+def test_rerankers_follow_the_profile(strategy, kind, prompt):
+    profile = profiles.load("smoke", {"evaluation.retry": True, "evaluation.overlong": "error"})
+    engine = FakeEngine(reverse)
+    engine.tokenizer = CharTokenizer()
+    built = comparison.reranker(profile, engine, strategy, max_tokens=40)
+    assert type(built) is kind and type(built.prompt) is prompt
+    assert (built.prompt.passage_tokens, built.prompt.query_tokens) == (32, 80)
+    assert (built.prompt.max_length, built.prompt.overlong) == (1536 - 40, "error")
+    assert (built.sampling.max_tokens, built.sampling.seed, built.max_in_flight) == (40, 20250807, 32)
+    if kind is not PointwiseReranker:
+        assert (built.window, built.retry, built.constrained) == (10, True, False)
+
+
+def test_a_row_of_the_strategy_table():
+    sets = {"one": made_up("one", [1, 2]), "two": made_up("two", [3])}
+    reranker = ListwiseReranker(FakeEngine(reverse), FakePrompt())
+    texts = dict.fromkeys(("rel", "a", "b"), "1")
+    results = {name: reranker.rerank_run_sync(t.run, t.queries, texts) for name, t in sets.items()}
+    row = comparison.strategy_row("sliding", results, sets)
+    # turned round, the places 1, 2 and 3 become 3, 2 and 1
+    assert row["ndcg"] == pytest.approx((0.5 + 0.6309297535714575 + 1) / 3)
+    assert (row["strategy"], row["n"], row["calls"], row["output_tokens"]) == ("sliding", 3, 3, 9)
+    assert row["prompt_tokens"] == 3 * len("text\n1\n1\n1") and row["finished"] == 1.0
+    assert row["seconds"] > 0
+
+
+def test_open_reranker_closes_its_engine(monkeypatch):
+    opened, closed = [], []
+
+    def fake(kind, model, **options):
+        engine = FakeEngine(reverse)
+        engine.tokenizer = CharTokenizer()
+        engine.close = lambda: closed.append(model)
+        opened.append((kind, model, options))
+        return engine
+
+    monkeypatch.setattr(comparison, "open_engine", fake)
+    with comparison.open_reranker(profiles.load("smoke"), "weights", "single") as reranker:
+        assert reranker.strategy == "single" and closed == []
+    options = {"dtype": "bfloat16", "max_model_len": 1536, "seed": 20250807}
+    assert opened == [("auto", "weights", options)] and closed == ["weights"]
+
+
+def test_rerank_sets_goes_through_all_collections():
+    sets = {"one": made_up("one", [1]), "two": made_up("two", [3])}
+    results = comparison.rerank_sets(ListwiseReranker(FakeEngine(reverse), FakePrompt()), sets, top=2)
+    assert results["one"].run == {"q0": ["a", "rel", "b"]}
+    assert results["two"].run == {"q0": ["b", "a", "rel"]}

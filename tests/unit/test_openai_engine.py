@@ -96,6 +96,15 @@ def test_another_server_gets_text_and_the_output_is_cut_here(server):
     assert not {"stop", "top_k", "include_stop_str_in_output"} & set(body)
 
 
+def test_a_constraint_goes_to_vllm_servers_alone(server):
+    held = Sampling(constraint=r"\[(1|2)\]")
+    with connect(server) as engine:
+        run_sync(engine.generate([1], held))
+    assert server.seen[0][2]["structured_outputs"] == {"regex": r"\[(1|2)\]"}
+    with connect(server, token_ids=False) as engine, pytest.raises(ValueError, match="regular expression"):
+        run_sync(engine.generate([1], held))
+
+
 def test_the_bound_on_requests(server):
     busy, most, lock = 0, 0, threading.Lock()
     full = threading.Event()

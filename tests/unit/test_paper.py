@@ -165,3 +165,27 @@ def test_results_page_holds_scores_claims_figures_and_provenance():
 def test_the_map_names_the_eight_notebooks_in_order():
     names = [line.notebook for line in paper.notebooks()]
     assert [name[:2] for name in names] == [f"{number:02d}" for number in range(8)]
+
+
+def test_each_table_of_the_paper_says_what_it_takes_and_how_far_off_is_fine():
+    for name, table in paper.tables().items():
+        assert (table.needs is None) == (name == "reproduction")
+        assert {row.noise or table.noise for row in table.rows} <= paper.noises().keys()
+    assert paper.tables()["reproduction"].figures() == []
+
+
+def test_figures_carry_the_needs_of_their_row():
+    found = {figure.id: figure for figure in paper.tables()["table1"].figures()}
+    assert len(found) == 11 * 13
+    retriever = found["table1 / ReasonIR (8B) / biology"]
+    assert (retriever.paper, retriever.tolerance, retriever.noise) == (43.49, 0.01, 0.0)
+    assert str(retriever.needs).startswith("BRIGHT (12 sets)")  # neither model nor hardware
+    large = found["table1 / ReasonRank (32B) / avg"]
+    assert (large.needs.model, large.needs.hardware) == ("ReasonRank (32B)", "2 GPUs of 80 GB")
+    assert (large.paper, large.noise) == (38.03, 0.48)
+
+
+def test_the_rows_that_claims_name_are_in_the_tables():
+    for claim in paper.claims():
+        for table, systems in claim.rows.items():
+            assert all(paper.tables()[table].row(system) for system in systems)

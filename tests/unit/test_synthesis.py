@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from reasonrank import synthesis
 from reasonrank.sources import Collection, Passage, Query
-from reasonrank.teacher import Ranked
+from reasonrank.teacher import Ranked, TeacherFailure
 
 IDS = [f"p{i}" for i in range(12)]
 
@@ -56,7 +56,12 @@ def make(c, **more):
 
 def test_labels_fit_the_list_and_a_query_without_positives_is_counted_as_dropped():
     teacher, made = make(collection(), lists_per_query=3)
-    assert made.funnel == {"queries": 2, "with positives": 1, "lists": 3}
+    assert list(made.funnel.items())[:4] == [
+        ("queries", 2),
+        ("answered", 2),
+        ("with positives", 1),
+        ("lists", 3),
+    ]
     for example, seen in zip(made.examples, teacher.seen, strict=True):
         assert example.initial_list == seen and len(seen) == 5
         assert example.final_list == seen[::-1]
@@ -113,3 +118,78 @@ def test_a_missing_passage_text_names_example_and_passage():
     _, made = make(collection())
     with pytest.raises(KeyError, match="made_up, query q1: no text for passage"):
         synthesis.passages_of(made.examples[0], {})
+
+
+def test_the_funnel_counts_every_step_in_queries_and_passages():
+    c = collection(hard_negatives={"q1": ["p9"]})
+    c.passages["p2"] = Passage("p2", "Passage p3")  # a copy of p3: goes for q1, where p3 is linked; p3 for q2
+    _, made = make(c, near_duplicate=0.99)
+    assert made.funnel == {
+        "queries": 2,
+        "answered": 2,
+        "with positives": 1,
+        "lists": 1,
+        "candidates": 18,  # 8 retrieved each, and p11 and p9 for q1
+        "without the query's text": 18,
+        "without copies": 16,
+        "positives": 2,
+        "hard negatives": 1,
+    }
+    assert "p2" not in made.examples[0].initial_list
+    rows = synthesis.funnel_rows({"made_up": made}, kept={"made_up": 1})
+    assert rows[0] == {"dataset": "made_up", "unit": "queries", "step": "queries", "count": 2}
+    assert rows[-1] == {"dataset": "made_up", "unit": "queries", "step": "kept lists", "count": 1}
+
+
+def test_passages_that_repeat_the_query_are_no_candidates():
+    c = collection()
+    asked = "why does the bread not rise at all in winter"
+    c.queries["q1"] = Query("q1", asked, ("warm it",))
+    c.passages["p3"] = Passage("p3", f"A copy: {asked}? Warm it.")
+    _, made = make(c)
+    assert made.funnel["candidates"] - made.funnel["without the query's text"] == 1
+    assert made.examples[0].relevant_docids == ["p11"]
+
+
+def test_a_query_to_which_the_teacher_fails_is_dropped_and_counted_by_kind():
+    c = collection()
+
+    class Failing(Spy):
+        async def select_positives(self, query, passages):
+            if query.id == "q2":
+                raise TeacherFailure("empty")
+            return await super().select_positives(query, passages)
+
+    run = {"q1": IDS[:8], "q2": IDS[:8]}
+    steps = []
+    made = asyncio.run(
+        synthesis.synthesise(
+            c,
+            Failing(c),
+            run,
+            window=5,
+            max_positives=2,
+            max_hard_negatives=1,
+            progress=lambda: steps.append(1),
+        )
+    )
+    assert made.failures == {"empty": 1} and made.funnel["answered"] == 1 and len(steps) == 2
+
+
+def test_an_error_of_the_teacher_ends_the_synthesis_as_itself():
+    c = collection()
+
+    class Broken(Spy):
+        async def rank(self, query, passages):
+            raise OSError("no disk")
+
+    with pytest.raises(OSError, match="no disk"):
+        asyncio.run(
+            synthesis.synthesise(c, Broken(c), {"q1": IDS}, window=5, max_positives=2, max_hard_negatives=1)
+        )
+
+
+def test_statistics_count_words_without_a_tokenizer():
+    _, made = make(collection())
+    (row,) = synthesis.statistics_table(made.examples, {"made_up": 2})
+    assert (row["queries"], row["examples"], row["reasoning_words_mean"]) == (2, 1, 1.0)

@@ -14,7 +14,11 @@ from .. import profiles
 from ..records import ROOT
 
 PACKAGE = Path(__file__).resolve().parents[1]
-DATA = {"reasonrank.paper": "paper", "reasonrank.sources.authored": "authored"}  # folders of data/ by module
+DATA = {  # folders of data/ by module
+    "reasonrank.paper": "paper",
+    "reasonrank.sources.authored": "authored",
+    "reasonrank.teacher.scenarios": "teacher",
+}
 
 
 def fingerprint(notebook: Path, profile: str) -> str:

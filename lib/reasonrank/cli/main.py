@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from . import publish, run, summary
+from . import data_arguments, publish, rerank, rerank_options, run, summary, verify
 from .errors import CommandError
 
 
@@ -31,6 +31,9 @@ def _parser() -> argparse.ArgumentParser:
     _add_run(commands.add_parser("run", help="execute a notebook", description=run.__doc__))
     _add_publish(commands.add_parser("publish", help="keep a run's outputs", description=publish.__doc__))
     _add_summary(commands.add_parser("summary", help="show what a run gave", description=summary.__doc__))
+    _add_rerank(commands.add_parser("rerank", help="rerank a TREC run", description=rerank.__doc__))
+    data_arguments.add(commands)
+    _add_verify(commands.add_parser("verify", help="check the paper's claims", description=verify.__doc__))
     return parser
 
 
@@ -57,6 +60,11 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(command=run.command)
 
 
+def _add_rerank(parser: argparse.ArgumentParser) -> None:
+    rerank_options.add_options(parser)
+    parser.set_defaults(command=rerank.command)
+
+
 def _add_publish(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run_dir", type=Path, metavar="RUN_DIR")
     parser.add_argument(
@@ -72,3 +80,15 @@ def _add_publish(parser: argparse.ArgumentParser) -> None:
 def _add_summary(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run_dirs", type=Path, nargs="+", metavar="RUN_DIR")
     parser.set_defaults(command=summary.command)
+
+
+def _add_verify(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--bright", type=Path, metavar="DIR", help="published runs and judgements of BRIGHT")
+    parser.add_argument("--golden", type=Path, metavar="FILE", help="golden cases of the released reward")
+    for name, default, what in (
+        ("--records", verify.RECORDS, "records of runs"),
+        ("--out", verify.OUT, "where verify.json and verify.md go"),
+    ):
+        parser.add_argument(name, type=Path, default=default, metavar="DIR", help=what)
+    parser.add_argument("--brief", action="store_true", help="print a line of counts alone")
+    parser.set_defaults(command=verify.command)

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from .. import records, report
+from .. import fidelity, records, report, throughput
 
 
 def fill(text: str, folder: Path) -> str:
@@ -14,7 +14,12 @@ def fill(text: str, folder: Path) -> str:
 
     Blocks stand between `<!-- name -->` and `<!-- /name -->`. Raises ValueError where a block is missing.
     """
-    blocks = {"results": results(folder / "default"), "timing": timing(folder / "timing.json")}
+    blocks = {
+        "results": results(folder / "default"),
+        "timing": timing(folder / "timing.json"),
+        "differences": fidelity.markdown(only_differences=True),
+        "rerank benchmark": rerank_benchmark(folder / "rerank_benchmark.json"),
+    }
     for name, block in blocks.items():
         pattern = re.compile(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
         if not pattern.search(text):
@@ -46,6 +51,14 @@ def timing(path: Path) -> str:
     rows = ["| from a fresh clone, in this order | minutes |", "|---|---|"]
     rows += [f"| {row['what']} | {row['seconds'] / 60:.1f} |" for row in record["result"]["rows"]]
     return "\n".join([*rows, "", _source(record)])
+
+
+def rerank_benchmark(path: Path) -> str:
+    """The scheduling benchmark's table, or nothing where it was not run."""
+    if not path.is_file():
+        return "Not measured yet; `benchmarks/rerank.py` does."
+    record = records.read_json(path)
+    return f"{throughput.markdown(record)}\n\n{_source(record)}"
 
 
 def _tests(rows: list[dict[str, Any]]) -> str:

@@ -25,8 +25,9 @@ class Sampling:
     `max_tokens`: upper bound of the output, by default the paper's 3,072 reasoning tokens and 100 more.
     `top_k`: 0 is off. `seed`: of this request alone; without one the engine's own seed serves. `stop`:
     strings that end the output and stay in its text. `logprobs`: the k most likely tokens of each output
-    position, from the model's distribution before temperature and cuts. Raises ValueError for values out of
-    range.
+    position, from the model's distribution before temperature and cuts. `constraint`: a regular expression
+    that the whole output has to match, for engines that can (`Engine.constraints`). Raises ValueError for
+    values out of range.
     """
 
     max_tokens: int = 3172
@@ -36,6 +37,7 @@ class Sampling:
     seed: int | None = None
     stop: tuple[str, ...] = ()
     logprobs: int = 0
+    constraint: str | None = None
 
     def __post_init__(self) -> None:
         wrong = {
@@ -45,6 +47,7 @@ class Sampling:
             "top_k (at least 0)": self.top_k < 0,
             "stop (a tuple of non-empty strings)": isinstance(self.stop, str) or not all(self.stop),
             "logprobs (at least 0)": self.logprobs < 0,
+            "constraint (None or a regular expression)": self.constraint == "",
         }
         if bad := [name for name, is_wrong in wrong.items() if is_wrong]:
             raise ValueError(f"sampling: {', '.join(bad)}, got {self}")
@@ -130,10 +133,12 @@ class Engine(ABC):
     """Generation behind one asynchronous interface. A context manager, plain and asynchronous.
 
     `name`: the model as it was asked for. `tokenizer`: the model's. `max_model_len`: tokens of prompt and
-    output together. Requests may come from any number of tasks, threads and event loops at once.
+    output together. `constraints`: whether outputs can be held to a regular expression. Requests may come
+    from any number of tasks, threads and event loops at once.
     """
 
     kind: str = ""
+    constraints: bool = False
     name: str
     tokenizer: Any
     max_model_len: int
@@ -157,8 +162,11 @@ class Engine(ABC):
         """Complete `prompt` (token ids, at least 1 and fewer than `max_model_len`).
 
         Output that reaches `max_tokens` or the model's context ends with `finish_reason` "length". Raises
-        ValueError for an empty or over-long prompt, EngineError where the engine fails or is closed.
+        ValueError for an empty or over-long prompt and for a constraint that the engine cannot keep,
+        EngineError where the engine fails or is closed.
         """
+        if sampling.constraint is not None and not self.constraints:
+            raise ValueError(f"the {self.kind} engine cannot hold its output to a regular expression")
         prompt = list(prompt)
         if not 0 < len(prompt) < self.max_model_len:
             raise ValueError(

@@ -18,9 +18,9 @@ class OpenAIEngine(Engine):
     `model`: the name that the server knows. `tokenizer`: name or folder of its tokenizer, by default `model`.
     `max_model_len`: the server's context, 32,768 tokens by default. `api_key`: sent, and kept out of
     messages. `token_ids`: the server takes token ids and vLLM's further settings (top_k, the stop string
-    kept); False for other servers, which are sent text, and whose output is cut here. `timeout`: seconds for
-    one request. `adapter` must be None: name the adapter in `model`, as the server serves it. `dtype` is the
-    server's affair.
+    kept, constraints); False for other servers, which are sent text, and whose output is cut here.
+    `timeout`: seconds for one request. `adapter` must be None: name the adapter in `model`, as the server
+    serves it. `dtype` is the server's affair.
     """
 
     kind = "openai"
@@ -50,6 +50,7 @@ class OpenAIEngine(Engine):
         self.tokenizer = load_tokenizer(tokenizer or model)
         self.max_model_len = max_model_len or 32768
         self._seed, self._token_ids = seed, token_ids
+        self.constraints = token_ids
         self._client = AsyncOpenAI(
             base_url=base_url, api_key=api_key, timeout=timeout, max_retries=max_retries
         )
@@ -95,7 +96,11 @@ class OpenAIEngine(Engine):
                 "top_k": sampling.top_k,
                 "include_stop_str_in_output": True,
                 "return_token_ids": True,
+                "repetition_penalty": 1.0,  # unsent, a server takes the model's own default
+                "min_p": 0.0,
             }
+            if sampling.constraint is not None:
+                arguments["extra_body"]["structured_outputs"] = {"regex": sampling.constraint}
         return arguments
 
     def _completion(self, answer: Any, prompt: list[int], sampling: Sampling) -> Completion:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gc
 import itertools
+import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,18 +14,23 @@ import torch
 from reasonrank.models import load_tokenizer
 
 from .adapters import load_merged
-from .base import Completion, Sampling, cut_at_stop
+from .base import Completion, EngineError, FinishReason, Sampling, cut_at_stop
 from .inprocess import InProcessEngine, Request
+from .paged import Paged
 
 _TAIL = 16  # tokens at the end of an output that are searched for a stop string after each step
+_POLL = 0.02  # seconds that continuous batching waits for an output before new requests are let in
 
 
 class TransformersEngine(InProcessEngine):
     """Batches of waiting requests, `max_num_seqs` at most, prompts of like length together.
 
     A batch ends with its longest output, so vLLM is the faster engine wherever it runs; the outputs of greedy
-    decoding in float32 are the same. `adapter`: folder of a LoRA adapter, merged into the weights.
-    `dtype`: "auto" (the model's) or the name of a torch type. `device`: None for a GPU where there is one.
+    decoding in float32 are the same. `continuous`: greedy requests join and leave while others are computed
+    (transformers' continuous batching), with a cache of `cache_tokens` (None: what the memory allows); where
+    that cannot start, batches serve, with a warning. None: on a GPU. `adapter`: folder of a LoRA adapter,
+    merged into the weights. `dtype`: "auto" (the model's) or the name of a torch type. `device`: None for a
+    GPU where there is one.
     """
 
     kind = "transformers"
@@ -38,12 +45,17 @@ class TransformersEngine(InProcessEngine):
         max_num_seqs: int = 64,
         seed: int = 0,
         device: str | None = None,
+        continuous: bool | None = None,
+        cache_tokens: int | None = None,
     ) -> None:
         self.name = model
         self._adapter = Path(adapter) if adapter is not None else None
         self._dtype, self._seed = dtype, seed
         self._asked_len, self._max_num_seqs = max_model_len, max_num_seqs
         self._device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        self._continuous = self._device.startswith("cuda") if continuous is None else continuous
+        self._cache_tokens = cache_tokens
+        self._paged: Paged | None = None
         self._draws = itertools.count()
         self._model: Any = None
         super().__init__()
@@ -64,24 +76,95 @@ class TransformersEngine(InProcessEngine):
             do_sample=False, eos_token_id=sorted(self._end_ids), pad_token_id=self.tokenizer.pad_token_id
         )
 
+        if self._continuous:
+            self._paged = Paged(model, self._end_ids, self._max_num_seqs, self._cache_tokens)
+
     def _unload(self) -> None:
-        self._model = None
+        if self._paged is not None:
+            self._paged.close()
+        self._model = self._paged = None
         gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
 
+    def reset_prefix_cache(self) -> None:
+        self.call(lambda: self._paged and self._paged.close())
+
     def _add(self, request: Request) -> None:
-        """Nothing to prepare: the next batch takes it."""
+        """Nothing to prepare: the next step takes it."""
 
     def _step(self) -> None:
         for request in [r for r in self._active.values() if r.future.cancelled()]:
             del self._active[request.id]
+        if self._paged is not None and self._step_paged(self._paged):
+            return
         # The oldest request leads, and those nearest to its length go with it: nobody waits for ever.
         waiting = list(self._active.values())
         if waiting:
             length = len(waiting[0].prompt)
             waiting.sort(key=lambda request: abs(len(request.prompt) - length))
             self._run(waiting[: self._max_num_seqs])
+
+    def _step_paged(self, paged: Paged) -> bool:
+        """Take new requests in and hand finished ones over; False: there is nothing for it to do.
+
+        Where requests wait that it cannot take, it takes no more, ends what it has, and makes way.
+        """
+        for id in paged.sent - set(self._active):
+            paged.drop(id)
+        fitting = [request for request in self._active.values() if paged.takes(request.sampling)]
+        if len(fitting) < len(self._active):
+            fitting = [request for request in fitting if request.id in paged.sent]
+        if not fitting or not self._started(paged):
+            paged.pause()
+            return False
+        for request in fitting:
+            if request.id not in paged.sent:
+                paged.add(request, self.limit(request))
+        for output in paged.outputs(_POLL):
+            self._take_paged(paged, self._active[output.request_id], output)
+        if not self._active:
+            paged.pause()
+        return True
+
+    def _started(self, paged: Paged) -> bool:
+        try:
+            paged.start()
+        except Exception as error:
+            warnings.warn(f"continuous batching cannot start, batches serve: {error!r}", stacklevel=2)
+            self._paged = None
+            return False
+        return True
+
+    def _take_paged(self, paged: Paged, request: Request, output: Any) -> None:
+        ids = tuple(output.generated_tokens)
+        if output.error is not None:
+            del self._active[request.id]
+            request.fail(EngineError(f"transformers engine of {self.name}: {output.error}"))
+        elif (end := self.ending(request, ids)) is None:
+            return
+        else:
+            self.finish(request, Completion(end[0], ids, len(request.prompt), len(ids), end[1]))
+        if output.is_finished():
+            paged.sent.discard(request.id)
+        else:
+            paged.drop(request.id)
+
+    def limit(self, request: Request) -> int:
+        """Output tokens that the request may have: its own limit, and what the context leaves."""
+        return min(request.sampling.max_tokens, self.max_model_len - len(request.prompt))
+
+    def ending(self, request: Request, ids: Sequence[int]) -> tuple[str, FinishReason] | None:
+        """Text and reason where the output `ids` is at its end, looked at after each token; else None."""
+        decode, stop = self.tokenizer.decode, request.sampling.stop
+        if stop and cut_at_stop(decode(ids[-_TAIL:], skip_special_tokens=True), stop):
+            text = decode(ids, skip_special_tokens=True)
+            return cut_at_stop(text, stop) or text, "stop"
+        if ids[-1] in self._end_ids:
+            return decode(ids, skip_special_tokens=True), "stop"
+        if len(ids) >= self.limit(request):
+            return decode(ids, skip_special_tokens=True), "length"
+        return None
 
     @torch.inference_mode()
     def _run(self, requests: list[Request]) -> None:
@@ -113,7 +196,7 @@ class _Batch:
 
     def __init__(self, requests: list[Request], engine: TransformersEngine) -> None:
         self.requests, self.engine = requests, engine
-        self.limits = [min(r.sampling.max_tokens, engine.max_model_len - len(r.prompt)) for r in requests]
+        self.limits = [engine.limit(request) for request in requests]
         self.logprobs: list[list[dict[str, float]]] = [[] for _ in requests]
         self.outputs: list[list[int]] = [[] for _ in requests]
         self.done = [False] * len(requests)
@@ -140,20 +223,15 @@ class _Batch:
         for row, token in enumerate(input_ids[:, -1].tolist()):
             if not self.done[row]:
                 self.outputs[row].append(token)
-                self._check(row, token)
+                self._check(row)
         return torch.tensor(self.done, device=input_ids.device)
 
-    def _check(self, row: int, token: int) -> None:
-        request, ids = self.requests[row], self.outputs[row]
-        decode = self.engine.tokenizer.decode
-        stop = request.sampling.stop
-        if stop and cut_at_stop(decode(ids[-_TAIL:], skip_special_tokens=True), stop):
-            text = decode(ids, skip_special_tokens=True)
-            self._finish(row, cut_at_stop(text, stop) or text, "stop")
-        elif token in self.engine._end_ids:
-            self._finish(row, decode(ids, skip_special_tokens=True), "stop")
-        elif len(ids) >= self.limits[row] or request.future.cancelled():
-            self._finish(row, decode(ids, skip_special_tokens=True), "length")
+    def _check(self, row: int) -> None:
+        request = self.requests[row]
+        if end := self.engine.ending(request, self.outputs[row]):
+            self._finish(row, *end)
+        elif request.future.cancelled():
+            self._finish(row, "", "length")
 
     def _finish(self, row: int, text: str, reason: str) -> None:
         request, ids = self.requests[row], tuple(self.outputs[row])

@@ -42,6 +42,7 @@ class VllmEngine(InProcessEngine):
     """
 
     kind = "vllm"
+    constraints = True
     _open: VllmEngine | None = None
 
     def __init__(
@@ -101,6 +102,9 @@ class VllmEngine(InProcessEngine):
         """Settings of a CPU; a merged model goes to `folder`, which is needed only while it is loaded."""
         size, eager = self._on_cpu
         chosen = {"kv_cache_memory_bytes": int(size * GIB), "enforce_eager": eager is not False}
+        if not self._settings.get("enable_chunked_prefill"):
+            # After a part of a prompt vLLM turns a seeded generator back, which a CPU's cannot.
+            chosen["enable_chunked_prefill"] = False
         if self._adapter is not None:
             adapters.save_merged(self.name, self._adapter, self._settings["dtype"], self.tokenizer, folder)
             chosen["model"] = folder
@@ -130,8 +134,27 @@ class VllmEngine(InProcessEngine):
         self._engine.add_request(
             request.id,
             {"prompt_token_ids": request.prompt},
-            _parameters(request.sampling),
+            self.parameters(request.sampling),
             lora_request=self._lora,
+        )
+
+    def parameters(self, sampling: Sampling) -> Any:
+        """`sampling` as vLLM takes it."""
+        from vllm import SamplingParams
+        from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
+
+        held = sampling.constraint
+        return SamplingParams(
+            max_tokens=sampling.max_tokens,
+            temperature=sampling.temperature,
+            top_p=sampling.top_p,
+            top_k=sampling.top_k,
+            seed=sampling.seed,
+            stop=list(sampling.stop),
+            include_stop_str_in_output=True,
+            logprobs=sampling.logprobs or None,
+            output_kind=RequestOutputKind.FINAL_ONLY,
+            structured_outputs=None if held is None else StructuredOutputsParams(regex=held),
         )
 
     def _step(self) -> None:
@@ -143,23 +166,6 @@ class VllmEngine(InProcessEngine):
         for output in self._engine.step():
             if output.finished and (request := self._active.get(output.request_id)):
                 self.finish(request, _completion(output))
-
-
-def _parameters(sampling: Sampling) -> Any:
-    from vllm import SamplingParams
-    from vllm.sampling_params import RequestOutputKind
-
-    return SamplingParams(
-        max_tokens=sampling.max_tokens,
-        temperature=sampling.temperature,
-        top_p=sampling.top_p,
-        top_k=sampling.top_k,
-        seed=sampling.seed,
-        stop=list(sampling.stop),
-        include_stop_str_in_output=True,
-        logprobs=sampling.logprobs or None,
-        output_kind=RequestOutputKind.FINAL_ONLY,
-    )
 
 
 def _completion(output: Any) -> Completion:

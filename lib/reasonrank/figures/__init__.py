@@ -5,6 +5,7 @@ raise ValueError where a row lacks a key or a value is out of range.
 """
 
 from .diagrams import method_diagram, sliding_window_diagram
+from .funnel import funnel
 from .published import figure1, latency_figure
 from .results import answer_status, ndcg_by_collection, reasoning_lengths
 from .style import save, style
@@ -14,6 +15,7 @@ __all__ = [
     "alpha_sweep",
     "answer_status",
     "figure1",
+    "funnel",
     "latency_figure",
     "method_diagram",
     "ndcg_by_collection",

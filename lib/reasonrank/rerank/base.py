@@ -13,11 +13,12 @@ from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 from reasonrank.engines import Completion, Engine, Sampling
+from reasonrank.prompts import Rendered
 from reasonrank.runs import Run
 
 T = TypeVar("T")
 Progress = Callable[[int, int], None]
-"""Called with the model answers that are in, and those needed in all."""
+"""Called with the model answers that are in, and those needed in all (while it is open: at most)."""
 
 
 class Trace(Protocol):
@@ -26,15 +27,18 @@ class Trace(Protocol):
     prompt_tokens: int
     output_tokens: int
     seconds: float
+    calls: int
+    attempts: int
+    shortened: bool
+    cut: tuple[str, ...]
+    query_cut: bool
 
     @property
     def status(self) -> str: ...
-    @property
-    def calls(self) -> int: ...
 
 
 class ListPrompt(Protocol):
-    """What a reranker needs of a prompt (see `prompts.Prompt`)."""
+    """What a reranker needs of a prompt; with `prompts.Prompt.render` too, it also counts what was cut."""
 
     def encode(self, query: str, passages: Sequence[str]) -> list[int]: ...
 
@@ -47,13 +51,19 @@ class Reranked:
     windows: list[Any]
 
 
+Finished = Callable[[str, Reranked], None]
+"""Called with a query id and its result when all its answers are in."""
+
+
 @dataclass(frozen=True)
 class RerankedRun:
     """A reranked run with its traces by query.
 
     `counts`: model answers by status (listwise: ok, repaired, truncated, malformed; pointwise: ok, truncated,
     undecided). `calls`: requests to the engine. `seconds`: wall clock from the first query to the last;
-    `engine_seconds`: the part of it in which the engine had work.
+    `engine_seconds`: the part of it in which the engine had work. `retries`: answers that were asked for again.
+    `shortened`: prompts whose passages were capped lower to fit. `capped_passages`: documents of a query that
+    were cut at their cap, each counted once; `capped_queries`: queries that were.
     """
 
     run: Run
@@ -64,6 +74,10 @@ class RerankedRun:
     output_tokens: int
     seconds: float
     engine_seconds: float
+    retries: int = 0
+    shortened: int = 0
+    capped_passages: int = 0
+    capped_queries: int = 0
 
 
 class Gate:
@@ -84,6 +98,12 @@ class Gate:
         if self.progress is not None:
             self.progress(self.done, self.total)
 
+    def spared(self, answers: int) -> None:
+        """So many answers, counted in the total, turned out not to be needed."""
+        self.total -= answers
+        if answers and self.progress is not None:
+            self.progress(self.done, self.total)
+
 
 class Reranker(ABC):
     """Base of the rerankers; `max_in_flight` bounds the prompts in the engine, over all queries together."""
@@ -93,9 +113,13 @@ class Reranker(ABC):
             raise ValueError(f"max_in_flight is {max_in_flight}; expected 1 or more")
         self.engine, self.prompt, self.sampling, self.max_in_flight = engine, prompt, sampling, max_in_flight
 
+    def _render(self, query: str, passages: Sequence[str]) -> Rendered:
+        render = getattr(self.prompt, "render", None)
+        return render(query, passages) if render else Rendered(self.prompt.encode(query, passages))
+
     @abstractmethod
     def answers_needed(self, num_candidates: int) -> int:
-        """Model answers that one query of so many candidates takes."""
+        """Model answers that one query of so many candidates takes, at most; retries are not counted."""
 
     @abstractmethod
     async def _rerank(self, query: str, docids: list[str], texts: Mapping[str, str], gate: Gate) -> Reranked:
@@ -104,7 +128,8 @@ class Reranker(ABC):
     async def rerank(self, query: str, docids: Sequence[str], texts: Mapping[str, str]) -> Reranked:
         """Rerank `docids` (best first) for one query text; `texts`: document id -> passage.
 
-        Raises KeyError for a document without a text, ValueError for a prompt that is too long, EngineError.
+        Raises KeyError for a document without a text, ValueError for a prompt that is too long (where the
+        prompt's policy is not to shorten it), EngineError.
         """
         _check_texts(query, docids, texts)
         return await self._rerank(query, list(docids), texts, Gate(self.engine, self.max_in_flight))
@@ -116,10 +141,12 @@ class Reranker(ABC):
         texts: Mapping[str, str],
         top: int | None = None,
         progress: Progress | None = None,
+        finished: Finished | None = None,
     ) -> RerankedRun:
         """Rerank the first `top` documents of every query (None: all); the others stay behind, in order.
 
-        Each query goes on as soon as its own answer is in. The first error ends all queries and is raised:
+        Each query goes on as soon as its own answer is in, and is handed to `finished` as soon as all of them
+        are, without the documents past `top`. The first error ends all queries and is raised:
         KeyError naming the query and document for a missing query or passage text (before any generation),
         ValueError for a prompt that is too long or a `top` under 1, EngineError.
         """
@@ -132,8 +159,16 @@ class Reranker(ABC):
             _check_texts(qid, docids, texts)
         total = sum(self.answers_needed(len(docids)) for docids in heads.values())
         gate = Gate(self.engine, self.max_in_flight, total, progress)
+
+        async def one(qid: str, docids: list[str]) -> Reranked:
+            result = await self._rerank(queries[qid], docids, texts, gate)
+            gate.spared(self.answers_needed(len(docids)) - len(result.windows))
+            if finished is not None:
+                finished(qid, result)
+            return result
+
         before, begin = self.engine.stats, time.perf_counter()
-        results = await _all(self._rerank(queries[qid], docids, texts, gate) for qid, docids in heads.items())
+        results = await _all(one(qid, docids) for qid, docids in heads.items())
         seconds, work = time.perf_counter() - begin, self.engine.stats - before
         reranked = dict(zip(heads, results, strict=True))
         return _collect(run, reranked, seconds, work.seconds)
@@ -162,6 +197,10 @@ def _collect(
         output_tokens=sum(trace.output_tokens for trace in traces),
         seconds=seconds,
         engine_seconds=engine_seconds,
+        retries=sum(trace.attempts - 1 for trace in traces),
+        shortened=sum(trace.shortened for trace in traces),
+        capped_passages=sum(len(set().union(*(t.cut for t in new.windows))) for new in reranked.values()),
+        capped_queries=sum(any(t.query_cut for t in new.windows) for new in reranked.values()),
     )
 
 

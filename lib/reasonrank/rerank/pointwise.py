@@ -25,7 +25,8 @@ class PointTrace:
 
     `status`: "ok"; "truncated" (the reasoning met its limit and was closed); "undecided" (neither verdict was
     among the likely tokens; the score is 0.5). Two calls, the second of which repeats the first one's prompt
-    and output with one token to come; `prompt_tokens` counts the prompt once.
+    and output with one token to come; `prompt_tokens` counts the prompt once. A chain is never asked for
+    again: `attempts` is 1. `shortened`, `cut`, `query_cut`: as for `WindowTrace`.
     """
 
     rank: int
@@ -37,6 +38,10 @@ class PointTrace:
     output_tokens: int
     seconds: float
     calls: int = 2
+    attempts: int = 1
+    shortened: bool = False
+    cut: tuple[str, ...] = ()
+    query_cut: bool = False
 
 
 class PointwiseReranker(Reranker):
@@ -62,14 +67,14 @@ class PointwiseReranker(Reranker):
 
     async def _judge(self, query: str, rank: int, docid: str, passage: str, gate: Gate) -> PointTrace:
         async with gate.slots:
-            prompt = self.prompt.encode(query, [passage])
-            room = max(1, self.engine.max_model_len - len(prompt) - _RESERVE)
+            prompt = self._render(query, [passage])
+            room = max(1, self.engine.max_model_len - len(prompt.ids) - _RESERVE)
             reasoning = replace(self.sampling, max_tokens=min(self.sampling.max_tokens, room))
-            chain, chain_seconds = await gate.generate(prompt, reasoning)
+            chain, chain_seconds = await gate.generate(prompt.ids, reasoning)
             closed = THINK_END in chain.text
             text = chain.text if closed else chain.text + THINK_END
             ending = self.engine.tokenizer.encode(text, add_special_tokens=False)
-            verdict, verdict_seconds = await gate.generate([*prompt, *ending], VERDICT)
+            verdict, verdict_seconds = await gate.generate([*prompt.ids, *ending], VERDICT)
         gate.answered()
         score = verdict_score(verdict.logprobs[0])
         status = "undecided" if score is None else "ok" if closed else "truncated"
@@ -82,6 +87,9 @@ class PointwiseReranker(Reranker):
             prompt_tokens=chain.prompt_tokens,
             output_tokens=chain.output_tokens + verdict.output_tokens,
             seconds=chain_seconds + verdict_seconds,
+            shortened=prompt.shortened,
+            cut=(docid,) if prompt.cut else (),
+            query_cut=prompt.query_cut,
         )
 
 

@@ -1,13 +1,15 @@
-"""Which windows of a candidate list are ranked, and in which order."""
+"""Which windows of a candidate list are ranked, and in which order; and how many calls that takes."""
 
 from __future__ import annotations
 
 from typing import Literal
 
 Variant = Literal["ours", "released"]
+Windows = list[tuple[int, int]]
+SCHEDULES = ("sliding", "single", "full")
 
 
-def windows(num_candidates: int, size: int, step: int, variant: Variant = "ours") -> list[tuple[int, int]]:
+def windows(num_candidates: int, size: int, step: int, variant: Variant = "ours") -> Windows:
     """Sliding windows over a candidate list, from its back to its front.
 
     The first window is the last `size` candidates; both ends then move `step` places forward. A start before
@@ -30,6 +32,21 @@ def windows(num_candidates: int, size: int, step: int, variant: Variant = "ours"
         schedule.append((start, end))
         start, end = start - step, end - step
     return [*schedule, (0, end)]
+
+
+def schedule(strategy: str, num_candidates: int, size: int, step: int) -> Windows:
+    """The windows that one query asks the model about, in their order.
+
+    `strategy`: "sliding" (`windows`), "single" (the first `size` candidates, Table 9 of the paper) or "full"
+    (all candidates at once). A window of one document has nothing to rank and is left out. Raises ValueError
+    for another strategy and for sizes that `windows` refuses.
+    """
+    if strategy not in SCHEDULES:
+        raise ValueError(f"unknown strategy {strategy!r}: expected one of {', '.join(SCHEDULES)}")
+    sliding = windows(num_candidates, size, step)
+    end = min(num_candidates, size) if strategy == "single" else num_candidates
+    chosen = sliding if strategy == "sliding" else [(0, end)]
+    return [(start, end) for start, end in chosen if end - start > 1]
 
 
 def _check(num_candidates: int, size: int, step: int, variant: str) -> None:

@@ -1,6 +1,16 @@
 """The teacher behind one interface: it selects positives and hard negatives, and ranks a list with its reasons."""
 
-from .base import Ranked, Teacher
+from .asking import Asker
+from .base import Ranked, Teacher, TeacherError, TeacherFailure
 from .offline import OfflineTeacher
+from .remote import RemoteTeacher
 
-__all__ = ["OfflineTeacher", "Ranked", "Teacher"]
+__all__ = [
+    "Asker",
+    "OfflineTeacher",
+    "Ranked",
+    "RemoteTeacher",
+    "Teacher",
+    "TeacherError",
+    "TeacherFailure",
+]

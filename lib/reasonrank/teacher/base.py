@@ -17,8 +17,20 @@ class Ranked:
     reasoning: str
 
 
+class TeacherFailure(Exception):
+    """A question to which the teacher gave no usable answer; `kind` says why. Its query is dropped and counted."""
+
+    def __init__(self, kind: str):
+        super().__init__(kind)
+        self.kind = kind
+
+
+class TeacherError(RuntimeError):
+    """A teacher that cannot be asked at all: no key, no such model, a refused login."""
+
+
 class Teacher(Protocol):
-    """Asynchronous, since a real teacher answers over a network."""
+    """Asynchronous, since a real teacher answers over a network. Each method may raise TeacherFailure."""
 
     name: str
 
@@ -29,4 +41,4 @@ class Teacher(Protocol):
         """Identifiers of passages that share words with the query and do not help. Sees the gold answer (4.1.2)."""
 
     async def rank(self, query: Query, passages: Sequence[Passage]) -> Ranked:
-        """A full ranking with its reasoning (4.1.4)."""
+        """A full ranking with its reasoning, without the gold answer (4.1.4)."""

@@ -17,12 +17,14 @@ from ..synthesis import Example, passages_of
 
 @dataclass
 class Trained:
-    """What a training stage leaves: optimiser steps, seconds, TRL's log and, in RL, the parts of the reward."""
+    """What a training stage leaves: optimiser steps, seconds, TRL's log; in RL, the parts of the reward, and
+    the tokens computed with shared prompts (`packed`) beside those of the plain way (`plain`)."""
 
     steps: int
     seconds: float
     log: list[dict[str, Any]]
     parts: list[dict[str, float]] = field(default_factory=list)
+    tokens: dict[str, int] = field(default_factory=dict)
 
 
 def windows_of(

@@ -92,7 +92,9 @@ def train_grpo(
     Prompts longer than `rl.max_prompt_tokens` are an error, as they would be cut unseen otherwise.
     """
     from datasets import Dataset
-    from trl import GRPOTrainer
+
+    from .rollouts import engine_rollouts
+    from .shared_prefix import SharedPrefixGRPOTrainer
 
     settings = profile.rl
     tokenizer = load_tokenizer(str(start_from))
@@ -107,7 +109,8 @@ def train_grpo(
     )
     columns = ("prompt", "gold_ranking", "relevant", "num_passages")
     began = time.monotonic()
-    trainer = GRPOTrainer(
+    trainer = SharedPrefixGRPOTrainer(
+        rollouts=engine_rollouts(profile) if on_cpu() else None,
         model=load_model(str(start_from), profile.model, settings.lora),
         args=grpo_config(settings, profile.model, output / "scratch", profile.seed, on_cpu()),
         train_dataset=Dataset.from_list([{key: row[key] for key in columns} for row in rows]),
@@ -119,7 +122,11 @@ def train_grpo(
     save_model(trainer.model, tokenizer, output, profile.model.dtype)
     shutil.rmtree(output / "scratch", ignore_errors=True)
     return Trained(
-        trainer.state.global_step, time.monotonic() - began, plain_log(trainer.state.log_history), parts
+        trainer.state.global_step,
+        time.monotonic() - began,
+        plain_log(trainer.state.log_history),
+        parts,
+        {"packed": trainer.tokens_packed, "plain": trainer.tokens_plain},
     )
 
 

@@ -1,4 +1,4 @@
-"""Cold-start SFT (section 4.2): TRL's SFTTrainer, with the loss on the label only."""
+"""Cold-start SFT (section 4.2): TRL's SFTTrainer, with loss and vocabulary head on the label only."""
 
 from __future__ import annotations
 
@@ -32,6 +32,7 @@ def sft_config(settings: Sft, model: Model, output: Path, seed: int, cpu: bool):
         max_length=settings.cutoff,
         completion_only_loss=True,
         packing=False,
+        train_sampling_strategy="group_by_length",
         bf16=model.dtype == "bfloat16",
         use_cpu=cpu,
         dataloader_pin_memory=not cpu,
@@ -44,14 +45,24 @@ def sft_config(settings: Sft, model: Model, output: Path, seed: int, cpu: bool):
     )
 
 
+def label_head_trainer(**arguments: Any):
+    """TRL's SFTTrainer with the vocabulary head on label tokens only (see `head.add_label_head`)."""
+    from trl import SFTTrainer
+
+    from .head import use_label_head
+
+    trainer = SFTTrainer(**arguments)
+    use_label_head(trainer.model, trainer.accelerator.device)
+    return trainer
+
+
 def sft_trainer(rows: Sequence[dict[str, Any]], profile: Profile, output: Path, model: Any = None):
     """TRL's SFTTrainer over rows of `windows_of`, ready to train."""
     from datasets import Dataset
-    from trl import SFTTrainer
 
     config = sft_config(profile.sft, profile.model, output, profile.seed, on_cpu())
     data = Dataset.from_list([{"prompt": row["prompt"], "completion": row["completion"]} for row in rows])
-    return SFTTrainer(
+    return label_head_trainer(
         model=model or load_model(profile.model.name, profile.model, profile.sft.lora),
         args=config,
         train_dataset=data,

@@ -82,6 +82,17 @@ def test_a_passage_is_tokenised_once(tokenizer):
     assert calls[before:] == []
 
 
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.text(max_size=200), min_size=2, max_size=6), st.integers(180, 260))
+def test_shortened_prompts_fit(tokenizer, passages, room):
+    caps = {"passage_tokens": 40, "query_tokens": 20, "max_length": room}
+    short = ListwisePrompt(tokenizer, **caps, overlong="shorten")
+    rendered = short.render("a query", passages)
+    assert len(rendered.ids) <= room and 1 <= rendered.cap <= 40
+    full = ListwisePrompt(tokenizer, **caps | {"max_length": 10_000}).encode("a query", passages)
+    assert rendered.shortened == (len(full) > room)
+
+
 def test_the_other_prompts_ask_for_what_they_read(tokenizer):
     caps = {"passage_tokens": 12, "query_tokens": 20, "max_length": 600}
     assert "<think>" not in DirectPrompt(tokenizer, **caps).text("q", ["p"])

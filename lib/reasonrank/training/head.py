@@ -1,0 +1,89 @@
+"""The vocabulary head on label tokens only.
+
+TRL's fused head skips unlabelled positions where it has Triton; elsewhere it scores every token of the prompt
+too, in tiles that a processor works through slowly. A label of a hundred tokens after a prompt of five hundred
+needs a sixth of that, and a small model's head (49k rows for 135M parameters) is half of its work.
+"""
+
+from __future__ import annotations
+
+import functools
+import types
+from typing import Any
+
+import torch
+from torch.nn.functional import linear
+from trl.trainer.utils import FusedCausalLMOutput
+
+TILE = 1024  # label tokens projected at once: bounds the logits held, tokens x vocabulary
+
+
+def add_label_head(model: Any, temperature: float = 1.0, entropy_gradient: bool = False) -> None:
+    """Make `model(..., labels=..., fused_lm_head=True)` project labelled positions only, on any device.
+
+    Takes the place of `trl.trainer.utils.add_fused_lm_head` for plain causal models (without scaled or capped
+    logits; ValueError names the setting otherwise) and gives the same fields: `log_probs`, `entropy` and
+    `is_top1` of shape (batch, length - 1), or (batch, length) with `shift_labels`, zero where the label is
+    -100; `label_mask`; `loss`, the mean over labels. `entropy_gradient`: whether entropy bears a gradient.
+    """
+    _refuse_scaled_logits(model.config.get_text_config())
+    plain = model.forward
+
+    @functools.wraps(type(model).forward)
+    def forward(self, *args, fused_lm_head=False, labels=None, shift_labels=None, **kwargs):
+        if not fused_lm_head:
+            if labels is not None:
+                kwargs["labels"] = labels
+            return plain(*args, **kwargs)
+        kwargs.pop("num_items_in_batch", None)
+        hidden = self.base_model(*args, **(kwargs | {"use_cache": False})).last_hidden_state
+        if shift_labels is None:
+            hidden, shift_labels = hidden[:, :-1], labels[:, 1:]
+        return score_labels(hidden, shift_labels, self.get_output_embeddings(), temperature, entropy_gradient)
+
+    model.forward = types.MethodType(forward, model)
+
+
+def use_label_head(model: Any, device: torch.device, **settings: Any) -> None:
+    """Give a trainer's model the label head, below PEFT, where TRL's own would score every token."""
+    if device.type not in ("cuda", "xpu"):  # there Triton does the same
+        add_label_head(model.get_base_model() if hasattr(model, "peft_config") else model, **settings)
+
+
+def score_labels(
+    hidden: torch.Tensor, labels: torch.Tensor, head: Any, temperature: float, entropy_gradient: bool
+) -> FusedCausalLMOutput:
+    """Log-probability, entropy and rank of `labels` (batch, length) given `hidden` (batch, length, width)."""
+    mask = labels != -100
+    chosen, targets = hidden[mask], labels[mask]
+    tiles = [
+        _score(h, t, head, temperature, entropy_gradient)
+        for h, t in zip(chosen.split(TILE), targets.split(TILE), strict=True)
+    ]
+    log_probs, entropy, top = (torch.cat(parts) for parts in zip(*tiles, strict=True))
+    spread = lambda values: values.new_zeros(mask.shape).masked_scatter(mask, values)  # noqa: E731
+    return FusedCausalLMOutput(
+        loss=-log_probs.sum() / mask.sum().clamp(min=1),
+        log_probs=spread(log_probs),
+        entropy=spread(entropy),
+        is_top1=spread(top),
+        label_mask=mask,
+    )
+
+
+def _score(
+    hidden: torch.Tensor, targets: torch.Tensor, head: Any, temperature: float, entropy_gradient: bool
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """One tile, (tokens, width) and (tokens,); logits in float32 after the projection, as TRL has them."""
+    logits = linear(hidden, head.weight, head.bias).float() / temperature
+    log_probs = logits.log_softmax(dim=-1)
+    picked = log_probs.gather(1, targets[:, None])[:, 0]
+    with torch.set_grad_enabled(entropy_gradient and torch.is_grad_enabled()):
+        entropy = -(log_probs.exp() * log_probs).sum(dim=-1)
+    return picked, entropy, logits.detach().argmax(dim=-1) == targets
+
+
+def _refuse_scaled_logits(config: Any) -> None:
+    for name in ("final_logit_softcapping", "logit_scale", "logits_scaling", "lm_head_multiplier"):
+        if getattr(config, name, None) not in (None, 1.0):
+            raise ValueError(f"the label head does not know models with {name} in their config")

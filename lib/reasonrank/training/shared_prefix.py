@@ -1,0 +1,218 @@
+"""GRPO on a prompt once per group, then its G answers: P + G (R + 1) tokens instead of G (P + R).
+
+A row holds a group: the prompt without its last token, then for each answer that last token and the answer.
+An answer sees the prompt and itself (a block mask) at the positions it would have alone, so logits, loss and
+gradients are those of the plain way. The prompt's last token is repeated since it predicts the first token of
+every answer. `SharedPrefixGRPOTrainer` changes where TRL computes log-probabilities, of policy, old policy and
+reference alike, and nothing of the loss.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from trl import GRPOTrainer
+from trl.trainer.utils import split_tensor_dict
+
+from .head import use_label_head
+
+logger = logging.getLogger(__name__)
+
+TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 5e-2, torch.float16: 2e-2}
+"""Mean absolute difference of log-probabilities (nats) that the self-check allows, by compute type."""
+
+
+Rollouts = Callable[[Any, Any, Sequence[list[int]]], list[list[int]]]
+"""Called with model, tokenizer and prompts (token ids); gives an answer's token ids for each."""
+
+
+@dataclass(frozen=True)
+class Packed:
+    """Groups of answers, one group a row of length T.
+
+    `input_ids`, `position_ids`, `labels` (shifted: the token that follows; -100 where none is scored): (groups,
+    T). `mask`: (groups, 1, T, T), true where the second may be seen by the first. `rows`, `places`: for each
+    scored token, in the order of `labels[labels != -100]`, its row and column in the plain (answers, tokens).
+    """
+
+    input_ids: torch.Tensor
+    position_ids: torch.Tensor
+    labels: torch.Tensor
+    mask: torch.Tensor
+    rows: torch.Tensor
+    places: torch.Tensor
+
+    @property
+    def tokens(self) -> int:
+        """Tokens computed, padding included."""
+        return self.input_ids.numel()
+
+
+def pack(input_ids: torch.Tensor, attention_mask: torch.Tensor, answer_width: int) -> Packed:
+    """Pack (answers, prompt + answer) with left-padded prompts and right-padded answers by equal prompts.
+
+    `answer_width`: columns that hold answers, at the right. Rows with equal prompts need not be neighbours.
+    """
+    split = input_ids.size(1) - answer_width
+    keep = attention_mask.bool()
+    prompts = [ids[m].tolist() for ids, m in zip(input_ids[:, :split], keep[:, :split], strict=True)]
+    answers = [ids[m].tolist() for ids, m in zip(input_ids[:, split:], keep[:, split:], strict=True)]
+    groups: dict[tuple[int, ...], list[int]] = {}
+    for row, prompt in enumerate(prompts):
+        groups.setdefault(tuple(prompt), []).append(row)
+    lengths = [len(p) - 1 + sum(1 + len(answers[r]) for r in rows) for p, rows in groups.items()]
+    shape = len(groups), max(lengths)
+    tokens, labels = torch.zeros(shape, dtype=torch.long), torch.full(shape, -100)
+    positions, owner = torch.zeros(shape, dtype=torch.long), torch.full(shape, -1)
+    origin: list[tuple[int, int]] = []
+    for place, (prompt, rows) in enumerate(groups.items()):
+        at = len(prompt) - 1
+        tokens[place, :at] = torch.tensor(prompt[:-1])
+        positions[place, :at] = torch.arange(at)
+        owner[place, :at] = 0
+        for number, row in enumerate(rows, start=1):
+            answer, end = answers[row], at + 1 + len(answers[row])
+            tokens[place, at:end] = torch.tensor([prompt[-1], *answer])
+            labels[place, at : end - 1] = torch.tensor(answer, dtype=torch.long)
+            positions[place, at:end] = torch.arange(len(prompt) - 1, len(prompt) + len(answer))
+            owner[place, at:end] = number
+            origin += [(row, column) for column in range(len(answer))]
+            at = end
+    device = input_ids.device
+    rows_columns = torch.tensor(origin, dtype=torch.long, device=device).reshape(-1, 2).T
+    ready = (t.to(device) for t in (tokens, positions, labels, block_mask(owner)))
+    return Packed(*ready, rows_columns[0], rows_columns[1])
+
+
+def block_mask(owner: torch.Tensor) -> torch.Tensor:
+    """Who sees whom: `owner` (groups, T) is 0 for the prompt, 1..G for an answer, -1 for padding.
+
+    True where the second token is no later and belongs to the prompt or to the same answer; padding sees
+    itself, so that no row of the softmax is empty. Returns (groups, 1, T, T).
+    """
+    length = owner.size(1)
+    causal = torch.ones(length, length, dtype=torch.bool).tril()
+    mine, theirs = owner[:, :, None], owner[:, None, :]
+    seen = causal & (theirs >= 0) & ((theirs == 0) | (theirs == mine)) & (mine >= 0)
+    return (seen | torch.eye(length, dtype=torch.bool)).unsqueeze(1)
+
+
+class SharedPrefixGRPOTrainer(GRPOTrainer):
+    """TRL's GRPOTrainer with shared prompts. Text only; attention by `sdpa` or `eager`.
+
+    Before the first gradient step the packed log-probabilities of one micro-batch are compared with TRL's own;
+    where they differ by more than `TOLERANCE` a warning says so and TRL's own way serves from then on.
+    `rollouts`: writes the answers (see `rollouts.py`); None leaves that to TRL. `shared_prefix`: whether packing
+    is in use. `tokens_packed`, `tokens_plain`: tokens computed so far, and those of the plain way.
+    """
+
+    def __init__(self, *args: Any, rollouts: Rollouts | None = None, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.rollouts = rollouts
+        for model in filter(None, (self.model, self.ref_model)):
+            use_label_head(
+                model,
+                self.accelerator.device,
+                temperature=self.temperature,
+                entropy_gradient=bool(self.args.entropy_coef),
+            )
+        self.tokens_packed = self.tokens_plain = 0
+        self.checked: float | None = None
+        self.shared_prefix = self.model.config._attn_implementation in ("sdpa", "eager")
+        if not self.shared_prefix:
+            logger.warning(
+                "shared prefix is off: it needs attention by sdpa or eager, not %s",
+                self.model.config._attn_implementation,
+            )
+
+    def _generate_single_turn(self, prompt_ids: list[list[int]], *args: Any, **kwargs: Any) -> Any:
+        if self.rollouts is None:
+            return super()._generate_single_turn(prompt_ids, *args, **kwargs)
+        model = self.accelerator.unwrap_model(self.model)
+        return self.rollouts(model, self.processing_class, prompt_ids), None
+
+    def _prepare_inputs(self, generation_batch: Any) -> Any:
+        """As TRL does, but groups stay whole: prompts come shuffled already, rows are not shuffled again."""
+        if not (self.shared_prefix and self.model.training):
+            return super()._prepare_inputs(generation_batch)
+        passes = self.args.steps_per_generation
+        if self._step % (passes * self.num_iterations) == 0 or self._buffered_inputs is None:
+            batch = self._generate_and_score_completions(generation_batch)
+            self._buffered_inputs = split_tensor_dict(batch, passes)
+        return self._buffered_inputs[self._step % passes]
+
+    def _get_per_token_logps_and_entropies(
+        self,
+        model: Any,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor,
+        logits_to_keep: int,
+        batch_size: int | None = None,
+        compute_entropy: bool = False,
+        compute_aux_loss: bool = False,
+        **extra: Any,
+    ) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
+        plain = super()._get_per_token_logps_and_entropies
+        arguments = (model, input_ids, attention_mask, logits_to_keep)
+        options = {"batch_size": batch_size, "compute_entropy": compute_entropy}
+        if not self.shared_prefix or compute_aux_loss or any(v is not None for v in extra.values()):
+            return plain(*arguments, **options, compute_aux_loss=compute_aux_loss, **extra)
+        if self.checked is None and not self._passes_check(plain, arguments):
+            return plain(*arguments, **options)
+        size = batch_size or len(input_ids)
+        parts = [
+            self._packed_log_probs(model, ids, mask, logits_to_keep, compute_entropy)
+            for ids, mask in zip(input_ids.split(size), attention_mask.split(size), strict=True)
+        ]
+        log_probs, entropies = zip(*parts, strict=True)
+        return torch.cat(log_probs), torch.cat(entropies) if compute_entropy else None, None
+
+    def _packed_log_probs(
+        self, model: Any, input_ids: torch.Tensor, mask: torch.Tensor, width: int, entropy: bool
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Log-probabilities, and entropies where asked for, of shape (answers, width); zero after the end."""
+        packed = pack(input_ids, mask, width)
+        with self.accelerator.autocast():
+            outputs = model(
+                input_ids=packed.input_ids,
+                attention_mask=packed.mask,
+                position_ids=packed.position_ids,
+                shift_labels=packed.labels,
+                fused_lm_head=True,
+            )
+        self.tokens_packed += packed.tokens
+        self.tokens_plain += input_ids.numel()
+        scored = packed.labels != -100
+
+        def unpack(values: torch.Tensor) -> torch.Tensor:
+            empty = values.new_zeros(len(input_ids), width)
+            return empty.index_put((packed.rows, packed.places), values[scored])
+
+        return unpack(outputs.log_probs), unpack(outputs.entropy) if entropy else None
+
+    @torch.no_grad()
+    def _passes_check(self, plain: Any, arguments: tuple) -> bool:
+        """Compare one group with TRL's own log-probabilities; turn packing off where they differ."""
+        model, input_ids, mask, width = arguments
+        rows = min(len(input_ids), self.num_generations)
+        ids, mask = input_ids[:rows], mask[:rows]
+        expected = plain(model, ids, mask, width)[0]
+        got = self._packed_log_probs(model, ids, mask, width, False)[0]
+        answered = mask[:, -width:].bool()
+        self.checked = float((got - expected)[answered].abs().mean())
+        kind = torch.bfloat16 if self.args.bf16 else torch.float16 if self.args.fp16 else torch.float32
+        kind = min(kind, model.dtype, key=lambda dtype: torch.finfo(dtype).bits)
+        self.shared_prefix = self.checked <= TOLERANCE[kind]
+        if not self.shared_prefix:
+            logger.warning(
+                "shared prefix is off: log-probabilities differ from TRL's by %.2g nats on average, "
+                "more than the %.2g allowed in %s; training goes on without it",
+                self.checked,
+                TOLERANCE[kind],
+                kind,
+            )
+        return self.shared_prefix

@@ -1,0 +1,167 @@
+"""Recovery of a template from rows: awkward queries, checks by rendering, and the prompt made with it."""
+
+import json
+
+import pytest
+
+from reasonrank import prompt_recovery
+from reasonrank.prompt_recovery import RecoveredPrompt, Template, block, prepare, recover
+
+SYSTEM = "You sort {num} notes. Write <answer> [2] > [1] </answer>; a brace {like} this stays."
+USER = "Sort {num} notes for: {query}\n{passages}Again, the question is {query}. There are {num}, not 20.\n"
+
+QUERIES = [
+    "what is a fern",
+    "why {num} and {query}, or {passages}?",
+    "of [2] and (3)\nsecond line\n\n  third",
+    "Grüße, 日本語 and 😀 · naïve",
+    "fern",  # stands inside passages
+    "notes",  # stands in the template itself
+    "20",
+    "{",
+    "Sort 3 notes for: x",
+]
+
+
+def made(query: str, passages: list[str]) -> dict:
+    """A row as the template above makes it, by plain replacement of its places."""
+    texts = []
+    for template in (SYSTEM, USER):
+        parts = template.replace("{num}", "\0n").replace("{query}", "\0q").replace("{passages}", "\0p")
+        pieces = parts.split("\0")
+        values = {"n": str(len(passages)), "q": query, "p": block(passages)}
+        texts.append(pieces[0] + "".join(values[piece[0]] + piece[1:] for piece in pieces[1:]))
+    messages = [{"role": "system", "content": texts[0]}, {"role": "user", "content": texts[1]}]
+    return {"messages": messages, "query": query, "passages": passages}
+
+
+def rows() -> list[dict]:
+    return [made(q, [f"a fern {i}\nline {q}" for i in range(2 + n % 3)]) for n, q in enumerate(QUERIES)]
+
+
+def test_a_template_is_learnt_from_rows_with_awkward_queries():
+    template = recover(rows())
+    assert template.texts() == {"system": SYSTEM, "user": USER}
+    assert template.choices == 1
+    for row in rows():
+        assert template.render(row["query"], row["passages"]) == row["messages"]
+
+
+@pytest.mark.parametrize("query", QUERIES)
+def test_each_awkward_query_can_be_the_base(query):
+    """Two rows of different length; the other query is plain, so this one is the awkward part."""
+    pair = [made(query, ["x", "y"]), made(f"{query} zzz", ["x", "y", "fern notes", "w"])]
+    assert recover(pair).texts() == {"system": SYSTEM, "user": USER}
+
+
+def test_block_lists_passages_with_their_numbers():
+    assert block(["a", "b\nc"]) == "[1] a\n[2] b\nc\n"
+
+
+def test_hashes_are_those_of_the_text_with_literal_placeholders():
+    template = Template((("a ", False), ("num", True)), (("query", True), (" é", False)))
+    assert template.texts() == {"system": "a {num}", "user": "{query} é"}
+    known = {"what": "a note", "ours": template.hashes(), "other": {"system": "0", "user": "0"}}
+    assert template.known_as(known) == "ours"
+    assert template.known_as({"other": known["other"]}) is None
+    # sha256 of "a {num}"
+    assert template.hashes()["system"] == "b6fd3fced78afc9f415ab4029833c5befa111045fc9abbbb71b3f05764613f8d"
+
+
+def test_rows_of_one_length_leave_a_choice_which_known_hashes_settle():
+    same = [made(query, ["x", "y"]) for query in ("first one", "second one")]
+    open_choice = recover(same)
+    assert open_choice.choices > 1
+    assert "[{num}] > [1]" in open_choice.texts()["system"]  # the most placeholders, not what made them
+    parts = recover(rows())
+    assert recover(same, {"theirs": parts.hashes()}).texts() == {"system": SYSTEM, "user": USER}
+
+
+def test_another_template_is_not_the_authors(shared):
+    known = json.loads((shared / "golden" / "prompt_hashes.json").read_text())
+    assert {"rank_GPT_reasoning", "rank_GPT_qwen3"} <= known.keys()
+    assert recover(rows(), known).known_as(known) is None
+
+
+def test_a_row_of_another_template_is_refused():
+    odd = made("plain words", ["x", "y"])
+    odd["messages"][1]["content"] = odd["messages"][1]["content"].replace("Again", "Once more")
+    with pytest.raises(ValueError, match="no template makes the user messages of all 10 rows"):
+        recover([*rows(), odd])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"passages": ["other", "texts"]}, "row 2: its query, or its passages"),
+        ({"query": "never asked"}, "row 2: its query, or its passages"),
+        ({"query": ""}, "row 2: expected a query and passages"),
+        ({"passages": []}, "row 2: expected a query and passages"),
+        ({"messages": [{"role": "user", "content": "x"}]}, "row 2: expected a system and a user message"),
+        ({"messages": None}, "row 2: expected a system and a user message"),
+    ],
+)
+def test_a_malformed_row_is_named(monkeypatch, change, message):
+    monkeypatch.setattr(prompt_recovery, "prepare", lambda text, *_: text)
+    with pytest.raises(ValueError, match=message):
+        recover([rows()[0], {**rows()[1], **change}])
+
+
+def test_no_rows_and_too_many_places_are_refused():
+    with pytest.raises(ValueError, match="no rows"):
+        recover([])
+    crowded = made("a", ["x", "y"])
+    crowded["messages"][1]["content"] += "a " * 11
+    with pytest.raises(ValueError, match=r"stands at .* places"):
+        recover([crowded])
+
+
+def test_the_columns_of_published_rl_data_are_read_too():
+    twins = [{"prompt": row["messages"], **{k: row[k] for k in ("query", "passages")}} for row in rows()]
+    assert recover(twins).texts()["user"] == USER
+
+
+class Words:
+    """A tokenizer of words, with a chat template."""
+
+    def __call__(self, text, add_special_tokens=False):
+        self.known = [*getattr(self, "known", []), *text.split(" ")]
+        return {"input_ids": [self.known.index(word) for word in text.split(" ")]}
+
+    def decode(self, ids, skip_special_tokens=True):
+        return " ".join(self.known[i] for i in ids)
+
+    def apply_chat_template(self, messages, tokenize, add_generation_prompt):
+        return "".join(f"<{m['role']}>{m['content']}" for m in messages) + "<assistant>"
+
+
+def test_texts_are_fixed_then_cut_then_freed_of_identifiers():
+    pytest.importorskip("ftfy")
+    assert prepare(" see [12] and [x] ") == "see (12) and [x]"
+    assert prepare("schÃ¶n") == "schön"
+    assert prepare("one [2] three four", Words(), 3) == "one (2) three"
+    assert prepare("one two", Words(), 2) == "one two"
+
+
+def test_rows_whose_known_texts_were_prepared_are_matched():
+    pytest.importorskip("ftfy")
+    raw, query = ["the [1] cat sat down", "schÃ¶n"], "why [3]?"
+    shown = [prepare(text, Words(), 3) for text in raw]
+    row = {**made(prepare(query), shown), "query": query, "passages": raw}
+    plain = made("plain words", ["x", "y", "z"])
+    template = recover([row, plain], tokenizer=Words(), passage_tokens=3)
+    assert template.texts() == {"system": SYSTEM, "user": USER}
+
+
+def test_a_window_is_rendered_with_a_recovered_template():
+    pytest.importorskip("ftfy")
+    prompt = RecoveredPrompt(recover(rows()), Words(), passage_tokens=2, max_length=60)
+    text = prompt.text("what is [4]", ["one two three", "[9]"])
+    assert text.startswith("<system>You sort 2 notes.")
+    assert "for: what is (4)\n[1] one two\n[2] (9)\nAgain" in text
+    assert text.endswith("<assistant>")
+    assert len(prompt.encode("what is [4]", ["one two three", "[9]"])) == len(text.split(" "))
+    with pytest.raises(ValueError, match="exceeds max_length 60"):
+        prompt.encode("w " * 60, ["a"])
+    with pytest.raises(ValueError, match="at least 1"):
+        RecoveredPrompt(recover(rows()), Words(), passage_tokens=0)
