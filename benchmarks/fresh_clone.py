@@ -1,6 +1,6 @@
 """Times the README's two commands as a new user runs them: a fresh clone, a fresh environment, empty caches.
 
-    python benchmarks/fresh_clone.py [--profiles smoke default] [--test] [--out data/records/timing.json]
+    python benchmarks/fresh_clone.py [--profiles smoke default] [--test] [--keep DIR] [--out data/records/timing.json]
 
 Each `make reproduce` runs twice; the second has nothing to do. Writes a record with the hardware, prints the
 table, then one JSON line. Nothing outside a temporary folder is written, but for the record.
@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -33,6 +34,7 @@ def main() -> None:
     parser.add_argument("--profiles", nargs="*", default=["default", "smoke"])
     parser.add_argument("--test", action="store_true", help="time `make test` too")
     parser.add_argument("--out", type=Path, default=ROOT / "data" / "records" / "timing.json")
+    parser.add_argument("--keep", type=Path, help="a folder to copy the runs of the clone to")
     options = parser.parse_args()
     rows = []
     with tempfile.TemporaryDirectory() as folder:
@@ -49,12 +51,17 @@ def main() -> None:
                 {"what": f"`{' '.join(command)}`{note}", "seconds": timed(command, clone, environment)}
             )
             rows.append({"what": "the same again", "seconds": timed(command, clone, environment)})
+            if options.keep:
+                shutil.copytree(clone / "runs" / profile, options.keep / profile, dirs_exist_ok=True)
         if options.test:
             rows.append({"what": "`make test`", "seconds": timed(["make", "test"], clone, environment)})
     sys.path.insert(0, str(ROOT / "lib"))
     from reasonrank import records
 
-    record = {"stage": "timing", **records.provenance(vars(options) | {"out": options.out.name}, 0)}
+    record = {
+        "stage": "timing",
+        **records.provenance({"profiles": options.profiles, "test": options.test}, 0),
+    }
     records.write_json(options.out, record | {"result": {"rows": rows}})
     for row in rows:
         print(f"{row['what']:60s}{row['seconds']:8.1f} s")

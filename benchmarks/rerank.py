@@ -1,6 +1,6 @@
 """How fast the asynchronous reranker is against other ways to schedule the same windows.
 
-    python benchmarks/rerank.py [--quick] [--repeats 4] [--out data/records/rerank_benchmark.json]
+    python benchmarks/rerank.py [--quick] [--repeats 3] [--out data/records/rerank_benchmark.json]
 
 One engine, one set of prompts and output lengths for all, four schedulers, interleaved, their order rotated:
 
@@ -10,9 +10,9 @@ One engine, one set of prompts and output lengths for all, four schedulers, inte
 - independent: the same windows all at once, as if none waited for another; a bound, not a reranker.
 
 Nine windows a query, as in the paper (100 candidates in windows of 20 by 10), at half the size; prompts are about
-four times as long as outputs. The engine takes most of the queries at once, as it does with BRIGHT's sets of about
-100 queries and vLLM's defaults. The gain over stepwise grows with the spread of the lengths and falls where
-queries are many times what the engine takes. Each repeat draws its own lengths. Growth with the number of
+four times as long as outputs. The engine takes half of the queries at once: BRIGHT's sets have about 100, and our
+default bound is 64. The gain over stepwise grows with the spread of the lengths and falls where queries are many
+times what the engine takes. Each repeat draws its own lengths. Growth with the number of
 candidates follows, ours alone. Prints the tables, then one JSON line, and writes a record.
 """
 
@@ -47,8 +47,8 @@ from reasonrank.rerank.listwise import ListwiseReranker
 from reasonrank.throughput import OURS, Measured, markdown, summarise
 
 MODEL = "smollm2-135m-instruct"
-ENGINE = {"dtype": "bfloat16", "max_model_len": 2048, "max_num_seqs": 16, "kv_cache_gib": 1.0}
-COMPARED = Setting(queries=20, candidates=50, window=10, step=5, passage_tokens=8, mean_tokens=60)
+ENGINE = {"dtype": "bfloat16", "max_model_len": 2048, "max_num_seqs": 8, "kv_cache_gib": 1.0}
+COMPARED = Setting(queries=16, candidates=50, window=10, step=5, passage_tokens=8, mean_tokens=50)
 GROWTH = Setting(queries=2, candidates=20, window=20, step=10, passage_tokens=8, mean_tokens=8)
 CANDIDATES = (20, 100, 300, 1000)
 QUICK = replace(COMPARED, queries=6, candidates=20, mean_tokens=10)
@@ -163,8 +163,8 @@ def grow(engine: MeteredVllm, setting: Setting, candidates: tuple[int, ...], bou
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="a small task, once; no record unless --out")
-    parser.add_argument("--repeats", type=int, default=4)
-    parser.add_argument("--bound", type=int, default=18, help="requests in flight of ours")
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--bound", type=int, default=10, help="requests in flight of ours")
     parser.add_argument("--out", type=Path, help="default: data/records/rerank_benchmark.json")
     options = parser.parse_args()
     setting, candidates, repeats, out = COMPARED, CANDIDATES, options.repeats, options.out

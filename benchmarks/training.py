@@ -1,0 +1,228 @@
+"""How fast our training is against TRL as it comes, on one machine and the same batches.
+
+    python benchmarks/training.py [--quick] [--repeats 3] [--out data/records/training_benchmark.json]
+
+- SFT: optimiser steps of `SFTTrainer`, and the same with the vocabulary head on label tokens only. Rows are those
+  of complex QA, labelled by the offline teacher; both see the same batches, so their losses can be compared.
+- GRPO: the gradient of a micro-batch, one prompt with its answers, as `GRPOTrainer` computes it, with the shared
+  prefix alone, and with the label head too; and the log-probabilities of the reference beside it. Tokens are
+  random, answers have the same length.
+
+Ways are interleaved and take turns to be first. Prints the tables, then one JSON line, and writes a record.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+from datasets import Dataset
+from trl import GRPOConfig, GRPOTrainer, SFTTrainer
+
+from reasonrank import models, profiles, prompts, records, retrieval, sources, synthesis, training
+from reasonrank.rerank.base import run_sync
+from reasonrank.teacher import OfflineTeacher
+from reasonrank.training import common, head
+from reasonrank.training.sft import label_head_trainer, sft_config
+from reasonrank.training.shared_prefix import SharedPrefixGRPOTrainer, pack
+
+OUT = records.ROOT / "data" / "records" / "training_benchmark.json"
+
+
+def sft_rows(settings: profiles.Profile, count: int) -> list[dict[str, str]]:
+    """Prompts and labels of complex QA, from its annotations; the same each time."""
+    collection, own = sources.load("complex_qa"), settings.synthesis
+    ids = collection.ids("train", count)
+    queries = {qid: collection.queries[qid].text for qid in ids}
+    candidates = retrieval.first_stage("bm25", collection, queries, own.candidates)
+    teacher = OfflineTeacher(collection, own.threshold)
+    sizes = {"window": own.window, "max_positives": own.max_positives}
+    made = synthesis.synthesise(
+        collection, teacher, candidates, max_hard_negatives=own.max_hard_negatives, **sizes
+    )
+    prompt = prompts.ListwisePrompt(
+        models.load_tokenizer(settings.model.name),
+        passage_tokens=settings.prompting.passage_tokens,
+        query_tokens=settings.prompting.query_tokens,
+        max_length=settings.model.max_length,
+    )
+    texts = {collection.name: collection.texts()}
+    rows = training.windows_of(run_sync(made).examples, prompt, {collection.name: queries}, texts)
+    return [{"prompt": row["prompt"], "completion": row["completion"]} for row in rows]
+
+
+def sft(settings: profiles.Profile, rows: list[dict[str, str]], ours: bool, steps: int, folder: Path) -> dict:
+    """Seconds, tokens and losses of `steps` optimiser steps from the same start."""
+    config = sft_config(settings.sft, settings.model, folder, settings.seed, True)
+    config.max_steps, config.train_sampling_strategy, config.disable_tqdm = steps, "sequential", True
+    torch.manual_seed(settings.seed)
+    trainer = (label_head_trainer if ours else SFTTrainer)(
+        model=common.load_model(settings.model.name, settings.model, settings.sft.lora),
+        args=config,
+        train_dataset=Dataset.from_list(rows),
+        processing_class=models.load_tokenizer(settings.model.name),
+        peft_config=common.peft_config(settings.sft.lora),
+    )
+    begin = time.perf_counter()
+    trainer.train()
+    seconds = time.perf_counter() - begin
+    log = [row for row in trainer.state.log_history if "loss" in row]
+    tokens = log[-1]["num_tokens"]
+    return {"seconds": seconds, "tokens_per_second": tokens / seconds, "losses": [r["loss"] for r in log]}
+
+
+def grpo_trainers(settings: profiles.Profile, group: int, folder: Path) -> dict[str, GRPOTrainer]:
+    """TRL's trainer as it comes, ours with TRL's head, ours; all on the same weights and a new adapter."""
+    config = GRPOConfig(
+        output_dir=str(folder),
+        per_device_train_batch_size=group,
+        num_generations=group,
+        beta=settings.rl.kl_coefficient,
+        delta=settings.rl.dual_clip,
+        loss_type=settings.rl.loss_type,
+        bf16=True,
+        use_cpu=True,
+        report_to="none",
+    )
+
+    def one(kind: type[GRPOTrainer]) -> GRPOTrainer:
+        torch.manual_seed(settings.seed)
+        made = kind(
+            model=common.load_model(settings.model.name, settings.model, settings.rl.lora),
+            args=config,
+            train_dataset=Dataset.from_list([{"prompt": "none"}]),
+            processing_class=models.load_tokenizer(settings.model.name),
+            reward_funcs=lambda completions, **_: [0.0] * len(completions),
+            peft_config=common.peft_config(settings.rl.lora),
+        )
+        made.current_gradient_accumulation_steps = 1  # `train` sets it otherwise
+        made.model.train()
+        return made
+
+    plain = head.use_label_head
+    module = SharedPrefixGRPOTrainer.__init__.__globals__
+    module["use_label_head"] = lambda *_, **__: None
+    try:
+        packed = one(SharedPrefixGRPOTrainer)
+    finally:
+        module["use_label_head"] = plain
+    return {
+        "TRL": one(GRPOTrainer),
+        "shared prefix": packed,
+        "shared prefix, label head": one(SharedPrefixGRPOTrainer),
+    }
+
+
+def group_batch(prompt: int, answer: int, group: int, vocabulary: int, seed: int) -> dict[str, torch.Tensor]:
+    """A prompt with `group` answers of random tokens, as the trainer holds it."""
+    generator = torch.Generator().manual_seed(seed)
+    tokens = lambda *shape: torch.randint(10, vocabulary, shape, generator=generator)  # noqa: E731
+    answers = torch.ones(group, answer, dtype=torch.long)
+    return {
+        "prompt_ids": tokens(1, prompt).expand(group, prompt).contiguous(),
+        "prompt_mask": torch.ones(group, prompt, dtype=torch.long),
+        "completion_ids": tokens(group, answer),
+        "completion_mask": answers,
+        "advantages": torch.randn(group, generator=generator),
+        "ref_per_token_logps": torch.full((group, answer), -10.0),
+        "num_items_in_batch": answers.sum(),
+    }
+
+
+def grpo_step(trainer: GRPOTrainer, batch: dict[str, torch.Tensor]) -> dict[str, float]:
+    """Seconds of the reference's log-probabilities and of the gradient, and the loss."""
+    ids = torch.cat([batch["prompt_ids"], batch["completion_ids"]], dim=1)
+    begin = time.perf_counter()
+    with torch.no_grad(), trainer.model.disable_adapter():
+        width = batch["completion_ids"].size(1)
+        trainer._get_per_token_logps_and_entropies(trainer.model, ids, torch.ones_like(ids), width)
+    reference = time.perf_counter() - begin
+    loss = trainer.compute_loss(trainer.model, dict(batch))
+    loss.backward()
+    trainer.model.zero_grad()
+    seconds = time.perf_counter() - begin
+    return {"seconds": seconds, "reference_seconds": reference, "loss": loss.item()}
+
+
+def interleave(ways: dict[str, Callable[[], dict]], repeats: int) -> dict[str, list[dict[str, Any]]]:
+    """Each way `repeats` times, taking turns to be first."""
+    found: dict[str, list[dict[str, Any]]] = {name: [] for name in ways}
+    names = list(ways)
+    for number in range(repeats):
+        turn = number % len(names)
+        for name in names[turn:] + names[:turn]:
+            found[name].append(ways[name]())
+            print(f"  {number + 1}/{repeats} {name}: {found[name][-1]['seconds']:.1f} s", flush=True)
+    return found
+
+
+def table(found: dict[str, list[dict[str, Any]]], base: str) -> list[dict[str, Any]]:
+    """Median seconds of each way, and how many times faster than `base`: median, least and most of the repeats."""
+    rows = []
+    for name, runs in found.items():
+        ratios = [b["seconds"] / r["seconds"] for b, r in zip(found[base], runs, strict=True)]
+        row = {"way": name, "seconds": median(r["seconds"] for r in runs), "ratio": median(ratios)}
+        rows.append({**row, "least": min(ratios), "most": max(ratios), "n": len(runs)})
+    return rows
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="small shapes, once; no record unless --out")
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--out", type=Path)
+    options = parser.parse_args()
+    repeats = 1 if options.quick else options.repeats
+    steps, answer, group = (1, 16, 2) if options.quick else (3, 128, 8)
+    settings = profiles.load("default")
+    common.on_cpu()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        rows = sft_rows(settings, max(4, steps * settings.sft.batch_size))
+        sft(settings, rows, True, 1, folder)  # warm-up
+        print("SFT, optimiser steps:", steps)
+        ways = {
+            "TRL": lambda: sft(settings, rows, False, steps, folder),
+            "label head": lambda: sft(settings, rows, True, steps, folder),
+        }
+        tuned = interleave(ways, repeats)
+        trainers = grpo_trainers(settings, group, folder)
+        vocabulary = trainers["TRL"].model.config.vocab_size
+        batch = group_batch(4 * answer, answer, group, vocabulary, settings.seed)
+        for trainer in trainers.values():
+            grpo_step(trainer, group_batch(16, 4, group, vocabulary, 0))  # warm-up, and the self-check
+        print(f"GRPO, prompt of {4 * answer} tokens, {group} answers of {answer}")
+        stepped = interleave({n: lambda t=t: grpo_step(t, batch) for n, t in trainers.items()}, repeats)
+    ids = torch.cat([batch["prompt_ids"], batch["completion_ids"]], dim=1)
+    packed = pack(ids, torch.ones_like(ids), answer)
+    result = {
+        "sft": {"rows": table(tuned, "TRL"), "runs": tuned, "steps": steps},
+        "grpo": {
+            "rows": table(stepped, "TRL"),
+            "runs": stepped,
+            "shape": {"prompt": 4 * answer, "answer": answer, "group": group},
+            "tokens": {"plain": ids.numel(), "packed": packed.tokens},
+        },
+    }
+    for part in ("sft", "grpo"):
+        print(f"\n{part:28s}{'seconds':>9s}{'times as fast':>15s}   spread")
+        for row in result[part]["rows"]:
+            spread = f"{row['least']:.2f} to {row['most']:.2f}, n = {row['n']}"
+            print(f"{row['way']:28s}{row['seconds']:9.2f}{row['ratio']:15.2f}   {spread}")
+    print("tokens computed:", result["grpo"]["tokens"])
+    if options.out or not options.quick:
+        config = {"repeats": repeats, "sft": settings.sft.model_dump(), "rl": settings.rl.model_dump()}
+        record = {"stage": "training_benchmark", **records.provenance(config, settings.seed)}
+        records.write_json(options.out or OUT, record | {"result": result})
+    print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()
