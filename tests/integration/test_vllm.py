@@ -95,7 +95,7 @@ def test_stop_strings_stay_and_seeds_hold(engine, expected):
 
 def test_a_constraint_holds_the_output(engine):
     ids = engine.tokenizer.encode(PROMPTS[0])
-    held = Sampling(max_tokens=16, constraint=r" \[(1|2)\] > \[(1|2)\] </answer>", stop=("</answer>",))
+    held = Sampling(max_tokens=24, constraint=r" \[(1|2)\] > \[(1|2)\] </answer>", stop=("</answer>",))
     answer = run_sync(engine.generate(ids, held))
     assert re.fullmatch(held.constraint, answer.text) and answer.finish_reason == "stop"
     free = replace(held, constraint=None)

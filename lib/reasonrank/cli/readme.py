@@ -19,6 +19,7 @@ def fill(text: str, folder: Path) -> str:
         "timing": timing(folder / "timing.json"),
         "differences": fidelity.markdown(only_differences=True),
         "rerank benchmark": rerank_benchmark(folder / "rerank_benchmark.json"),
+        "training benchmark": training_benchmark(folder / "training_benchmark.json"),
     }
     for name, block in blocks.items():
         pattern = re.compile(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
@@ -59,6 +60,28 @@ def rerank_benchmark(path: Path) -> str:
         return "Not measured yet; `benchmarks/rerank.py` does."
     record = records.read_json(path)
     return f"{throughput.markdown(record)}\n\n{_source(record)}"
+
+
+def training_benchmark(path: Path) -> str:
+    """Our training beside TRL's, or nothing where it was not measured."""
+    if not path.is_file():
+        return "Not measured yet; `benchmarks/training.py` does."
+    record = records.read_json(path)
+    sft, grpo = record["result"]["sft"], record["result"]["grpo"]
+    shape, tokens = grpo["shape"], grpo["tokens"]
+    about = {
+        "SFT": f"SFT, {sft['steps']} optimiser steps",
+        "GRPO": f"GRPO, gradient of {shape['group']} answers of {shape['answer']} tokens to {shape['prompt']}",
+    }
+    lines = ["| | way | seconds | times as fast as TRL | least to most, n |", "|---|---|---|---|---|"]
+    for name, part in (("SFT", sft), ("GRPO", grpo)):
+        for row in part["rows"]:
+            spread = f"{row['least']:.2f} to {row['most']:.2f}, {row['n']}"
+            lines.append(
+                f"| {about[name]} | {row['way']} | {row['seconds']:.1f} | {row['ratio']:.2f} | {spread} |"
+            )
+    counted = f"Tokens computed for the GRPO gradient: {tokens['packed']} in place of {tokens['plain']}."
+    return "\n".join([*lines, "", counted, "", _source(record)])
 
 
 def _tests(rows: list[dict[str, Any]]) -> str:
