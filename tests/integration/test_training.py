@@ -30,6 +30,8 @@ def profile(tiny):
         "rl.steps": 1,
         "rl.learning_rate": 1e-2,
         "rl.max_completion_tokens": 8,
+        "rl.max_prompt_tokens": 256,
+        "evaluation.engine": "transformers",
     }
     return profiles.load("smoke", changes)
 

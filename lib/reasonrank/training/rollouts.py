@@ -69,5 +69,5 @@ def engine_rollouts(profile: Profile) -> EngineRollouts:
     sampling = Sampling(
         max_tokens=rl.max_completion_tokens, temperature=rl.temperature, top_p=rl.top_p, seed=profile.seed
     )
-    length = rl.max_prompt_tokens + rl.max_completion_tokens
+    length = min(profile.model.max_length, rl.max_prompt_tokens + rl.max_completion_tokens)
     return EngineRollouts(profile.evaluation.engine, sampling, profile.model.dtype, length)
