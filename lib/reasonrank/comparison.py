@@ -52,6 +52,13 @@ def test_set(settings: Profile, name: str, split: str = "test", queries: int | N
 test_set.__test__ = False
 
 
+def dev_sets(settings: Profile) -> dict[str, TestSet]:
+    """The dev queries of each collection of the profile, as many as `evaluation.queries` (None: all)."""
+    return {
+        name: test_set(settings, name, "dev", settings.evaluation.queries) for name in settings.collections
+    }
+
+
 @contextmanager
 def open_reranker(
     settings: Profile, weights: str | Path, strategy: str | None = None, max_tokens: int | None = None

@@ -56,7 +56,10 @@ class Synthesis(Strict):
     first_stage: dict[str, Literal["dense", "bm25"]]  # by collection, "default" for the others
     train_queries: int | None  # per collection, None: all
     candidates: int = Field(gt=1)  # K of the first stage
+    extra_queries: bool  # parts of training queries as queries too, where a collection has them
     window: int = Field(gt=1)  # passages of a list
+    smallest_window: int | None = Field(gt=1)  # lists have this many passages to `window`; None: all `window`
+    shuffled: float = Field(ge=0, le=1)  # share of lists in random order in place of the first stage's
     max_positives: int = Field(gt=0)
     max_hard_negatives: int = Field(ge=0)
     lists_per_query: int = Field(gt=0)
@@ -64,6 +67,7 @@ class Synthesis(Strict):
         gt=0, le=1
     )  # similarity of two passages from which the later one is dropped
     threshold: float  # offline teacher: evidence needed to move a passage up
+    chain: Literal["evidence", "needs"]  # offline teacher: the form of its reasoning
     remote: RemoteTeacherSettings
 
 
@@ -92,6 +96,9 @@ class Sft(Strict):
     max_grad_norm: float = Field(gt=0)
     gradient_checkpointing: bool
     validity_queries: int = Field(gt=0)  # windows for format validity before and after
+    evaluate_every: int | None = Field(
+        gt=0
+    )  # optimiser steps between two scores on dev queries; None: no scores
 
 
 class Reward(Strict):
@@ -127,6 +134,7 @@ class Rl(Strict):
     loss_type: str
     epochs_per_batch: int = Field(gt=0)
     gradient_checkpointing: bool
+    evaluate_every: int | None = Field(gt=0)  # steps (batches of rollouts) between two scores on dev queries
     use_vllm: bool
 
 

@@ -12,6 +12,7 @@ from statistics import fmean
 from typing import Any
 
 from .candidates import repeats, without_copies
+from .profiles import Synthesis as Settings
 from .records import write_json
 from .runs import Run, read_jsonl, write_jsonl
 from .sources import Collection, Passage, Query
@@ -55,8 +56,10 @@ class Example:
 
 @dataclass(frozen=True)
 class Lists:
-    """How lists are made: passages of a list, most positives and hard negatives in it, lists per query, and the
-    similarity from which a passage is dropped as a copy of another one. ValueError for a window without room."""
+    """How lists are made: passages of a list, most positives and hard negatives in it, lists per query, the
+    similarity from which a passage is dropped as a copy of another one, the passages of the smallest list (None:
+    all have `window`; else sizes are drawn evenly between the two), and the share of lists in random order, not that
+    of the first stage. ValueError for a window without room, and for a share outside 0..1."""
 
     window: int
     max_positives: int
@@ -64,12 +67,22 @@ class Lists:
     lists_per_query: int = 1
     near_duplicate: float = 0.8
     seed: int = 0
+    smallest: int | None = None
+    shuffled: float = 0.0
 
     def __post_init__(self) -> None:
-        if self.window < 2 or self.max_positives >= self.window:
+        least = self.window if self.smallest is None else self.smallest
+        if not 2 <= least <= self.window or self.max_positives >= least:
             raise ValueError(
-                f"window {self.window} needs room for at most {self.max_positives} positives and a negative"
+                f"window {least} needs room for at most {self.max_positives} positives and a negative, "
+                f"and is at most {self.window}"
             )
+        if not 0 <= self.shuffled <= 1:
+            raise ValueError(f"shuffled {self.shuffled} is a share of lists, 0 to 1")
+
+    def size(self, rng: Random) -> int:
+        """Passages of the next list."""
+        return self.window if self.smallest is None else rng.randint(self.smallest, self.window)
 
 
 @dataclass(frozen=True)
@@ -93,6 +106,8 @@ async def synthesise(
     lists_per_query: int = 1,
     near_duplicate: float = 0.8,
     seed: int = 0,
+    smallest_window: int | None = None,
+    shuffled: float = 0.0,
     progress: Callable[[], None] | None = None,
 ) -> Synthesised:
     """Steps 4.1.1 to 4.1.4 for every query of `candidates` (query id -> passage ids of a first stage).
@@ -100,7 +115,16 @@ async def synthesise(
     A query for which the teacher finds no positive is dropped and counted, and so is one to which it gives no
     usable answer. Raises ValueError where `window` is below 2 or has no room for a negative.
     """
-    plan = Lists(window, max_positives, max_hard_negatives, lists_per_query, near_duplicate, seed)
+    plan = Lists(
+        window,
+        max_positives,
+        max_hard_negatives,
+        lists_per_query,
+        near_duplicate,
+        seed,
+        smallest_window,
+        shuffled,
+    )
     counts: Counter[str] = Counter({"queries": len(candidates)})
     failures: Counter[str] = Counter()
 
@@ -122,6 +146,12 @@ async def synthesise(
     counts["answered"] = counts["queries"] - failures.total()
     examples = [example for task in tasks for example in task.result()]
     return Synthesised(examples, {step: counts[step] for step in STEPS}, dict(sorted(failures.items())))
+
+
+def list_settings(wanted: Settings) -> dict[str, Any]:
+    """What a profile's `synthesis` says about lists, as arguments of `synthesise`."""
+    names = ("window", "max_positives", "max_hard_negatives", "lists_per_query", "near_duplicate")
+    return {name: getattr(wanted, name) for name in (*names, "smallest_window", "shuffled")}
 
 
 async def _query_examples(
@@ -183,8 +213,10 @@ async def _labelled(
     """List `number` of a query, ranked. `found`: retrieved passages, positives and hard negatives."""
     rng = Random(f"{plan.seed}/{collection.name}/{query.id}/{number}")
     initial, chosen, kept_hard = assemble(
-        *found, plan.window, plan.max_positives, plan.max_hard_negatives, rng
+        *found, plan.size(rng), plan.max_positives, plan.max_hard_negatives, rng
     )
+    if plan.shuffled and rng.random() < plan.shuffled:
+        rng.shuffle(initial)
     ranked = await teacher.rank(query, [collection.passages[docid] for docid in initial])
     return Example(
         dataset=collection.name,

@@ -35,7 +35,8 @@ def test_limit_takes_a_prefix_so_that_a_larger_run_contains_a_smaller_one(collec
 
 
 def test_champ_problems_are_in_the_same_split_in_both_collections(collections):
-    assert collections["math_theorem"].splits == collections["math_problem"].splits
+    own = {q: s for q, s in collections["math_theorem"].splits.items() if s != "extra"}
+    assert own == collections["math_problem"].splits
 
 
 def test_no_dev_or_test_problem_is_a_passage_of_math_problem(collections):
@@ -94,3 +95,11 @@ def test_judgements_must_name_passages_that_exist():
         Collection("c", "coding", "made up", qrels={"q": {"p": 1}}, excluded={"q": {"p"}}, **parts)
     with pytest.raises(KeyError, match="known are complex_qa"):
         sources.load("bright")
+
+
+def test_extra_queries_are_parts_of_training_queries_and_stay_out_of_the_splits(collections):
+    theorem = collections["math_theorem"]
+    extra = theorem.ids("extra")
+    assert len(extra) > 300
+    assert {theorem.splits[qid.partition("#")[0]] for qid in extra} == {"train"}
+    assert not set(extra) & {qid for split in ("train", "dev", "test") for qid in theorem.ids(split)}

@@ -193,3 +193,21 @@ def test_statistics_count_words_without_a_tokenizer():
     _, made = make(collection())
     (row,) = synthesis.statistics_table(made.examples, {"made_up": 2})
     assert (row["queries"], row["examples"], row["reasoning_words_mean"]) == (2, 1, 1.0)
+
+
+def test_lists_of_several_sizes_and_in_random_order():
+    _, made = make(collection(), lists_per_query=60, smallest_window=3)
+    assert {len(example.initial_list) for example in made.examples} == {3, 4, 5}
+    rank = {docid: i for i, docid in enumerate(IDS[:8])}
+
+    def in_order(example):
+        places = [rank[docid] for docid in example.initial_list if docid in rank]
+        return places == sorted(places)
+
+    assert all(map(in_order, made.examples))
+    _, mixed = make(collection(), lists_per_query=60, shuffled=0.5)
+    assert 15 < sum(map(in_order, mixed.examples)) < 45
+    with pytest.raises(ValueError, match="shuffled 2 is a share"):
+        make(collection(), shuffled=2)
+    with pytest.raises(ValueError, match="window 2 needs room"):
+        make(collection(), smallest_window=2)

@@ -113,7 +113,7 @@ async def _label(
     """Ask the teacher for all labels; returns them and what they cost."""
     wanted = settings.synthesis
     if wanted.teacher == "offline":
-        teacher = OfflineTeacher(collection, wanted.threshold)
+        teacher = OfflineTeacher(collection, wanted.threshold, chain=wanted.chain)
         teacher.warm_up([collection.queries[qid] for qid in run])
         return await _synthesise(collection, teacher, run, settings), {"model": "offline"}
     async with Asker(wanted.remote, options.out / JOURNAL, replay=options.replay) as asker:
@@ -143,12 +143,8 @@ async def _synthesise(
             collection,
             teacher,
             run,
-            window=wanted.window,
-            max_positives=wanted.max_positives,
-            max_hard_negatives=wanted.max_hard_negatives,
-            lists_per_query=wanted.lists_per_query,
-            near_duplicate=wanted.near_duplicate,
             seed=settings.seed,
+            **synthesis.list_settings(wanted),
             progress=step,
         )
 

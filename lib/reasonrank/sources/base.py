@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 SCENARIOS = ("complex QA", "coding", "math: problem", "math: theorem", "web search")
 SHARES = {"train": 50, "dev": 15, "test": 35}  # percent of queries, by a hash of the id
+EXTRA = "extra"  # queries made from parts of training queries
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,8 @@ class Collection:
 
     `qrels`: query id -> {passage id: gain}; `excluded`: query id -> passage ids that may be in no ranking of that
     query; `hard_negatives`: query id -> passages judged to share words only, where people marked them;
-    `splits`: query id -> "train" | "dev" | "test".
+    `splits`: query id -> "train" | "dev" | "test" | "extra", the last for queries made from parts of training queries,
+    such as a step of a solution, which serve for training alone.
     """
 
     name: str
@@ -64,8 +66,8 @@ class Collection:
 
     def ids(self, split: str, limit: int | None = None) -> list[str]:
         """Ids of the judged queries of a split, in an order fixed by their hash; the first `limit` of them."""
-        if split not in SHARES:
-            raise ValueError(f"split {split!r} is none of {', '.join(SHARES)}")
+        if split not in (*SHARES, EXTRA):
+            raise ValueError(f"split {split!r} is none of {', '.join(SHARES)}, {EXTRA}")
         chosen = [qid for qid in self.queries if self.splits[qid] == split and self.qrels.get(qid)]
         return sorted(chosen, key=_digest)[:limit]
 

@@ -11,7 +11,7 @@ from functools import cache
 
 from ..models import package_folder
 from ..records import read_json
-from .base import Collection, Passage, Query, split_of
+from .base import EXTRA, Collection, Passage, Query, split_of
 
 
 @dataclass(frozen=True)
@@ -50,15 +50,38 @@ def concepts() -> Collection:
         for identifier, raw in _raw()["concepts"].items()
     }
     chosen = problems()
+    parts = _parts([p for p in chosen.values() if split_of(p.id) == "train"])
     return Collection(
         name="math_theorem",
         scenario="math: theorem",
         source="CHAMP, problem to concept",
-        queries={p.id: Query(p.id, p.text, p.steps) for p in chosen.values()},
+        queries={p.id: Query(p.id, p.text, p.steps) for p in chosen.values()}
+        | {query.id: query for query, _ in parts},
         passages=passages,
-        qrels={p.id: dict.fromkeys(sorted(p.concepts), 1) for p in chosen.values()},
-        splits={p.id: split_of(p.id) for p in chosen.values()},
+        qrels={p.id: dict.fromkeys(sorted(p.concepts), 1) for p in chosen.values()}
+        | {query.id: dict.fromkeys(named, 1) for query, named in parts},
+        splits={p.id: split_of(p.id) for p in chosen.values()} | {query.id: EXTRA for query, _ in parts},
     )
+
+
+def _parts(chosen: list[Problem]) -> list[tuple[Query, list[str]]]:
+    """Solution steps that the annotation ties to concepts, and the hints tied to the same steps, as queries of
+    their own with those concepts."""
+    raw = _raw()
+    found = []
+    for problem in chosen:
+        entry = raw["problems"][problem.id]
+        for number, step in enumerate(entry["solution"]["steps"], start=1):
+            named = [entry["ch_list"][i] for i in step["ch_idxs"]]
+            concepts_named = sorted(name for name in named if name.startswith("C_"))
+            if not concepts_named:
+                continue
+            text = step["_text"].strip()
+            found.append((Query(f"{problem.id}#step{number}", text, (text,)), concepts_named))
+            for hint in (name for name in named if name.startswith("H_")):
+                said = raw["hints"][hint]["_text"].strip()
+                found.append((Query(f"{problem.id}#{number}/{hint}", said, (text,)), concepts_named))
+    return found
 
 
 def similar_problems() -> Collection:

@@ -8,6 +8,7 @@ from different evidence and can disagree, which gives the self-consistency filte
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -16,13 +17,21 @@ from ..retrieval import embed
 from ..sources import Collection, Passage, Query
 from .base import Ranked
 
+CALLED = 0.3  # what a call in the solution adds to the similarity of the documentation it goes to
+
 
 class OfflineTeacher:
     """`collection`: whose annotations are used; `threshold`: standard scores above the list's mean at which
-    the evidence for a passage is strong enough to move it up; `max_cited`: most passages that are moved up."""
+    the evidence for a passage is strong enough to move it up; `max_cited`: most passages that are moved up;
+    `chain`: its reasoning, "evidence" (passage, what it states, the step that needs it) or "needs" (what
+    helps, then the passage that states it; shorter). Raises ValueError for another chain."""
 
-    def __init__(self, collection: Collection, threshold: float = 1.0, max_cited: int = 3):
-        self.name = "offline"
+    def __init__(
+        self, collection: Collection, threshold: float = 1.0, max_cited: int = 3, chain: str = "evidence"
+    ):
+        if chain not in CHAINS:
+            raise ValueError(f"chain {chain!r} is none of {', '.join(CHAINS)}")
+        self.name, self._reasoning = "offline", CHAINS[chain]
         self.collection, self.threshold, self.max_cited = collection, threshold, max_cited
         self._vectors: dict[str, np.ndarray] = {}
 
@@ -50,6 +59,7 @@ class OfflineTeacher:
         steps = _steps(query)
         by_step = vectors @ self._embed(steps).T
         score = (vectors @ self._embed([_with_solution(query)]).T)[:, 0] + 0.5 * by_step.max(axis=1)
+        score += CALLED * _called(passages, query.solution)
         spread = score.std() or 1.0
         strong = [
             i for i in np.argsort(-score, kind="stable") if score[i] >= score.mean() + self.threshold * spread
@@ -57,13 +67,20 @@ class OfflineTeacher:
         cited = [int(i) for i in strong[: self.max_cited]] or [int(score.argmax())]
         ranking = [i + 1 for i in cited + [i for i in range(len(passages)) if i not in cited]]
         evidence = [(i + 1, passages[i], steps[int(by_step[i].argmax())]) for i in cited]
-        return Ranked(ranking, _reasoning(evidence))
+        return Ranked(ranking, self._reasoning(evidence))
 
     def _embed(self, texts: Sequence[str]) -> np.ndarray:
         new = [text for text in dict.fromkeys(texts) if text not in self._vectors]
         if new:
             self._vectors.update(zip(new, embed(new), strict=True))
         return np.stack([self._vectors[text] for text in texts])
+
+
+def _called(passages: Sequence[Passage], solution: Sequence[str]) -> np.ndarray:
+    """1.0 for the documentation of a function ("str.split: ...") that the solution calls, else 0.0."""
+    calls = set(re.findall(r"(\w+)\s*\(", " ".join(solution)))
+    names = (passage.text.partition(": ")[0] for passage in passages)
+    return np.array([float(" " not in name and name.rpartition(".")[2] in calls) for name in names])
 
 
 def _steps(query: Query) -> list[str]:
@@ -79,7 +96,7 @@ def _with_solution(query: Query) -> str:
     return f"{query.text} {' '.join(query.solution)}"
 
 
-def _reasoning(evidence: Sequence[tuple[int, Passage, str]]) -> str:
+def _evidence(evidence: Sequence[tuple[int, Passage, str]]) -> str:
     """A short chain that names, for each passage moved up, what it states and the step that needs it."""
     parts = []
     for number, passage, step in evidence:
@@ -87,6 +104,12 @@ def _reasoning(evidence: Sequence[tuple[int, Passage, str]]) -> str:
         parts.append(f"[{number}] {about}: the working needs it for {_gist(step, 6, 30)}.")
     parts.append("The others add nothing needed.")
     return " ".join(parts)
+
+
+def _needs(evidence: Sequence[tuple[int, Passage, str]]) -> str:
+    """What helps, then the passage that states it: the thought comes before the identifier."""
+    parts = (f'"{_gist(passage.title or passage.text, 8, 45)}" [{number}]' for number, passage, _ in evidence)
+    return f"Useful here: {'; '.join(parts)}."
 
 
 def _gist(text: str, words: int, characters: int) -> str:
@@ -97,3 +120,6 @@ def _gist(text: str, words: int, characters: int) -> str:
             break
         gist += f" {word}"
     return (gist.strip() or text[:characters]).rstrip(".,;:(")
+
+
+CHAINS = {"evidence": _evidence, "needs": _needs}

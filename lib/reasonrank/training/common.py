@@ -2,29 +2,78 @@
 
 from __future__ import annotations
 
+import logging
 import os
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ..answers import format_completion
 from ..models import resolve
-from ..profiles import Lora, Model
+from ..profiles import Lora, Model, Profile
 from ..prompts import Prompt
 from ..synthesis import Example, passages_of
+from .checkpoints import Checkpoints, SaveRegularly
+from .dev import DevCurve, first_window_score
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass
 class Trained:
     """What a training stage leaves: optimiser steps, seconds, TRL's log; in RL, the parts of the reward, and
-    the tokens computed with shared prompts (`packed`) beside those of the plain way (`plain`)."""
+    the tokens computed with shared prompts (`packed`) beside those of the plain way (`plain`); `dev`: the curve on
+    dev queries (see `dev.DevCurve`), of whose best step the weights are; `resumed`: the step it went on from."""
 
     steps: int
     seconds: float
     log: list[dict[str, Any]]
     parts: list[dict[str, float]] = field(default_factory=list)
     tokens: dict[str, int] = field(default_factory=dict)
+    dev: list[dict[str, Any]] = field(default_factory=list)
+    resumed: int = 0
+
+
+def train(
+    trainer: Any,
+    profile: Profile,
+    kept: Checkpoints,
+    evaluate_every: int | None,
+    dev: Mapping[str, Any] | None,
+    *,
+    save: bool,
+    per_batch: int = 1,
+    state: Callable[[], dict[str, Any]] = dict,
+) -> Trained:
+    """Run a trainer to its end, from its last checkpoint on where there is one, and give it its best weights.
+
+    `seconds` of the result are those of earlier parts of a resumed training; the caller adds its own.
+    """
+    began, before = time.monotonic(), kept.state.get("seconds", 0.0)
+    curve = None
+    if dev and evaluate_every:
+        score = first_window_score(profile, trainer.processing_class, dev)
+        curve = DevCurve(score, evaluate_every, kept.folder, rows=kept.state.get("dev"))
+        trainer.add_callback(curve)
+
+    def everything() -> dict[str, Any]:
+        seconds = before + time.monotonic() - began
+        return {**state(), "dev": curve.rows if curve else [], "seconds": seconds}
+
+    if save:
+        trainer.add_callback(SaveRegularly(per_batch, state=everything))
+    if kept.last:
+        logger.warning("going on from %s", kept.last.name)
+    trainer.train(resume_from_checkpoint=str(kept.last) if kept.last else None)
+    log = plain_log(trainer.state.log_history)
+    trained = Trained(trainer.state.global_step, before, log)
+    trained.resumed = int(kept.last.name.split("-")[1]) if kept.last else 0
+    if curve and curve.rows:
+        curve.restore(trainer.accelerator.unwrap_model(trainer.model))
+        trained.dev = curve.rows
+    return trained
 
 
 def windows_of(

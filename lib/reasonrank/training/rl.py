@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean, pstdev
 from typing import Any
@@ -12,7 +11,8 @@ from typing import Any
 from ..models import load_tokenizer
 from ..profiles import Model, Profile, Rl
 from ..rewards import RewardParts, make_trl_reward
-from .common import Trained, load_model, on_cpu, peft_config, plain_log, save_model
+from .checkpoints import Checkpoints, fingerprint
+from .common import Trained, load_model, on_cpu, peft_config, save_model, train
 
 PARTS = ("ndcg", "recall", "rbo", "format", "total")
 
@@ -85,11 +85,17 @@ def grpo_config(settings: Rl, model: Model, output: Path, seed: int, cpu: bool, 
 
 
 def train_grpo(
-    rows: Sequence[dict[str, Any]], profile: Profile, start_from: str | Path, output: Path
+    rows: Sequence[dict[str, Any]],
+    profile: Profile,
+    start_from: str | Path,
+    output: Path,
+    dev: Mapping[str, Any] | None = None,
+    checkpoints: Path | None = None,
 ) -> Trained:
     """Train the model in the folder `start_from` on `rows` of `windows_of`; save to `output/model`.
 
-    Prompts longer than `rl.max_prompt_tokens` are an error, as they would be cut unseen otherwise.
+    Prompts longer than `rl.max_prompt_tokens` are an error, as they would be cut unseen otherwise. `dev` and
+    `checkpoints` as in `train_sft`.
     """
     from datasets import Dataset
 
@@ -99,7 +105,10 @@ def train_grpo(
     settings = profile.rl
     tokenizer = load_tokenizer(str(start_from))
     _check_lengths(rows, tokenizer, settings.max_prompt_tokens)
-    parts: list[dict[str, float]] = []
+    began = time.monotonic()
+    work = fingerprint("grpo", rows, settings, profile.model, profile.seed, str(start_from))
+    kept = Checkpoints(checkpoints or output / "scratch", work)
+    parts: list[dict[str, float]] = list(kept.state.get("parts", []))
     reward = make_trl_reward(
         variant=settings.reward.variant,
         recall_weight=settings.reward.recall_weight,
@@ -108,26 +117,41 @@ def train_grpo(
         log=lambda rewards: parts.append(summary(len(parts) + 1, rewards)),
     )
     columns = ("prompt", "gold_ranking", "relevant", "num_passages")
-    began = time.monotonic()
+    rollouts = engine_rollouts(profile) if on_cpu() else None
     trainer = SharedPrefixGRPOTrainer(
-        rollouts=engine_rollouts(profile) if on_cpu() else None,
+        rollouts=rollouts,
         model=load_model(str(start_from), profile.model, settings.lora),
-        args=grpo_config(settings, profile.model, output / "scratch", profile.seed, on_cpu()),
+        args=grpo_config(settings, profile.model, kept.folder, profile.seed, on_cpu()),
         train_dataset=Dataset.from_list([{key: row[key] for key in columns} for row in rows]),
         processing_class=tokenizer,
         reward_funcs=reward,
         peft_config=peft_config(settings.lora),
     )
-    trainer.train()
-    save_model(trainer.model, tokenizer, output, profile.model.dtype)
-    shutil.rmtree(output / "scratch", ignore_errors=True)
-    return Trained(
-        trainer.state.global_step,
-        time.monotonic() - began,
-        plain_log(trainer.state.log_history),
-        parts,
-        {"packed": trainer.tokens_packed, "plain": trainer.tokens_plain},
+    trainer.tokens_packed, trainer.tokens_plain = kept.state.get("tokens", [0, 0])
+    if rollouts:
+        rollouts.drawn = kept.state.get("drawn", 0)
+
+    def state() -> dict[str, Any]:
+        tokens = [trainer.tokens_packed, trainer.tokens_plain]
+        return {"parts": parts, "tokens": tokens, "drawn": rollouts.drawn if rollouts else 0}
+
+    per_batch = settings.prompts_per_step // settings.mini_batch_prompts * settings.epochs_per_batch
+    trained = train(
+        trainer,
+        profile,
+        kept,
+        settings.evaluate_every and settings.evaluate_every * per_batch,
+        dev,
+        save=checkpoints is not None,
+        per_batch=per_batch,
+        state=state,
     )
+    save_model(trainer.model, tokenizer, output, profile.model.dtype)
+    kept.remove()
+    trained.parts = parts
+    trained.tokens = {"packed": trainer.tokens_packed, "plain": trainer.tokens_plain}
+    trained.seconds += time.monotonic() - began
+    return trained
 
 
 def summary(step: int, rewards: Sequence[RewardParts]) -> dict[str, float]:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ..models import load_tokenizer
 from ..profiles import Model, Profile, Sft
-from .common import Trained, load_model, on_cpu, peft_config, plain_log, save_model
+from .checkpoints import Checkpoints, fingerprint
+from .common import Trained, load_model, on_cpu, peft_config, save_model, train
 
 
 def sft_config(settings: Sft, model: Model, output: Path, seed: int, cpu: bool):
@@ -71,13 +71,27 @@ def sft_trainer(rows: Sequence[dict[str, Any]], profile: Profile, output: Path, 
     )
 
 
-def train_sft(rows: Sequence[dict[str, Any]], profile: Profile, output: Path) -> Trained:
-    """Train on `rows` and save to `output/model` (and `output/adapter`). Raises ValueError without rows."""
+def train_sft(
+    rows: Sequence[dict[str, Any]],
+    profile: Profile,
+    output: Path,
+    dev: Mapping[str, Any] | None = None,
+    checkpoints: Path | None = None,
+) -> Trained:
+    """Train on `rows` and save to `output/model` (and `output/adapter`). Raises ValueError without rows.
+
+    `dev`: collection -> comparison.TestSet, scored every `sft.evaluate_every` steps; the best weights are saved.
+    `checkpoints`: a folder outside of `output` for checkpoints every few minutes, from which the same training
+    goes on after a kill; None: none are written.
+    """
     if not rows:
         raise ValueError("no training example is left; lower filtering.alpha or take more queries")
     start = time.monotonic()
-    trainer = sft_trainer(rows, profile, output / "scratch")
-    trainer.train()
+    work = fingerprint("sft", rows, profile.sft, profile.model, profile.seed)
+    kept = Checkpoints(checkpoints or output / "scratch", work)
+    trainer = sft_trainer(rows, profile, kept.folder)
+    trained = train(trainer, profile, kept, profile.sft.evaluate_every, dev, save=checkpoints is not None)
     save_model(trainer.model, trainer.processing_class, output, profile.model.dtype)
-    shutil.rmtree(output / "scratch", ignore_errors=True)
-    return Trained(trainer.state.global_step, time.monotonic() - start, plain_log(trainer.state.log_history))
+    kept.remove()
+    trained.seconds += time.monotonic() - start
+    return trained

@@ -1,0 +1,91 @@
+"""Checkpoints of a training: saved every few minutes, complete or not there, resumed where the work is the same.
+
+A checkpoint is Hugging Face's (weights, optimiser, scheduler, random states) and a `reasonrank.json` with what
+else a rerun needs. That file is written last: a folder without it was being written when the process died.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from transformers import TrainerCallback
+
+from ..records import read_json, write_json
+
+MINUTES = 4.0  # between checkpoints: with the step under way and the saving itself, a kill costs less than 5
+MARK, WORK = "reasonrank.json", "work.json"
+
+
+def fingerprint(*parts: Any) -> str:
+    """SHA-256 of what a training depends on (rows, settings, seeds), as hexadecimal digits."""
+    text = json.dumps(parts, sort_keys=True, default=str, ensure_ascii=False)
+    return hashlib.sha256(text.encode("utf-8")).hexdigest()
+
+
+class Checkpoints:
+    """Checkpoints in `folder` of the work that `work` (a fingerprint) names.
+
+    What lies there of other work, or half written, is removed. `last`: the newest complete checkpoint, or None.
+    """
+
+    def __init__(self, folder: Path, work: str):
+        self.folder = Path(folder)
+        if self._work() != work:
+            shutil.rmtree(self.folder, ignore_errors=True)
+            write_json(self.folder / WORK, {"work": work})
+        found = {int(path.name.split("-")[1]): path for path in self.folder.glob("checkpoint-*")}
+        for step in [step for step, path in found.items() if not (path / MARK).is_file()]:
+            shutil.rmtree(found.pop(step))
+        self.last = found[max(found)] if found else None
+
+    def _work(self) -> str | None:
+        try:
+            return read_json(self.folder / WORK)["work"]
+        except (FileNotFoundError, ValueError, KeyError):
+            return None
+
+    @property
+    def state(self) -> dict[str, Any]:
+        """What `SaveRegularly` kept beside the last checkpoint; empty where there is none."""
+        return read_json(self.last / MARK) if self.last else {}
+
+    def remove(self) -> None:
+        """Delete all of them, when the training is complete."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+class SaveRegularly(TrainerCallback):
+    """Saves at the first step after `minutes` since the last time that is a multiple of `every` optimiser steps.
+
+    `every`: optimiser steps of a batch of rollouts, in the middle of which nothing could be resumed. `state`:
+    gives what has to be kept beside the checkpoint, as JSON.
+    """
+
+    def __init__(
+        self,
+        every: int = 1,
+        minutes: float = MINUTES,
+        state: Callable[[], Mapping[str, Any]] = dict,
+        clock: Callable[[], float] = time.monotonic,
+    ):
+        self.every, self.minutes, self.state, self.clock = every, minutes, state, clock
+        self.saved = clock()
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        due = self.clock() - self.saved >= 60 * self.minutes
+        if due and state.global_step % self.every == 0 and state.global_step < state.max_steps:
+            control.should_save = True
+
+    def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        folder = Path(args.output_dir)
+        write_json(folder / f"checkpoint-{state.global_step}" / MARK, dict(self.state()))
+        for path in folder.glob("checkpoint-*"):
+            if path.name != f"checkpoint-{state.global_step}":
+                shutil.rmtree(path)
+        self.saved = self.clock()

@@ -1,0 +1,101 @@
+"""NDCG@10 on dev queries while training goes on, and the best weights seen by it."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from transformers import TrainerCallback
+
+from ..profiles import Profile
+from .rollouts import save_policy
+
+Score = Callable[[Any], Mapping[str, Any]]
+
+
+def first_window_score(settings: Profile, tokenizer: Any, sets: Mapping[str, Any]) -> Score:
+    """A judge of a policy: one window over the first passages of every dev query, greedy.
+
+    `sets`: collection -> comparison.TestSet. Returns a function model -> {"ndcg": mean over collections of
+    NDCG@10 in 0..1, "ok": share of answers that are a ranking (repaired ones included), "n": queries}.
+    """
+    from ..comparison import MEASURE, open_reranker
+    from ..evaluation import evaluate
+
+    def score(model: Any) -> dict[str, Any]:
+        means, states = [], {"ok": 0, "repaired": 0}
+        with tempfile.TemporaryDirectory() as folder:
+            save_policy(model, tokenizer, folder)
+            with open_reranker(settings, folder, "sliding") as reranker:
+                for test in sets.values():
+                    texts = test.collection.texts()
+                    found = reranker.rerank_run_sync(
+                        test.run, test.queries, texts, top=settings.evaluation.window
+                    )
+                    means.append(evaluate(found.run, test.qrels).mean[MEASURE])
+                    states = {key: states[key] + found.counts.get(key, 0) for key in states}
+        asked = sum(len(test.queries) for test in sets.values())
+        return {"ndcg": fmean(means), "ok": sum(states.values()) / max(1, asked), "n": asked}
+
+    return score
+
+
+class DevCurve(TrainerCallback):
+    """Scores the policy every `every` optimiser steps and after the last; keeps the weights of the best.
+
+    `folder`: where the best trainable weights are kept, so that a resumed training finds them; `rows`: the curve,
+    a row each: step, ndcg, ok, n. Stops the training once `patience` scores in a row (None: never) are no better.
+    """
+
+    def __init__(
+        self,
+        score: Score,
+        every: int,
+        folder: Path,
+        patience: int | None = None,
+        rows: list[dict[str, Any]] | None = None,
+    ):
+        self.score, self.every, self.patience = score, every, patience
+        self.file, self.rows = Path(folder) / "best.safetensors", rows if rows is not None else []
+
+    def on_step_end(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
+        if state.global_step % self.every and state.global_step < state.max_steps:
+            return
+        best = max((row["ndcg"] for row in self.rows), default=-1.0)
+        self.rows.append({"step": state.global_step, **self.score(model)})
+        if self.rows[-1]["ndcg"] > best:
+            self._keep(model)
+        if self.patience is not None and self._since_best() >= self.patience:
+            control.should_training_stop = True
+
+    def _since_best(self) -> int:
+        values = [row["ndcg"] for row in self.rows]
+        return len(values) - 1 - values.index(max(values))
+
+    def _keep(self, model: Any) -> None:
+        from safetensors.torch import save_file
+
+        weights = {
+            name: value.detach().cpu().contiguous()
+            for name, value in model.named_parameters()
+            if value.requires_grad
+        }
+        self.file.parent.mkdir(parents=True, exist_ok=True)
+        partial = self.file.with_suffix(".partial")
+        save_file(weights, partial)
+        partial.replace(self.file)
+
+    def restore(self, model: Any) -> dict[str, Any]:
+        """Give the model its best weights back; returns their row of the curve."""
+        import torch
+        from safetensors.torch import load_file
+
+        weights = load_file(self.file)
+        with torch.no_grad():
+            for name, value in model.named_parameters():
+                if name in weights:
+                    value.copy_(weights[name])
+        return max(self.rows, key=lambda row: row["ndcg"])
