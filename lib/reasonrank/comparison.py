@@ -61,14 +61,20 @@ def dev_sets(settings: Profile) -> dict[str, TestSet]:
 
 @contextmanager
 def open_reranker(
-    settings: Profile, weights: str | Path, strategy: str | None = None, max_tokens: int | None = None
+    settings: Profile,
+    weights: str | Path,
+    strategy: str | None = None,
+    max_tokens: int | None = None,
+    adapter: Path | None = None,
 ) -> Iterator[Reranker]:
-    """An engine for `weights` (a folder or a model's name) and a reranker over it, with the profile's settings.
+    """An engine for `weights` (a folder or a model's name), with a LoRA `adapter` (a folder) or without,
+    and a reranker over it, with the profile's settings.
 
     The engine, `reranker.engine`, is closed at the end. Other arguments as for `reranker`.
     """
     model = settings.model
     options = {"dtype": model.dtype, "max_model_len": model.max_length, "seed": settings.seed}
+    options["adapter"] = adapter
     with open_engine(settings.evaluation.engine, str(weights), **options) as engine:
         yield reranker(settings, engine, strategy, max_tokens)
 

@@ -4,11 +4,10 @@ import json
 
 import pytest
 import torch
-from integration.tiny import save_tiny_llama
+from integration.tiny import alternating_reward, rows, save_tiny_llama
 from safetensors.torch import load_file
 
 from reasonrank import profiles, training
-from reasonrank.answers import format_completion
 
 pytestmark = pytest.mark.slow
 
@@ -34,17 +33,6 @@ def profile(tiny):
         "evaluation.engine": "transformers",
     }
     return profiles.load("smoke", changes)
-
-
-def rows(count=4):
-    made = []
-    for i in range(count):
-        ranking = [2, 1, 3]
-        prompt = f"<|im_start|>user\nRank these, query {i}.<|im_end|>\n<|im_start|>assistant\n"
-        completion = format_completion(f"reason {i}", ranking)
-        made.append({"prompt": prompt, "completion": completion, "gold_ranking": ranking, "relevant": [2]})
-        made[-1]["num_passages"] = 3
-    return made
 
 
 def test_loss_is_on_the_label_alone_and_on_all_of_it(profile, tmp_path):
@@ -85,18 +73,9 @@ def test_grpo_changes_the_weights_and_logs_every_part(profile, tiny, tmp_path):
 
 
 def test_a_reward_that_differs_moves_the_policy(profile, tiny, tmp_path, monkeypatch):
-    from reasonrank.rewards import RewardParts
     from reasonrank.training import rl
 
-    def by_length(**settings):
-        def reward(completions, **columns):
-            parts = [RewardParts(0.0, 0.0, 0.0, 1.0, float(i % 2)) for i, _ in enumerate(completions)]
-            settings["log"](parts)
-            return [part.total for part in parts]
-
-        return reward
-
-    monkeypatch.setattr(rl, "make_trl_reward", by_length)
+    monkeypatch.setattr(rl, "make_trl_reward", alternating_reward)
     training.train_grpo(rows(), profile, tiny, tmp_path)
     before, after = load_file(tiny / "model.safetensors"), load_file(tmp_path / "model" / "model.safetensors")
     key = "model.layers.0.mlp.up_proj.weight"

@@ -6,6 +6,8 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from reasonrank import models
+from reasonrank.answers import format_completion
+from reasonrank.rewards import RewardParts
 
 
 def save_tiny_llama(folder: Path, **changes) -> Path:
@@ -27,3 +29,26 @@ def save_tiny_llama(folder: Path, **changes) -> Path:
     LlamaForCausalLM(LlamaConfig(**settings | changes)).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
+
+
+def rows(count=4):
+    """Training rows as `training.windows_of` makes them, of three passages each."""
+    made = []
+    for i in range(count):
+        ranking = [2, 1, 3]
+        prompt = f"<|im_start|>user\nRank these, query {i}.<|im_end|>\n<|im_start|>assistant\n"
+        completion = format_completion(f"reason {i}", ranking)
+        made.append({"prompt": prompt, "completion": completion, "gold_ranking": ranking, "relevant": [2]})
+        made[-1]["num_passages"] = 3
+    return made
+
+
+def alternating_reward(**settings):
+    """In place of `make_trl_reward`: every second answer gets 1, the others 0, whatever they say."""
+
+    def reward(completions, **columns):
+        parts = [RewardParts(0.0, 0.0, 0.0, 1.0, float(i % 2)) for i, _ in enumerate(completions)]
+        settings["log"](parts)
+        return [part.total for part in parts]
+
+    return reward

@@ -68,6 +68,13 @@ def test_single_leaves_what_lies_behind_its_window():
     assert rank(reranker, 6).docids == ["d3", "d2", "d1", "d0", "d4", "d5"]
 
 
+def test_the_released_window_rule_leaves_a_list_as_long_as_the_overlap_alone():
+    for variant, places in (("ours", [(0, 2)]), ("released", [])):
+        reranker = ListwiseReranker(FakeEngine(reverse), FakePrompt(), window=4, step=2, variant=variant)
+        assert [(trace.start, trace.end) for trace in rank(reranker, 2).windows] == places
+        assert reranker.answers_needed(2) == len(places)
+
+
 # Top-down partitioning
 
 

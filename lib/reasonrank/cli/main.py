@@ -7,8 +7,12 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from . import data_arguments, publish, rerank, rerank_options, run, summary, verify
+from . import DEADLINE, data_arguments, publish, release, rerank, rerank_options, summary, verify
 from .errors import CommandError
+
+_RUN = (
+    "Execute a notebook into a run's folder: this interpreter as kernel, known parameters only, a deadline."
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -28,8 +32,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="reasonrank", description="ReasonRank, reproducible.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    _add_run(commands.add_parser("run", help="execute a notebook", description=run.__doc__))
+    _add_run(commands.add_parser("run", help="execute a notebook", description=_RUN))
     _add_publish(commands.add_parser("publish", help="keep a run's outputs", description=publish.__doc__))
+    _add_release(commands.add_parser("release", help="release adapters", description=release.__doc__))
     _add_summary(commands.add_parser("summary", help="show what a run gave", description=summary.__doc__))
     _add_rerank(commands.add_parser("rerank", help="rerank a TREC run", description=rerank.__doc__))
     data_arguments.add(commands)
@@ -53,11 +58,17 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--deadline",
         type=float,
-        default=run.DEADLINE,
+        default=DEADLINE,
         metavar="SECONDS",
         help="for the whole notebook (default: %(default).0f)",
     )
-    parser.set_defaults(command=run.command)
+    parser.set_defaults(command=_run)
+
+
+def _run(options: argparse.Namespace) -> None:
+    from . import run  # papermill takes seconds to import; no other command needs it
+
+    run.command(options)
 
 
 def _add_rerank(parser: argparse.ArgumentParser) -> None:
@@ -75,6 +86,12 @@ def _add_publish(parser: argparse.ArgumentParser) -> None:
         help="the folder of the notebooks; data/records and figures lie beside it (default: the project's)",
     )
     parser.set_defaults(command=publish.command)
+
+
+def _add_release(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run_dir", type=Path, metavar="RUN_DIR")
+    parser.add_argument("--to", type=Path, metavar="DIR", help="default: data/adapters")
+    parser.set_defaults(command=release.command)
 
 
 def _add_summary(parser: argparse.ArgumentParser) -> None:

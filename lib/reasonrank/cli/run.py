@@ -23,10 +23,10 @@ from traitlets import default
 
 from .. import profiles
 from ..records import ROOT
+from . import DEADLINE
 from .errors import CommandError, UsageError
 from .progress import ProgressLine, clock
 
-DEADLINE = 4 * 3600.0  # seconds
 START = 300  # seconds for a kernel to start: a cold disk and busy cores are slow
 SECRET = re.compile(r"(?:^|_)(?:api)?(?:key|token)(?:_|$)|password|passwd|secret|credential", re.IGNORECASE)
 EXPONENT = re.compile(r"[-+]?\d+(?:\.\d*)?[eE][-+]?\d+")

@@ -8,7 +8,7 @@ from typing import Any
 from reasonrank.engines import Engine
 
 from .base import Gate, ListPrompt, Progress, Reranked, RerankedRun, run_sync
-from .schedule import Windows, schedule
+from .schedule import Variant, Windows, schedule
 from .window import WindowReranker, WindowTrace
 
 __all__ = ["ListwiseReranker", "Progress", "Reranked", "RerankedRun", "WindowTrace", "run_sync"]
@@ -20,8 +20,8 @@ class ListwiseReranker(WindowReranker):
     `strategy`: "sliding" by `step` (paper: 20 and 10 over 100 candidates), back to front; "single", the first
     `window` documents; "full", all documents in one window. The windows of a query follow one another, since
     each starts from the order that the one before left; those of different queries do not wait for one
-    another. `options`: see `WindowReranker`. Raises ValueError for an unknown strategy or sizes that
-    `schedule.windows` refuses.
+    another. `variant`: the window rule, "ours" or "released" (see `schedule.windows`). `options`: see
+    `WindowReranker`. Raises ValueError for an unknown strategy or sizes that `schedule.windows` refuses.
     """
 
     def __init__(
@@ -32,15 +32,16 @@ class ListwiseReranker(WindowReranker):
         window: int = 20,
         step: int = 10,
         strategy: str = "sliding",
+        variant: Variant = "ours",
         **options: Any,
     ) -> None:
-        schedule(strategy, 0, window, step)  # refuses what makes no schedule
+        schedule(strategy, 0, window, step, variant)  # refuses what makes no schedule
         super().__init__(engine, prompt, **options)
-        self.window, self.step, self.strategy = window, step, strategy
+        self.window, self.step, self.strategy, self.variant = window, step, strategy, variant
 
     def schedule(self, num_candidates: int) -> Windows:
         """The windows in their order; one of a single document has nothing to rank and is left out."""
-        return schedule(self.strategy, num_candidates, self.window, self.step)
+        return schedule(self.strategy, num_candidates, self.window, self.step, self.variant)
 
     def answers_needed(self, num_candidates: int) -> int:
         return len(self.schedule(num_candidates))

@@ -34,16 +34,16 @@ def windows(num_candidates: int, size: int, step: int, variant: Variant = "ours"
     return [*schedule, (0, end)]
 
 
-def schedule(strategy: str, num_candidates: int, size: int, step: int) -> Windows:
+def schedule(strategy: str, num_candidates: int, size: int, step: int, variant: Variant = "ours") -> Windows:
     """The windows that one query asks the model about, in their order.
 
     `strategy`: "sliding" (`windows`), "single" (the first `size` candidates, Table 9 of the paper) or "full"
-    (all candidates at once). A window of one document has nothing to rank and is left out. Raises ValueError
-    for another strategy and for sizes that `windows` refuses.
+    (all candidates at once). `variant`: of `windows`. A window of one document has nothing to rank and is left
+    out. Raises ValueError for another strategy and for sizes that `windows` refuses.
     """
     if strategy not in SCHEDULES:
         raise ValueError(f"unknown strategy {strategy!r}: expected one of {', '.join(SCHEDULES)}")
-    sliding = windows(num_candidates, size, step)
+    sliding = windows(num_candidates, size, step, variant)
     end = min(num_candidates, size) if strategy == "single" else num_candidates
     chosen = sliding if strategy == "sliding" else [(0, end)]
     return [(start, end) for start, end in chosen if end - start > 1]

@@ -12,7 +12,7 @@ from reasonrank.prompts import DirectPrompt, ListwisePrompt, Overlong, Pointwise
 from .base import Reranker
 from .listwise import ListwiseReranker
 from .pointwise import PointwiseReranker
-from .schedule import schedule
+from .schedule import Variant, schedule
 from .topdown import TopDownReranker, topdown_calls
 
 Calls = tuple[int, int]
@@ -95,12 +95,14 @@ def build(
     max_in_flight: int = 64,
     retry: bool = False,
     constrained: bool = False,
+    variant: Variant = "ours",
 ) -> Reranker:
     """A reranker of the strategy `name`, with its prompt, over an open engine.
 
     Caps and `max_length` (of a prompt) in tokens, see `prompts.Prompt`; the rest as the rerankers take it.
-    What a strategy has no use for is left out: `step` without a slide, `retry` and `constrained` where there
-    is no permutation, `window` too. Raises ValueError for an unknown strategy or a setting out of range.
+    What a strategy has no use for is left out: `step` and `variant` (of the window rule) without a slide,
+    `retry` and `constrained` where there is no permutation, `window` too. Raises ValueError for an unknown
+    strategy or a setting out of range.
     """
     if name not in STRATEGIES:
         raise ValueError(f"unknown strategy {name!r}: expected one of {', '.join(STRATEGIES)}")
@@ -111,5 +113,5 @@ def build(
     if strategy.reranker is not PointwiseReranker:
         options |= {"window": window, "retry": retry, "constrained": constrained}
     if strategy.reranker is ListwiseReranker:
-        options["step"] = step
+        options |= {"step": step, "variant": variant}
     return strategy.reranker(engine, prompt, **options)

@@ -70,11 +70,12 @@ class SaveRegularly(TrainerCallback):
     def __init__(
         self,
         every: int = 1,
-        minutes: float = MINUTES,
+        minutes: float | None = None,
         state: Callable[[], Mapping[str, Any]] = dict,
         clock: Callable[[], float] = time.monotonic,
     ):
-        self.every, self.minutes, self.state, self.clock = every, minutes, state, clock
+        self.every, self.state, self.clock = every, state, clock
+        self.minutes = MINUTES if minutes is None else minutes
         self.saved = clock()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 from ..models import load_tokenizer
 from ..profiles import Model, Profile, Rl
+from ..records import sha256
 from ..rewards import RewardParts, make_trl_reward
 from .checkpoints import Checkpoints, fingerprint
 from .common import Trained, load_model, on_cpu, peft_config, save_model, train
@@ -106,7 +107,7 @@ def train_grpo(
     tokenizer = load_tokenizer(str(start_from))
     _check_lengths(rows, tokenizer, settings.max_prompt_tokens)
     began = time.monotonic()
-    work = fingerprint("grpo", rows, settings, profile.model, profile.seed, str(start_from))
+    work = fingerprint("grpo", rows, settings, profile.model, profile.seed, _weights(start_from))
     kept = Checkpoints(checkpoints or output / "scratch", work)
     parts: list[dict[str, float]] = list(kept.state.get("parts", []))
     reward = make_trl_reward(
@@ -161,6 +162,12 @@ def summary(step: int, rewards: Sequence[RewardParts]) -> dict[str, float]:
         values = [getattr(reward, part) for reward in rewards]
         row[part], row[f"{part}_std"] = fmean(values), pstdev(values)
     return row
+
+
+def _weights(start_from: str | Path) -> str:
+    """A name for the weights in a folder, by their content; of a hub's model, its name."""
+    file = Path(start_from) / "model.safetensors"
+    return sha256(file) if file.is_file() else str(start_from)
 
 
 def _check_lengths(rows: Sequence[dict[str, Any]], tokenizer: Any, limit: int) -> None:
