@@ -165,18 +165,27 @@ def _tested(own: dict[str, float], base: dict[str, float], is_base: bool, seed: 
     return {"difference": test.difference, "p_value": test.p_value}
 
 
-def _average(
-    groups: Sequence[Sequence[float]], base: Sequence[Sequence[float]], is_base: bool, seed: int, draws: int
-) -> dict[str, Any]:
-    """Mean over collections of their means; queries are resampled, and signs flipped, within each collection."""
+def mean_over_collections(groups: Sequence[Sequence[float]], seed: int, draws: int) -> dict[str, float]:
+    """Mean over collections of their means, with its 95 % interval: queries are resampled within each collection.
+
+    `groups`: values of the queries of each collection. Returns `ndcg`, `low`, `high`.
+    """
     rng = np.random.default_rng(seed)
     arrays = [np.asarray(group) for group in groups]
     resampled = np.mean([a[rng.integers(len(a), size=(draws, len(a)))].mean(axis=1) for a in arrays], axis=0)
     low, high = np.quantile(resampled, [0.025, 0.975])
-    result = {"ndcg": float(np.mean([a.mean() for a in arrays])), "low": float(low), "high": float(high)}
+    return {"ndcg": float(np.mean([a.mean() for a in arrays])), "low": float(low), "high": float(high)}
+
+
+def _average(
+    groups: Sequence[Sequence[float]], base: Sequence[Sequence[float]], is_base: bool, seed: int, draws: int
+) -> dict[str, Any]:
+    """`mean_over_collections`, tested against `base` with signs flipped within each collection."""
+    result = mean_over_collections(groups, seed, draws)
     if is_base:
         return result | {"difference": None, "p_value": None}
-    differences = [a - np.asarray(b) for a, b in zip(arrays, base, strict=True)]
+    rng = np.random.default_rng(seed)
+    differences = [np.asarray(a) - np.asarray(b) for a, b in zip(groups, base, strict=True)]
     observed = float(np.mean([d.mean() for d in differences]))
     flipped = np.mean(
         [(rng.choice([-1, 1], size=(draws, len(d))) * d).mean(axis=1) for d in differences], axis=0

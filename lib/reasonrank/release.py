@@ -182,4 +182,10 @@ def _figures(scores: list[dict[str, Any]], system: str, stages: list[Mapping[str
         "difference": 100 * average["difference"],
         "p_value": average["p_value"],
         "training": training,
+        "curves": {stage["stage"]: _curves(stage["result"]) for stage in stages},
     }
+
+
+def _curves(result: Mapping[str, Any]) -> dict[str, Any]:
+    """Loss, reward and dev scores over the steps of a stage, as notebooks 03 and 04 draw them."""
+    return {key: result[key] for key in ("loss", "parts", "dev") if result.get(key)}

@@ -16,6 +16,7 @@ from .profiles import Synthesis as Settings
 from .records import write_json
 from .runs import Run, read_jsonl, write_jsonl
 from .sources import Collection, Passage, Query
+from .sources.base import EXTRA
 from .teacher import Teacher, TeacherFailure
 
 FIELDS = ("dataset", "scenario", "qid", "initial_list", "final_list", "reasoning", "relevant_docids")
@@ -112,7 +113,8 @@ async def synthesise(
 ) -> Synthesised:
     """Steps 4.1.1 to 4.1.4 for every query of `candidates` (query id -> passage ids of a first stage).
 
-    A query for which the teacher finds no positive is dropped and counted, and so is one to which it gives no
+    An extra query (see `sources.Collection`) gets one list, however many the others get. A query for which the
+    teacher finds no positive is dropped and counted, and so is one to which it gives no
     usable answer. Raises ValueError where `window` is below 2 or has no room for a negative.
     """
     plan = Lists(
@@ -174,7 +176,7 @@ async def _query_examples(
     retrieved = [docid for docid in retrieved if docid in left]
     examples = [
         await _labelled(collection, teacher, query, (retrieved, positives, hard), plan, number)
-        for number in range(plan.lists_per_query)
+        for number in range(1 if collection.splits.get(query.id) == EXTRA else plan.lists_per_query)
     ]
     counts["with positives"] += 1
     counts["lists"] += len(examples)

@@ -31,7 +31,9 @@ def draw_all() -> dict:
     """Every figure of the package, from the made-up results."""
     filtering, facts = RESULTS["02_filtering"], paper.facts()
     lengths = [{"label": "coding", "scenario": "coding", "tokens": 120.0, "n": 50, "low": 100, "high": 140}]
+    dev = [{"step": s, "ndcg": 0.3 + s / 500, "low": 0.2, "high": 0.6, "n": 60} for s in (10, 20, 30)]
     return {
+        "dev": figures.dev_curve({"SFT": dev, "RL": dev}),
         "method": figures.method_diagram(),
         "windows": figures.sliding_window_diagram([(5, 10), (2, 7), (0, 4)], 10),
         "ndcg": figures.ndcg_by_collection(SCORES),
@@ -49,6 +51,7 @@ def draw_all() -> dict:
 DRAWN = draw_all()
 
 SAYS = {
+    "dev": ["NDCG@10 of the first window (%)", "SFT, n = 60 queries", "95 % interval", "optimiser step"],
     "method": ["Self-consistency", "GRPO", "Supervised fine-tuning", "Reranking"],
     "windows": ["call 1: 6 to 10", "call 3: 1 to 4", "rank in the candidate list (1 = best)"],
     "ndcg": ["NDCG@10 (%), with 95 % interval", "coding\nn = 12", "average\nn = 60", "SFT + RL"],

@@ -9,11 +9,12 @@ from .funnel import funnel
 from .published import figure1, latency_figure
 from .results import answer_status, ndcg_by_collection, reasoning_lengths
 from .style import save, style
-from .training import alpha_sweep, reward_parts, score_distribution, training_curve
+from .training import alpha_sweep, dev_curve, reward_parts, score_distribution, training_curve
 
 __all__ = [
     "alpha_sweep",
     "answer_status",
+    "dev_curve",
     "figure1",
     "funnel",
     "latency_figure",

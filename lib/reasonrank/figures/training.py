@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -49,6 +49,32 @@ def training_curve(
     ax.set(xlabel="optimiser step", ylabel=ylabel, title=title)
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.legend()
+    return fig
+
+
+@styled
+def dev_curve(curves: Mapping[str, Rows], title: str = "Dev queries while training") -> Figure:
+    """NDCG@10 of dev queries against the optimiser step, with a 95 % interval; a panel for each of `curves`.
+
+    `curves`: the panel's title -> rows of `step`, `ndcg`, `low`, `high` (0..1; drawn in percent) and `n` (queries).
+    The best step of each is ringed.
+    """
+    fig, axes = plt.subplots(1, len(curves), figsize=(WIDTH, 3.6), sharey=True, squeeze=False)
+    for ax, (name, rows), colour in zip(axes.flat, curves.items(), CYCLE, strict=False):
+        rows = checked(rows, ["step", "ndcg", "low", "high", "n"], f"dev curve, {name}")
+        steps = [row["step"] for row in rows]
+        values, low, high = (
+            [percent(row, key, f"dev curve, {name}") for row in rows] for key in ("ndcg", "low", "high")
+        )
+        ax.fill_between(steps, low, high, color=colour, alpha=0.2, linewidth=0, label="95 % interval")
+        ax.plot(steps, values, color=colour, marker="o", markersize=4)
+        best = values.index(max(values))
+        ax.plot(steps[best], values[best], "o", ms=11, mfc="none", mec=BLACK, label="kept")
+        ax.set(title=f"{name}, n = {rows[0]['n']} queries", xlabel="optimiser step")
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.flat[0].set_ylabel("NDCG@10 of the first window (%)")
+    axes.flat[-1].legend(loc="lower right")
+    fig.suptitle(title)
     return fig
 
 

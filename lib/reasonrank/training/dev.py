@@ -5,7 +5,6 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
 from transformers import TrainerCallback
@@ -20,25 +19,28 @@ def first_window_score(settings: Profile, tokenizer: Any, sets: Mapping[str, Any
     """A judge of a policy: one window over the first passages of every dev query, greedy.
 
     `sets`: collection -> comparison.TestSet. Returns a function model -> {"ndcg": mean over collections of
-    NDCG@10 in 0..1, "ok": share of answers that are a ranking (repaired ones included), "n": queries}.
+    NDCG@10 in 0..1, "low" and "high": its 95 % interval, "ok": share of answers that are a ranking (repaired ones
+    included), "n": queries}.
     """
-    from ..comparison import MEASURE, open_reranker
+    from ..comparison import MEASURE, mean_over_collections, open_reranker
     from ..evaluation import evaluate
 
+    window, draws = settings.evaluation.window, settings.evaluation.bootstrap
+
     def score(model: Any) -> dict[str, Any]:
-        means, states = [], {"ok": 0, "repaired": 0}
+        groups, states = [], {"ok": 0, "repaired": 0}
         with tempfile.TemporaryDirectory() as folder:
             save_policy(model, tokenizer, folder)
             with open_reranker(settings, folder, "sliding") as reranker:
                 for test in sets.values():
                     texts = test.collection.texts()
-                    found = reranker.rerank_run_sync(
-                        test.run, test.queries, texts, top=settings.evaluation.window
-                    )
-                    means.append(evaluate(found.run, test.qrels).mean[MEASURE])
+                    found = reranker.rerank_run_sync(test.run, test.queries, texts, top=window)
+                    values = evaluate(found.run, test.qrels).per_query[MEASURE]
+                    groups.append(list(values.values()))
                     states = {key: states[key] + found.counts.get(key, 0) for key in states}
-        asked = sum(len(test.queries) for test in sets.values())
-        return {"ndcg": fmean(means), "ok": sum(states.values()) / max(1, asked), "n": asked}
+        n = sum(map(len, groups))
+        mean = mean_over_collections(groups, settings.seed, draws)
+        return {**mean, "ok": sum(states.values()) / max(1, n), "n": n}
 
     return score
 
@@ -47,7 +49,8 @@ class DevCurve(TrainerCallback):
     """Scores the policy every `every` optimiser steps and after the last; keeps the weights of the best.
 
     `folder`: where the best trainable weights are kept, so that a resumed training finds them; `rows`: the curve,
-    a row each: step, ndcg, ok, n. Stops the training once `patience` scores in a row (None: never) are no better.
+    a row each: step and what `score` gives, its `ndcg` first of all.
+    Stops the training once `patience` scores in a row (None: never) are no better.
     """
 
     def __init__(
