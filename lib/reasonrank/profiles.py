@@ -99,6 +99,7 @@ class Sft(Strict):
     evaluate_every: int | None = Field(
         gt=0
     )  # optimiser steps between two scores on dev queries; None: no scores
+    patience: int | None = Field(gt=0)  # scores in a row that are no better, after which training stops
 
 
 class Reward(Strict):
@@ -135,6 +136,7 @@ class Rl(Strict):
     epochs_per_batch: int = Field(gt=0)
     gradient_checkpointing: bool
     evaluate_every: int | None = Field(gt=0)  # steps (batches of rollouts) between two scores on dev queries
+    patience: int | None = Field(gt=0)  # as in sft
     use_vllm: bool
 
 

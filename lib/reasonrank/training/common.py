@@ -43,6 +43,7 @@ def train(
     evaluate_every: int | None,
     dev: Mapping[str, Any] | None,
     *,
+    patience: int | None,
     save: bool,
     per_batch: int = 1,
     state: Callable[[], dict[str, Any]] = dict,
@@ -55,7 +56,7 @@ def train(
     curve = None
     if dev and evaluate_every:
         score = first_window_score(profile, trainer.processing_class, dev)
-        curve = DevCurve(score, evaluate_every, kept.folder, rows=kept.state.get("dev"))
+        curve = DevCurve(score, evaluate_every, kept.folder, patience, kept.state.get("dev"))
         trainer.add_callback(curve)
 
     def everything() -> dict[str, Any]:

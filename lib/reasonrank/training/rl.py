@@ -145,6 +145,7 @@ def train_grpo(
         kept,
         settings.evaluate_every and settings.evaluate_every * per_batch,
         dev,
+        patience=settings.patience,
         save=checkpoints is not None,
         per_batch=per_batch,
         state=state,

@@ -90,7 +90,8 @@ def train_sft(
     work = fingerprint("sft", rows, profile.sft, profile.model, profile.seed)
     kept = Checkpoints(checkpoints or output / "scratch", work)
     trainer = sft_trainer(rows, profile, kept.folder)
-    trained = train(trainer, profile, kept, profile.sft.evaluate_every, dev, save=checkpoints is not None)
+    every, patience = profile.sft.evaluate_every, profile.sft.patience
+    trained = train(trainer, profile, kept, every, dev, patience=patience, save=checkpoints is not None)
     save_model(trainer.model, trainer.processing_class, output, profile.model.dtype)
     kept.remove()
     trained.seconds += time.monotonic() - start
