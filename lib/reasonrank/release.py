@@ -43,6 +43,14 @@ def released(base: str, folder: Path = ADAPTERS) -> dict[str, Path]:
     return found
 
 
+def curves(base: str, folder: Path = ADAPTERS) -> dict[str, dict[str, Any]]:
+    """Stage ("03_sft", "04_rl") -> how its released training went: rows of `loss`, `parts` and `dev` by step."""
+    found = {}
+    for path in released(base, folder).values():
+        found |= records.read_json(path / "record.json")["result"]["curves"]
+    return found
+
+
 def stack(adapters: list[Path]) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
     """Adapters, each trained on the result of the one before, as one: its weights (bfloat16) and its settings.
 

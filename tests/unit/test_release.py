@@ -74,6 +74,12 @@ def test_a_run_is_released_with_cards_and_checked_weights(run, tmp_path):
     found = release.released("some-base", out)
     assert found == {"SFT": out / "sft", "SFT + RL": out / "sft-rl"}
     assert release.released("another-base", out) == {}
+    curves = release.curves("some-base", out)
+    assert list(curves) == ["03_sft", "04_rl"] and curves["04_rl"]["dev"][0] == {
+        "step": 5,
+        "ndcg": 0.4,
+        "n": 8,
+    }
     (out / "sft" / release.WEIGHTS).write_bytes(b"something else")
     with pytest.raises(ValueError, match=r"its SHA-256 is not the one in record\.json"):
         release.released("some-base", out)
