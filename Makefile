@@ -31,7 +31,7 @@ lock: ## pin the packages anew, after pyproject.toml changed
 reproduce: $(READY) ## run notebooks 00 to 07 (PROFILE, RUN, SWEEP) and print the scores
 	@snakemake --cores all --quiet rules --rerun-incomplete \
 	  --config profile=$(PROFILE) run=$(RUN) $(if $(SWEEP),sweep='$(SWEEP)')
-	@python -m reasonrank summary $(if $(SWEEP),$(RUN)/sweep/*,$(RUN))
+	@python -m reasonrank $(if $(SWEEP),sweep,summary) $(RUN)
 	@$(if $(SWEEP),,python -m reasonrank verify --brief --records $(RUN) --out $(RUN)/verify)
 
 test: lint ## unit and property tests, then every notebook on the smoke profile

@@ -3,8 +3,11 @@
 #   snakemake --cores all --config profile=default sweep="{alpha: [0.3, 0.4], epochs: [1, 2]}"
 # profile: a name in profiles/. run: its folder, else runs/<profile>. sweep: lists of values by parameter, as
 # YAML or as a YAML file; each combination gets a folder of its own, runs/<profile>/sweep/alpha=0.3,epochs=1,
-# which takes the stages before the first swept parameter from the profile's own run. deadline: seconds for one
-# notebook.
+# which takes the stages before the first swept parameter from the profile's own run. `seed` is a parameter of
+# every notebook: a sweep over it runs all of them anew. deadline: seconds for one notebook.
+#
+# Each notebook is a rule of its own, named as the notebook without its number (sft, rl, gpu_evaluation), so that a
+# cluster's resources can be set for each: see profiles/slurm and docs/BATCHES.md.
 #
 # A notebook is run again when its code, a parameter, the profile, a module it imports or an earlier stage has
 # changed; its outputs and the files' dates do not count. To keep results although code has changed, add
@@ -19,7 +22,7 @@ from pathlib import Path
 
 import yaml
 
-from reasonrank import profiles
+from reasonrank import profiles, sweeps
 from reasonrank.cli import inputs, run
 
 if workflow.output_settings.quiet:  # the runner's lines say enough
@@ -46,13 +49,13 @@ def swept() -> dict[str, list]:
     return given
 
 
-parameters = {name: run.notebook_parameters(path) for name, path in NOTEBOOKS.items()}
+parameters = {name: [*run.notebook_parameters(path), "seed"] for name, path in NOTEBOOKS.items()}
 SWEEP = swept()
 STARTS = [name for name in NOTEBOOKS if set(SWEEP) & set(parameters[name])]
 OWN = [name for name in NOTEBOOKS if STARTS and name >= STARTS[0]]  # stages of a point; earlier ones are shared
 SHARED = [name for name in NOTEBOOKS if STARTS and name < STARTS[0]]
 POINTS = {
-    f"{RUN}/sweep/{','.join(f'{key}={value}' for key, value in zip(SWEEP, values))}": dict(zip(SWEEP, values))
+    f"{RUN}/sweep/{sweeps.point_name(dict(zip(SWEEP, values)))}": dict(zip(SWEEP, values))
     for values in product(*SWEEP.values())
     if SWEEP
 }
@@ -76,27 +79,33 @@ rule all:
         or [f"{RUN}/notebooks/{name}.ipynb" for name in NOTEBOOKS],
 
 
-rule notebook:
-    input:
-        lambda w: [f"{w.run}/{name}/manifest.json" for name in NEEDS[w.stage]],
-    output:
-        "{run}/{stage}/manifest.json",
-        "{run}/notebooks/{stage}.ipynb",
-    wildcard_constraints:
-        run="|".join(map(re.escape, [RUN, *POINTS])),
-    params:
-        notebook=lambda w: NOTEBOOKS[w.stage],
-        fingerprint=lambda w: inputs.fingerprint(NOTEBOOKS[w.stage], PROFILE),
-        options=options,
-    threads: workflow.cores or 1  # one at a time: each uses the whole machine
-    shell:
-        "{sys.executable:q} -m reasonrank run {params.notebook:q} --profile {PROFILE:q} --run-dir {wildcards.run:q}"
-        " --deadline {DEADLINE} {params.options}"
+for NAME in NOTEBOOKS:
+
+    rule:
+        name:
+            NAME.partition("_")[2]
+        input:
+            lambda w: [f"{w.run}/{name}/manifest.json" for name in NEEDS[w.stage]],
+        output:
+            "{run}/{stage}/manifest.json",
+            "{run}/notebooks/{stage}.ipynb",
+        wildcard_constraints:
+            run="|".join(map(re.escape, [RUN] if NAME in SHARED else [RUN, *POINTS])),
+            stage=NAME,
+        params:
+            notebook=lambda w: NOTEBOOKS[w.stage],
+            fingerprint=lambda w: inputs.fingerprint(NOTEBOOKS[w.stage], PROFILE),
+            options=options,
+        threads: workflow.cores or 1  # one at a time: each uses the whole machine
+        shell:
+            "{sys.executable:q} -m reasonrank run {params.notebook:q} --profile {PROFILE:q} --run-dir {wildcards.run:q}"
+            " --deadline {DEADLINE} {params.options}"
 
 
 if SHARED:
 
     rule share:
+        localrule: True
         input:
             RUN + "/{stage}/manifest.json",
         output:
@@ -107,5 +116,3 @@ if SHARED:
         shell:
             "rm -rf {wildcards.point:q}/{wildcards.stage} && "
             "cp -Rp {RUN:q}/{wildcards.stage} {wildcards.point:q}/{wildcards.stage}"
-
-    ruleorder: share > notebook

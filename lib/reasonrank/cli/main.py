@@ -7,7 +7,18 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from . import DEADLINE, data_arguments, publish, release, rerank, rerank_options, summary, verify
+from . import (
+    DEADLINE,
+    ablations,
+    data_arguments,
+    publish,
+    release,
+    rerank,
+    rerank_options,
+    summary,
+    sweep,
+    verify,
+)
 from .errors import CommandError
 
 _RUN = (
@@ -38,6 +49,8 @@ def _parser() -> argparse.ArgumentParser:
     _add_summary(commands.add_parser("summary", help="show what a run gave", description=summary.__doc__))
     _add_rerank(commands.add_parser("rerank", help="rerank a TREC run", description=rerank.__doc__))
     data_arguments.add(commands)
+    sweep.add(commands)
+    ablations.add(commands)
     _add_verify(commands.add_parser("verify", help="check the paper's claims", description=verify.__doc__))
     return parser
 

@@ -22,7 +22,7 @@ from papermill.exceptions import PapermillExecutionError
 from traitlets import default
 
 from .. import profiles
-from ..records import ROOT
+from ..records import ROOT, write_text
 from . import DEADLINE
 from .errors import CommandError, UsageError
 from .progress import ProgressLine, clock
@@ -61,15 +61,20 @@ def run_notebook(
     """Execute a notebook and return the executed copy, run_dir/notebooks/<name>.ipynb.
 
     `notebook`: a file, or a name in notebooks/. `parameters`: beside profile and run_dir, as the notebook's
-    cell tagged `parameters` has them. `deadline`: seconds for the whole notebook. Its stage, run_dir/<name>,
-    must have a new manifest in the end. UsageError for a wrong call; CommandError for a failed notebook, of
-    which run_dir/notebooks/<name>.failed.ipynb stays.
+    cell tagged `parameters` has them; a `seed` that the notebook has no parameter for goes into a copy of the
+    profile, run_dir/seed.yaml. `deadline`: seconds for the whole notebook. Its stage, run_dir/<name>, must have
+    a new manifest in the end. UsageError for a wrong call; CommandError for a failed notebook, of which
+    run_dir/notebooks/<name>.failed.ipynb stays.
     """
     source = find_notebook(notebook)
-    parameters = {**_own(profile, run_dir), **(parameters or {})}
+    parameters, own = dict(parameters or {}), _own(profile, run_dir)
+    seed = None if "seed" in notebook_parameters(source) else parameters.pop("seed", None)
+    parameters = {**own, **parameters}
     check_parameters(source, parameters)
     if not deadline > 0:
         raise UsageError(f"--deadline {deadline:g}: expected seconds, more than 0")
+    if seed is not None:
+        parameters["profile"] = str(changed_profile(profile, {"seed": _seed(seed)}, run_dir / "seed.yaml"))
     folder = run_dir / "notebooks"
     folder.mkdir(parents=True, exist_ok=True)
     partial, failed = folder / f".{source.stem}.partial.ipynb", folder / f"{source.stem}.failed.ipynb"
@@ -87,6 +92,24 @@ def run_notebook(
     failed.unlink(missing_ok=True)
     os.replace(partial, folder / source.name)
     return folder / source.name
+
+
+def changed_profile(profile: str, changes: Mapping[str, Any], to: Path) -> Path:
+    """Write a copy of a profile with other settings, by dotted key, and return its whole path.
+
+    The copy keeps the profile's name. UsageError for a profile that does not load, or a key that it lacks.
+    """
+    try:
+        settings = profiles.load(profile, changes).model_dump(mode="json", exclude={"overrides"})
+    except (FileNotFoundError, ValueError) as error:
+        raise UsageError(f"--profile: {error}") from None
+    return write_text(to.resolve(), yaml.safe_dump(settings, sort_keys=False))
+
+
+def _seed(value: Any) -> int:
+    if type(value) is not int or not 0 <= value < 2**32:
+        raise UsageError(f"-p seed={value}: expected a whole number, 0 to {2**32 - 1}")
+    return value
 
 
 def find_notebook(notebook: str | Path) -> Path:

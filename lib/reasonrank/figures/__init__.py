@@ -4,6 +4,7 @@ Functions take rows (a list of mappings or a DataFrame), name units, n and inter
 raise ValueError where a row lacks a key or a value is out of range.
 """
 
+from .ablations import ablations
 from .diagrams import method_diagram, sliding_window_diagram
 from .funnel import funnel
 from .published import figure1, latency_figure
@@ -12,6 +13,7 @@ from .style import save, style
 from .training import alpha_sweep, dev_curve, reward_parts, score_distribution, training_curve
 
 __all__ = [
+    "ablations",
     "alpha_sweep",
     "answer_status",
     "dev_curve",

@@ -70,9 +70,9 @@ def dev_curve(curves: Mapping[str, Rows], title: str = "Dev queries while traini
         ax.plot(steps, values, color=colour, marker="o", markersize=4)
         best = values.index(max(values))
         ax.plot(steps[best], values[best], "o", ms=11, mfc="none", mec=BLACK, label="kept")
-        ax.set(title=f"{name}, n = {rows[0]['n']} queries", xlabel="optimiser step")
+        ax.set(title=f"{name}, n = {rows[0]['n']} queries")
+        ax.set(xlabel="optimiser step", ylabel="NDCG@10 of the first window (%)")
         ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.flat[0].set_ylabel("NDCG@10 of the first window (%)")
     axes.flat[-1].legend(loc="lower right")
     fig.suptitle(title)
     return fig

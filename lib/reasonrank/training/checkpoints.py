@@ -55,6 +55,11 @@ class Checkpoints:
         """What `SaveRegularly` kept beside the last checkpoint; empty where there is none."""
         return read_json(self.last / MARK) if self.last else {}
 
+    @property
+    def epochs(self) -> int:
+        """Whole passes over the data before the last checkpoint; 0 where there is none."""
+        return int(read_json(self.last / "trainer_state.json")["epoch"]) if self.last else 0
+
     def remove(self) -> None:
         """Delete all of them, when the training is complete."""
         shutil.rmtree(self.folder, ignore_errors=True)

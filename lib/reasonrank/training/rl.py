@@ -131,6 +131,7 @@ def train_grpo(
         peft_config=peft_config(settings.lora),
     )
     trainer.tokens_packed, trainer.tokens_plain = kept.state.get("tokens", [0, 0])
+    trainer.epochs_done = kept.epochs
     if rollouts:
         rollouts.drawn = kept.state.get("drawn", 0)
 

@@ -113,6 +113,7 @@ class SharedPrefixGRPOTrainer(GRPOTrainer):
     def __init__(self, *args: Any, rollouts: Rollouts | None = None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.rollouts = rollouts
+        self.epochs_done = 0  # of a training that goes on from a checkpoint
         for model in filter(None, (self.model, self.ref_model)):
             use_label_head(
                 model,
@@ -128,6 +129,13 @@ class SharedPrefixGRPOTrainer(GRPOTrainer):
                 "shared prefix is off: it needs attention by sdpa or eager, not %s",
                 self.model.config._attn_implementation,
             )
+
+    def _get_train_sampler(self, dataset: Any = None) -> Any:
+        """TRL's sampler, which shuffles anew for each epoch, brought to where a resumed training stopped."""
+        sampler = super()._get_train_sampler(dataset)
+        for _ in range(self.epochs_done):
+            torch.randperm(sampler.num_samples, generator=sampler.generator)
+        return sampler
 
     def _generate_single_turn(self, prompt_ids: list[list[int]], *args: Any, **kwargs: Any) -> Any:
         if self.rollouts is None:

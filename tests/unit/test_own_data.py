@@ -22,7 +22,7 @@ def tiny(tmp_path_factory):
 def profile_file(folder, changes):
     """The smoke profile with changes, as a file that commands and notebooks take."""
     path = folder / "small.yaml"
-    made = profiles.load("smoke", changes).model_dump(mode="json")
+    made = profiles.load("smoke", changes).model_dump(mode="json", exclude={"overrides"})
     path.write_text(yaml.safe_dump(made, sort_keys=False))
     return str(path)
 

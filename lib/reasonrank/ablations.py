@@ -1,0 +1,162 @@
+"""What each part of the recipe adds (Table 3 in small): variants, and how far each stays behind the whole.
+
+A difference is the whole recipe's NDCG@10 minus the variant's, in percentage points: above 0 the part helps, as
+it does in every row of the paper.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from pydantic import Field, model_validator
+
+from . import paper
+from .comparison import MEASURE, mean_over_collections
+from .evaluation import evaluate
+from .records import ROOT, read_json, stage_file
+from .runs import read_qrels, read_trec
+
+FILE = ROOT / "data" / "ablations.yaml"
+STAGES = ("01_synthesis", "02_filtering", "03_sft", "04_rl", "05_gpu_evaluation")
+SECTIONS = {"filtering": "02_filtering", "sft": "03_sft", "rl": "04_rl"}
+"""Section of a profile -> the first stage that reads it."""
+WHOLE = "whole recipe"
+SYSTEM = "SFT + RL"
+PerQuery = dict[str, dict[str, float]]
+"""Collection -> query id -> NDCG@10 in 0..1."""
+Outcome = Literal["same direction", "opposite direction", "not to be told apart"]
+
+
+class Variant(paper.Strict):
+    """A recipe with a part left out; data/ablations.yaml says what its keys mean."""
+
+    variant: str
+    paper: str
+    changes: dict[str, Any] = Field(default_factory=dict)
+    datasets: tuple[str, ...] = ()
+    system: str = SYSTEM
+    not_run: str = ""
+
+    @model_validator(mode="after")
+    def _known_sections(self) -> Variant:
+        odd = [key for key in self.changes if key.partition(".")[0] not in SECTIONS]
+        if odd:
+            raise ValueError(f"changes: {odd[0]}: expected a setting of {', '.join(SECTIONS)}")
+        return self
+
+    @property
+    def own_stages(self) -> tuple[str, ...]:
+        """The notebooks that this variant runs; earlier stages are the whole recipe's."""
+        if self.datasets:
+            return STAGES[1:]
+        starts = [STAGES.index(SECTIONS[key.partition(".")[0]]) for key in self.changes]
+        return STAGES[min(starts) :] if starts else ()
+
+    @property
+    def published(self) -> float:
+        """The paper's difference in the same unit: ReasonRank (7B) minus this row of Table 3."""
+        table = paper.tables()["table3_6"]
+        return round(table.row("ReasonRank (7B)").avg - table.row(self.paper).avg, 2)
+
+
+@cache
+def variants(file: Path = FILE) -> tuple[Variant, ...]:
+    """The variants of data/ablations.yaml. ValueError naming file and key for a malformed one."""
+    return paper.load(file, tuple[Variant, ...])
+
+
+def per_query(run_dir: Path, system: str = SYSTEM) -> PerQuery:
+    """NDCG@10 of a system on each test query of a run, from the runs and judgements that notebook 05 kept.
+
+    Raises FileNotFoundError where there is no evaluation; ValueError where it lacks the system, and where the
+    values are not those that it recorded.
+    """
+    file = stage_file(run_dir, "05_gpu_evaluation", "record.json")
+    scores = read_json(file)["result"]["scores"]
+    recorded = {row["collection"]: row["ndcg"] for row in scores if row["system"] == system}
+    if not recorded:
+        raise ValueError(f"{file}: no system {system!r}; it has {sorted({row['system'] for row in scores})}")
+    recorded.pop("average")
+    tag, found = system.replace(" + ", "-").lower(), {}
+    for name, mean in recorded.items():
+        run, qrels = file.parent / f"runs/{name}.{tag}.trec", file.parent / f"runs/{name}.qrels"
+        found[name] = evaluate(read_trec(run), read_qrels(qrels)).per_query[MEASURE]
+        own = np.mean(list(found[name].values()))
+        if abs(own - mean) > 1e-6:
+            raise ValueError(
+                f"{run}: NDCG@10 {own:.6f}, but the record has {mean:.6f}; run notebook 05 again"
+            )
+    return found
+
+
+def compare(
+    whole: Mapping[int, PerQuery], variant: Mapping[int, PerQuery], draw_seed: int, draws: int = 10_000
+) -> dict[str, Any]:
+    """The whole recipe minus a variant, by seed of the runs; both have the same seeds and queries.
+
+    Returns `value` with `low` and `high` (mean over collections of their means over queries, in percentage points;
+    95 % interval of a paired bootstrap over queries, each query's difference a mean over seeds), `n` (queries),
+    `seeds` and `by_seed` (the value of each). The interval does not hold the spread between seeds; `by_seed`
+    shows it. ValueError where seeds or queries differ.
+    """
+    if list(whole) != list(variant) or not whole:
+        raise ValueError(f"seeds {list(whole)} and {list(variant)}; expected the same ones, at least one")
+    differences = [_differences(whole[seed], variant[seed]) for seed in whole]
+    if any(set(other) != set(differences[0]) for other in differences):
+        raise ValueError("the seeds differ in their queries; expected the same ones")
+    names = list(dict.fromkeys(name for name, _ in differences[0]))
+    groups = [
+        [float(np.mean([d[key] for d in differences])) for key in differences[0] if key[0] == name]
+        for name in names
+    ]
+    result = mean_over_collections(groups, draw_seed, draws)
+    by_seed = [
+        float(np.mean([np.mean([value for key, value in d.items() if key[0] == name]) for name in names]))
+        for d in differences
+    ]
+    return {
+        "value": 100 * result["ndcg"],
+        "low": 100 * result["low"],
+        "high": 100 * result["high"],
+        "n": sum(map(len, groups)),
+        "seeds": list(whole),
+        "by_seed": [100 * value for value in by_seed],
+    }
+
+
+def _differences(whole: PerQuery, variant: PerQuery) -> dict[tuple[str, str], float]:
+    """(collection, query id) -> whole minus variant."""
+    first, second = (
+        {(c, q): value for c, values in side.items() for q, value in values.items()}
+        for side in (whole, variant)
+    )
+    if set(first) != set(second):
+        odd = sorted(set(first) ^ set(second))
+        raise ValueError(f"the two differ in {len(odd)} queries, as {odd[:3]}; expected the same queries")
+    return {key: first[key] - second[key] for key in first}
+
+
+def outcome(row: Mapping[str, Any]) -> Outcome:
+    """Whether a comparison points where the paper's does; the interval decides whether it points at all."""
+    if row["low"] <= 0 <= row["high"]:
+        return "not to be told apart"
+    return "same direction" if (row["value"] > 0) == (row["paper"] > 0) else "opposite direction"
+
+
+def sentence(row: Mapping[str, Any]) -> str:
+    """One sentence on a row of `comparisons`, with figures, interval, n and the outcome."""
+    interval = f"95 % interval {row['low']:+.1f} to {row['high']:+.1f}"
+    over = f"n = {row['n']} queries, {len(row['seeds'])} seed{'s' if len(row['seeds']) > 1 else ''}"
+    verdict = {
+        "same direction": "the same direction as in the paper",
+        "opposite direction": "the opposite of the paper",
+        "not to be told apart": "not to be told apart from no difference",
+    }[outcome(row)]
+    return (
+        f"Whole recipe against {row['variant']}: {row['value']:+.1f} points ({interval}; {over}), "
+        f"{row['paper']:+.2f} in the paper: {verdict}."
+    )

@@ -1,0 +1,187 @@
+"""Run the recipe with one part left out at a time, and compare each variant with the whole (Table 3 in small)."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from .. import ablations, profiles, records, synthesis
+from ..ablations import STAGES, WHOLE, Variant
+from . import DEADLINE
+from .errors import CommandError, UsageError
+
+RECORD = "ablations.json"
+
+
+def add(commands: argparse._SubParsersAction) -> None:
+    """Add the command."""
+    parser = commands.add_parser("ablations", help="what each part of the recipe adds", description=__doc__)
+    parser.add_argument("--profile", default="default", metavar="NAME", help="in profiles/, or a YAML file")
+    parser.add_argument("--run-dir", required=True, type=Path, metavar="DIR", help="the batch's folder")
+    parser.add_argument("--seeds", type=int, nargs="+", metavar="N", help="default: the profile's")
+    parser.add_argument("--only", nargs="+", metavar="NAME", help="variants to run (default: all)")
+    parser.add_argument(
+        "--deadline", type=float, default=DEADLINE, metavar="SECONDS", help="for one notebook (%(default).0f)"
+    )
+    parser.set_defaults(command=command)
+
+
+def command(options: argparse.Namespace) -> None:
+    """`ablations`: see `Batch`; prints a sentence on each variant that is done, and why others are not."""
+    batch = Batch(options.profile, options.run_dir, options.seeds, options.deadline)
+    chosen = _chosen(options.only)
+    try:
+        for seed in batch.seeds:
+            batch.run_whole(seed)
+            for variant in chosen:
+                batch.run(variant, seed)
+                batch.record()
+        result = batch.record()
+    except (FileNotFoundError, ValueError) as error:
+        raise CommandError(str(error)) from None
+    for row in result["comparisons"]:
+        print(ablations.sentence(row))
+    for row in result["not_run"]:
+        print(f"{row['variant']}: not run ({row['reason']})")
+
+
+def _chosen(names: Sequence[str] | None) -> list[Variant]:
+    known = {variant.variant: variant for variant in ablations.variants()}
+    if unknown := [name for name in names or () if name not in known]:
+        raise UsageError(f"--only {unknown[0]!r}: expected names of {', '.join(known)}")
+    return [known[name] for name in names or known]
+
+
+class Batch:
+    """Runs of a profile with a part left out, each in DIR/<variant>/seed=<n>, beside DIR/whole_recipe/seed=<n>.
+
+    A notebook is skipped where its stage is complete, was made with the same settings, and has inputs that
+    are still the same. Stages before the first that differs are copied from the whole recipe's run.
+    """
+
+    def __init__(self, profile: str, folder: Path, seeds: Sequence[int] | None, deadline: float = DEADLINE):
+        try:
+            self.base = profiles.load(profile)
+        except (FileNotFoundError, ValueError) as error:
+            raise UsageError(f"--profile: {error}") from None
+        self.profile, self.folder, self.deadline = profile, folder.resolve(), deadline
+        self.seeds = list(dict.fromkeys(seeds or [self.base.seed]))
+        if wrong := [seed for seed in self.seeds if not 0 <= seed < 2**32]:
+            raise UsageError(f"--seeds {wrong[0]}: expected whole numbers, 0 to {2**32 - 1}")
+
+    def place(self, variant: str, seed: int) -> Path:
+        """The folder of a run."""
+        return self.folder / variant.replace(", ", "_").replace(" ", "_") / f"seed={seed}"
+
+    def run_whole(self, seed: int) -> None:
+        """Run the whole recipe, stages 01 to 05. CommandError for a notebook that fails."""
+        self._run(self.place(WHOLE, seed), {"seed": seed}, STAGES)
+
+    def run(self, variant: Variant, seed: int) -> None:
+        """Run what a variant has of its own, after `run_whole`."""
+        if variant.not_run or not variant.own_stages:
+            return
+        whole, own = self.place(WHOLE, seed), self.place(variant.variant, seed)
+        if variant.datasets:
+            restrict(whole, own, variant.datasets, self.base, seed)
+        for stage in STAGES[1 if variant.datasets else 0 : STAGES.index(variant.own_stages[0])]:
+            share(whole / stage, own / stage)
+        self._run(own, self.changes(variant, seed), variant.own_stages)
+
+    def changes(self, variant: Variant, seed: int) -> dict[str, Any]:
+        """The settings of a variant: its own, the seed, and as many steps of SFT as the whole recipe took."""
+        changes = {"seed": seed, **variant.changes}
+        if "03_sft" in variant.own_stages:
+            record = records.stage_file(self.place(WHOLE, seed), "03_sft", "record.json")
+            changes.setdefault("sft.max_steps", records.read_json(record)["result"]["steps"])
+        return changes
+
+    def _run(self, run_dir: Path, changes: dict[str, Any], stages: Sequence[str]) -> None:
+        from .run import changed_profile, run_notebook  # papermill takes seconds to import
+
+        settings = changed_profile(self.profile, changes, run_dir.with_name(f"{run_dir.name}.yaml"))
+        for stage in stages:
+            if not finished(run_dir, stage, settings):
+                run_notebook(stage, str(settings), run_dir, deadline=self.deadline)
+
+    def record(self) -> dict[str, Any]:
+        """Write DIR/ablations.json with what is done for the seeds of this batch, and return its result."""
+        comparisons, missing = [], []
+        for variant in ablations.variants():
+            label = {"variant": variant.variant, "paper": variant.published}
+            done = [] if variant.not_run else [seed for seed in self.seeds if self._done(variant, seed)]
+            if done:
+                comparisons.append(label | self._compare(variant, done))
+            else:
+                missing.append(label | {"reason": variant.not_run or "not run yet"})
+        result = {
+            "measure": "NDCG@10 in percentage points, whole recipe minus variant, average over collections",
+            "comparisons": comparisons,
+            "not_run": missing,
+        }
+        body = {"stage": "ablations", **records.provenance(self.base, self.seeds[0]), "result": result}
+        records.write_json(self.folder / RECORD, body)
+        return result
+
+    def _done(self, variant: Variant, seed: int) -> bool:
+        names = (WHOLE, variant.variant) if variant.own_stages else (WHOLE,)
+        folders = [self.place(name, seed) for name in names]
+        return all(finished(f, STAGES[-1], f.with_name(f"{f.name}.yaml")) for f in folders)
+
+    def _compare(self, variant: Variant, seeds: Sequence[int]) -> dict[str, Any]:
+        where = variant.variant if variant.own_stages else WHOLE
+        whole = {seed: ablations.per_query(self.place(WHOLE, seed)) for seed in seeds}
+        other = {seed: ablations.per_query(self.place(where, seed), variant.system) for seed in seeds}
+        return ablations.compare(whole, other, self.base.seed, self.base.evaluation.bootstrap)
+
+
+def finished(run_dir: Path, stage: str, profile: Path) -> bool:
+    """Whether a notebook has run to its end with this profile, on inputs that are still the same."""
+    manifest = run_dir / stage / "manifest.json"
+    if not all(path.is_file() for path in (manifest, run_dir / "notebooks" / f"{stage}.ipynb", profile)):
+        return False
+    body = records.read_json(manifest)
+    if body["config"] != profiles.load(str(profile)).model_dump(mode="json"):
+        return False
+    inputs = {run_dir / name: digest for name, digest in body["inputs"].items()}
+    return all(path.is_file() and records.sha256(path) == digest for path, digest in inputs.items())
+
+
+def share(source: Path, target: Path) -> None:
+    """Copy a complete stage of another run, whole or not at all, where it is not there already."""
+    manifest, own = source / "manifest.json", target / "manifest.json"
+    if own.is_file() and own.read_bytes() == manifest.read_bytes():
+        return
+    partial = target.with_name(f".{target.name}.partial")
+    for old in (partial, target):
+        shutil.rmtree(old, ignore_errors=True)
+    shutil.copytree(source, partial)
+    os.rename(partial, target)
+
+
+def restrict(
+    source: Path, run_dir: Path, datasets: Sequence[str], settings: profiles.Profile, seed: int
+) -> None:
+    """Make 01_synthesis of a run from another run's, with the examples of some collections alone.
+
+    CommandError where none is left.
+    """
+    examples = records.stage_file(source, STAGES[0], "examples.jsonl")
+    made, wanted = run_dir / STAGES[0], {"datasets": list(datasets), "of": records.sha256(examples)}
+    if (made / "manifest.json").is_file():
+        result = records.read_json(made / "record.json")["result"]
+        if wanted == {key: result.get(key) for key in wanted}:
+            return
+    kept = [example for example in synthesis.load(examples) if example.dataset in datasets]
+    if not kept:
+        raise CommandError(f"{examples}: no example of {', '.join(datasets)}; expected at least one")
+    stage = records.Stage(run_dir, STAGES[0], settings, seed, inputs=[examples])
+    synthesis.save(stage.path(examples.name), kept)
+    for name in ("id_query.json", "id_doc.json"):
+        shutil.copyfile(examples.parent / name, stage.path(name))
+    stage.record(wanted | {"examples": len(kept)})
+    stage.finish()
