@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import logging
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -99,7 +99,7 @@ def train_grpo(
     Prompts longer than `rl.max_prompt_tokens` are an error, as they would be cut unseen otherwise. `dev` and
     `checkpoints` as in `train_sft`.
     """
-    os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")  # TRL imports vLLM, which warns of what a CPU lacks
+    logging.getLogger("vllm").setLevel(logging.ERROR)  # TRL imports vLLM, which warns of what a CPU lacks
     from datasets import Dataset
 
     from .rollouts import engine_rollouts
