@@ -92,8 +92,10 @@ def test_open_reranker_closes_its_engine(monkeypatch):
     monkeypatch.setattr(comparison, "open_engine", fake)
     with comparison.open_reranker(profiles.load("smoke"), "weights", "single") as reranker:
         assert reranker.strategy == "single" and closed == []
-    options = {"dtype": "bfloat16", "max_model_len": 1536, "seed": 20250807}
+    options = {"dtype": "bfloat16", "max_model_len": 1536, "seed": 20250807, "adapter": None}
     assert opened == [("auto", "weights", options)] and closed == ["weights"]
+    with comparison.open_reranker(profiles.load("smoke"), "weights", adapter="folder"):
+        assert opened[1][2]["adapter"] == "folder"
 
 
 def test_rerank_sets_goes_through_all_collections():
