@@ -167,6 +167,16 @@ class Latency(Strict):
     strategy_queries: int = Field(gt=0)  # per collection, for the table of strategies
 
 
+class Hardware(Strict):
+    """What a profile is meant for; `preflight` holds its plan against it, and RL takes vLLM's share from here."""
+
+    gpus: int = Field(ge=0)  # 0: the processor
+    gpu_memory: float = Field(gt=0)  # GiB of one GPU; of the machine, where there is none
+    zero_stage: int = Field(ge=0, le=3)  # of DeepSpeed, see profiles/accelerate
+    vllm_memory: float = Field(gt=0, lt=1)  # share of a GPU for vLLM beside training
+    vllm_tensor_parallel: int = Field(gt=0)
+
+
 class Profile(Strict):
     """All settings of a run. `overrides` lists what a caller changed, for the record."""
 
@@ -182,6 +192,7 @@ class Profile(Strict):
     rl: Rl
     evaluation: Evaluation
     latency: Latency
+    hardware: Hardware
     overrides: dict[str, Any] = Field(default_factory=dict)
 
 

@@ -11,6 +11,7 @@ from . import (
     DEADLINE,
     ablations,
     data_arguments,
+    preflight,
     publish,
     release,
     rerank,
@@ -46,6 +47,9 @@ def _parser() -> argparse.ArgumentParser:
     _add_run(commands.add_parser("run", help="execute a notebook", description=_RUN))
     _add_publish(commands.add_parser("publish", help="keep a run's outputs", description=publish.__doc__))
     _add_release(commands.add_parser("release", help="release adapters", description=release.__doc__))
+    _add_preflight(
+        commands.add_parser("preflight", help="check before a long run", description=preflight.__doc__)
+    )
     _add_summary(commands.add_parser("summary", help="show what a run gave", description=summary.__doc__))
     _add_rerank(commands.add_parser("rerank", help="rerank a TREC run", description=rerank.__doc__))
     data_arguments.add(commands)
@@ -105,6 +109,19 @@ def _add_release(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run_dir", type=Path, metavar="RUN_DIR")
     parser.add_argument("--to", type=Path, metavar="DIR", help="default: data/adapters")
     parser.set_defaults(command=release.command)
+
+
+def _add_preflight(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--profile", required=True, metavar="NAME", help="in profiles/, or a YAML file")
+    parser.add_argument("--run-dir", type=Path, metavar="DIR", help="where the run will be, for its disk")
+    parser.add_argument(
+        "--dry-run", action="store_true", help="print the plan; what this machine lacks is no refusal"
+    )
+    parser.add_argument("--gpus", type=int, metavar="N", help="in place of the profile's hardware.gpus")
+    parser.add_argument("--gpu-memory", type=float, metavar="GIB", help="of one GPU, likewise")
+    parser.add_argument("--zero", type=int, metavar="STAGE", help="DeepSpeed's ZeRO, 0 to 3, likewise")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.set_defaults(command=preflight.command)
 
 
 def _add_summary(parser: argparse.ArgumentParser) -> None:

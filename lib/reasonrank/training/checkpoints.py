@@ -17,6 +17,7 @@ from typing import Any
 from transformers import TrainerCallback
 
 from ..records import read_json, write_json
+from . import processes
 
 MINUTES = 4.0  # between checkpoints: with the step under way and the saving itself, a kill costs less than 5
 MARK, WORK = "reasonrank.json", "work.json"
@@ -36,12 +37,13 @@ class Checkpoints:
 
     def __init__(self, folder: Path, work: str):
         self.folder = Path(folder)
-        if self._work() != work:
-            shutil.rmtree(self.folder, ignore_errors=True)
-            write_json(self.folder / WORK, {"work": work})
-        found = {int(path.name.split("-")[1]): path for path in self.folder.glob("checkpoint-*")}
-        for step in [step for step, path in found.items() if not (path / MARK).is_file()]:
-            shutil.rmtree(found.pop(step))
+        with processes.main_first():  # the others find all in order
+            if self._work() != work:
+                shutil.rmtree(self.folder, ignore_errors=True)
+                write_json(self.folder / WORK, {"work": work})
+            found = {int(path.name.split("-")[1]): path for path in self.folder.glob("checkpoint-*")}
+            for step in [step for step, path in found.items() if not (path / MARK).is_file()]:
+                shutil.rmtree(found.pop(step))
         self.last = found[max(found)] if found else None
 
     def _work(self) -> str | None:
@@ -61,8 +63,10 @@ class Checkpoints:
         return int(read_json(self.last / "trainer_state.json")["epoch"]) if self.last else 0
 
     def remove(self) -> None:
-        """Delete all of them, when the training is complete."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+        """Delete all of them, when the training is complete in all processes."""
+        processes.wait()
+        if processes.is_main():
+            shutil.rmtree(self.folder, ignore_errors=True)
 
 
 class SaveRegularly(TrainerCallback):
@@ -84,14 +88,17 @@ class SaveRegularly(TrainerCallback):
         self.saved = clock()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        due = self.clock() - self.saved >= 60 * self.minutes
+        due = processes.main_decides(self.clock() - self.saved >= 60 * self.minutes)
         if due and state.global_step % self.every == 0 and state.global_step < state.max_steps:
             control.should_save = True
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        folder = Path(args.output_dir)
-        write_json(folder / f"checkpoint-{state.global_step}" / MARK, dict(self.state()))
-        for path in folder.glob("checkpoint-*"):
-            if path.name != f"checkpoint-{state.global_step}":
-                shutil.rmtree(path)
+        kept = dict(self.state())  # which all processes may have to give their part of
+        processes.wait()  # until each has written its part of the checkpoint
+        if processes.is_main():
+            folder = Path(args.output_dir)
+            write_json(folder / f"checkpoint-{state.global_step}" / MARK, kept)
+            for path in folder.glob("checkpoint-*"):
+                if path.name != f"checkpoint-{state.global_step}":
+                    shutil.rmtree(path)
         self.saved = self.clock()

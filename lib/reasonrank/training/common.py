@@ -15,6 +15,7 @@ from ..models import resolve
 from ..profiles import Lora, Model, Profile
 from ..prompts import Prompt
 from ..synthesis import Example, passages_of
+from . import processes
 from .checkpoints import Checkpoints, SaveRegularly
 from .dev import DevCurve, first_window_score
 
@@ -142,6 +143,25 @@ def save_model(model: Any, tokenizer: Any, folder: Path, dtype: str) -> None:
         model = model.merge_and_unload()
     model.to(getattr(torch, dtype)).save_pretrained(folder / "model")
     tokenizer.save_pretrained(folder / "model")
+
+
+def save_trained(trainer: Any, folder: Path, dtype: str) -> None:
+    """Save what a trainer has trained as `save_model` does; all processes of a training call it.
+
+    With several, the trainer gathers what is spread over them, and of LoRA only `folder/adapter` is saved: merging
+    takes the whole model, which one of many processes has no room for.
+    """
+    if processes.count() == 1:
+        save_model(trainer.model, trainer.processing_class, folder, dtype)
+        return
+    model = trainer.accelerator.unwrap_model(trainer.model)
+    part = folder / "adapter" if hasattr(model, "peft_config") else folder / "model"
+    if hasattr(model, "peft_config"):
+        model.peft_config["default"].base_model_name_or_path = None
+    trainer.save_model(str(part))
+    if processes.is_main():
+        (part / "training_args.bin").unlink(missing_ok=True)
+    processes.wait()
 
 
 def on_cpu() -> bool:

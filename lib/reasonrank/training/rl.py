@@ -10,23 +10,21 @@ from statistics import fmean, pstdev
 from typing import Any
 
 from ..models import load_tokenizer
-from ..profiles import Model, Profile, Rl
+from ..profiles import Hardware, Model, Profile, Rl
 from ..records import sha256
 from ..rewards import RewardParts, make_trl_reward
+from . import processes
 from .checkpoints import Checkpoints, fingerprint
-from .common import Trained, load_model, on_cpu, peft_config, save_model, train
+from .common import Trained, load_model, on_cpu, peft_config, save_trained, train
 
 PARTS = ("ndcg", "recall", "rbo", "format", "total")
 
 
-def grpo_config(settings: Rl, model: Model, output: Path, seed: int, cpu: bool, devices: int = 1):
-    """TRL's GRPOConfig for a profile.
+def batch_sizes(settings: Rl, devices: int = 1) -> tuple[int, int, int]:
+    """Answers of a step, of a mini-batch, and of one pass over all devices.
 
-    A step of the paper is a batch of `prompts_per_step` prompts with `rollouts` answers each, used for
-    `prompts_per_step / mini_batch_prompts` optimiser steps. Raises ValueError where the numbers do not divide.
+    Raises ValueError where the numbers do not divide.
     """
-    from trl import GRPOConfig
-
     mini_batch = settings.mini_batch_prompts * settings.rollouts
     batch = settings.prompts_per_step * settings.rollouts
     per_pass = settings.batch_size * devices
@@ -40,6 +38,31 @@ def grpo_config(settings: Rl, model: Model, output: Path, seed: int, cpu: bool, 
         raise ValueError(
             f"rl.prompts_per_step {settings.prompts_per_step} is no multiple of rl.mini_batch_prompts"
         )
+    return batch, mini_batch, per_pass
+
+
+def grpo_config(
+    settings: Rl,
+    model: Model,
+    output: Path,
+    seed: int,
+    cpu: bool,
+    devices: int = 1,
+    hardware: Hardware | None = None,
+):
+    """TRL's GRPOConfig for a profile.
+
+    A step of the paper is a batch of `prompts_per_step` prompts with `rollouts` answers each, used for
+    `prompts_per_step / mini_batch_prompts` optimiser steps. `hardware`: vLLM's share of the GPUs, else TRL's
+    defaults. Raises ValueError where the numbers do not divide.
+    """
+    from trl import GRPOConfig
+
+    batch, mini_batch, per_pass = batch_sizes(settings, devices)
+    share = hardware and {
+        "vllm_gpu_memory_utilization": hardware.vllm_memory,
+        "vllm_tensor_parallel_size": hardware.vllm_tensor_parallel,
+    }
     return GRPOConfig(
         output_dir=str(output),
         max_steps=settings.steps * (batch // mini_batch) * settings.epochs_per_batch,
@@ -83,6 +106,7 @@ def grpo_config(settings: Rl, model: Model, output: Path, seed: int, cpu: bool, 
         save_strategy="no",
         report_to="none",
         log_completions=False,
+        **(share or {}),
     )
 
 
@@ -117,27 +141,35 @@ def train_grpo(
         recall_weight=settings.reward.recall_weight,
         rbo_weight=settings.reward.rbo_weight,
         rbo_p=settings.reward.rbo_p,
-        log=lambda rewards: parts.append(summary(len(parts) + 1, rewards)),
+        log=lambda rewards: parts.append(summary(len(parts) + 1, processes.gather(list(rewards)))),
     )
     columns = ("prompt", "gold_ranking", "relevant", "num_passages")
     rollouts = engine_rollouts(profile) if on_cpu() else None
+    cpu, devices = rollouts is not None, processes.count()
+    config = grpo_config(  # before the model, which ZeRO-3 spreads over the GPUs while it is loaded
+        settings, profile.model, kept.folder, profile.seed, cpu, devices, profile.hardware
+    )
     trainer = SharedPrefixGRPOTrainer(
         rollouts=rollouts,
         model=load_model(str(start_from), profile.model, settings.lora),
-        args=grpo_config(settings, profile.model, kept.folder, profile.seed, on_cpu()),
+        args=config,
         train_dataset=Dataset.from_list([{key: row[key] for key in columns} for row in rows]),
         processing_class=tokenizer,
         reward_funcs=reward,
         peft_config=peft_config(settings.lora),
     )
-    trainer.tokens_packed, trainer.tokens_plain = kept.state.get("tokens", [0, 0])
+    if processes.is_main():
+        trainer.tokens_packed, trainer.tokens_plain = kept.state.get("tokens", [0, 0])
     trainer.epochs_done = kept.epochs
     if rollouts:
         rollouts.drawn = kept.state.get("drawn", 0)
 
+    def tokens() -> list[int]:
+        counts = processes.gather([(trainer.tokens_packed, trainer.tokens_plain)])
+        return [sum(column) for column in zip(*counts, strict=True)]
+
     def state() -> dict[str, Any]:
-        tokens = [trainer.tokens_packed, trainer.tokens_plain]
-        return {"parts": parts, "tokens": tokens, "drawn": rollouts.drawn if rollouts else 0}
+        return {"parts": parts, "tokens": tokens(), "drawn": rollouts.drawn if rollouts else 0}
 
     per_batch = settings.prompts_per_step // settings.mini_batch_prompts * settings.epochs_per_batch
     trained = train(
@@ -151,10 +183,10 @@ def train_grpo(
         per_batch=per_batch,
         state=state,
     )
-    save_model(trainer.model, tokenizer, output, profile.model.dtype)
+    save_trained(trainer, output, profile.model.dtype)
     kept.remove()
     trained.parts = parts
-    trained.tokens = {"packed": trainer.tokens_packed, "plain": trainer.tokens_plain}
+    trained.tokens = dict(zip(("packed", "plain"), tokens(), strict=True))
     trained.seconds += time.monotonic() - began
     return trained
 

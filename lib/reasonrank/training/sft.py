@@ -10,7 +10,7 @@ from typing import Any
 from ..models import load_tokenizer
 from ..profiles import Model, Profile, Sft
 from .checkpoints import Checkpoints, fingerprint
-from .common import Trained, load_model, on_cpu, peft_config, save_model, train
+from .common import Trained, load_model, on_cpu, peft_config, save_trained, train
 
 
 def sft_config(settings: Sft, model: Model, output: Path, seed: int, cpu: bool):
@@ -92,7 +92,7 @@ def train_sft(
     trainer = sft_trainer(rows, profile, kept.folder)
     every, patience = profile.sft.evaluate_every, profile.sft.patience
     trained = train(trainer, profile, kept, every, dev, patience=patience, save=checkpoints is not None)
-    save_model(trainer.model, trainer.processing_class, output, profile.model.dtype)
+    save_trained(trainer, output, profile.model.dtype)
     kept.remove()
     trained.seconds += time.monotonic() - start
     return trained

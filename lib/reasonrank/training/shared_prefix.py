@@ -123,8 +123,10 @@ class SharedPrefixGRPOTrainer(GRPOTrainer):
             )
         self.tokens_packed = self.tokens_plain = 0
         self.checked: float | None = None
-        self.shared_prefix = self.model.config._attn_implementation in ("sdpa", "eager")
-        if not self.shared_prefix:
+        several = self.args.per_device_train_batch_size > 1  # one answer shares its prompt with no other
+        knows_masks = self.model.config._attn_implementation in ("sdpa", "eager")
+        self.shared_prefix = several and knows_masks
+        if not knows_masks:
             logger.warning(
                 "shared prefix is off: it needs attention by sdpa or eager, not %s",
                 self.model.config._attn_implementation,
@@ -211,7 +213,8 @@ class SharedPrefixGRPOTrainer(GRPOTrainer):
         expected = plain(model, ids, mask, width)[0]
         got = self._packed_log_probs(model, ids, mask, width, False)[0]
         answered = mask[:, -width:].bool()
-        self.checked = float((got - expected)[answered].abs().mean())
+        difference = (got - expected)[answered].abs().mean()
+        self.checked = float(self.accelerator.gather(difference).max())  # all processes go the same way
         kind = torch.bfloat16 if self.args.bf16 else torch.float16 if self.args.fp16 else torch.float32
         kind = min(kind, model.dtype, key=lambda dtype: torch.finfo(dtype).bits)
         self.shared_prefix = self.checked <= TOLERANCE[kind]
