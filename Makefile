@@ -35,6 +35,7 @@ reproduce: $(READY) ## run notebooks 00 to 07 (PROFILE, RUN, SWEEP) and print th
 	@$(if $(SWEEP),,python -m reasonrank verify --brief --records $(RUN) --out $(RUN)/verify)
 
 test: lint ## unit and property tests, then every notebook on the smoke profile
+	@python -m reasonrank verify --brief --out runs/verify
 	@rm -rf $(NBVAL)
 	@REASONRANK_PROFILE=smoke REASONRANK_RUN_DIR=$(CURDIR)/$(NBVAL) python -m pytest tests notebooks \
 	  --nbval-lax --nbval-current-env --nbval-sanitize-with tests/sanitize.cfg --nbval-cell-timeout 1200

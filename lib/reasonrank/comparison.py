@@ -75,6 +75,8 @@ def open_reranker(
     model = settings.model
     options = {"dtype": model.dtype, "max_model_len": model.max_length, "seed": settings.seed}
     options["adapter"] = adapter
+    if settings.evaluation.engine in ("auto", "vllm") and settings.hardware.vllm_tensor_parallel > 1:
+        options["tensor_parallel_size"] = settings.hardware.vllm_tensor_parallel
     with open_engine(settings.evaluation.engine, str(weights), **options) as engine:
         yield reranker(settings, engine, strategy, max_tokens)
 

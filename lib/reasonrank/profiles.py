@@ -142,6 +142,7 @@ class Rl(Strict):
 
 class Evaluation(Strict):
     engine: Literal["auto", "vllm", "transformers", "openai"]
+    adapters: bool  # the released adapters too, where there are any for the model
     queries: int | None  # test queries per collection, None: all
     first_stage: dict[str, Literal["dense", "bm25"]]
     top: int = Field(gt=0)

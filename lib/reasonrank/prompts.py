@@ -13,6 +13,18 @@ from functools import lru_cache
 from typing import Any, Literal
 
 from .answers import clean_identifiers
+from .prompt_recovery import Template, recover
+
+__all__ = [
+    "DirectPrompt",
+    "ListwisePrompt",
+    "Piece",
+    "PointwisePrompt",
+    "Prompt",
+    "Rendered",
+    "Template",
+    "recover",
+]
 
 Overlong = Literal["error", "shorten"]
 

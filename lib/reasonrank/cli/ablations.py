@@ -103,6 +103,7 @@ class Batch:
     def _run(self, run_dir: Path, changes: dict[str, Any], stages: Sequence[str]) -> None:
         from .run import changed_profile, run_notebook  # papermill takes seconds to import
 
+        changes = {**changes, "evaluation.adapters": False}  # "SFT + RL" is this run's own
         settings = changed_profile(self.profile, changes, run_dir.with_name(f"{run_dir.name}.yaml"))
         for stage in stages:
             if not finished(run_dir, stage, settings):

@@ -16,6 +16,7 @@ from ..records import ROOT
 PACKAGE = Path(__file__).resolve().parents[1]
 DATA = {  # folders of data/ by module
     "reasonrank.paper": "paper",
+    "reasonrank.release": "adapters",
     "reasonrank.sources.authored": "authored",
     "reasonrank.teacher.scenarios": "teacher",
 }
@@ -26,8 +27,11 @@ def fingerprint(notebook: Path, profile: str) -> str:
     code = notebook_code(notebook)
     used = modules(code)
     digest = hashlib.sha256(code.encode())
-    digest.update(profiles.load(profile).model_dump_json().encode())
+    settings = profiles.load(profile)
+    digest.update(settings.model_dump_json().encode())
     data = [folder for module, folder in DATA.items() if module in used]
+    if not settings.evaluation.adapters:  # a run that adapters are made from does not depend on them
+        data = [folder for folder in data if folder != "adapters"]
     files = [path for folder in data for path in (ROOT / "data" / folder).rglob("*") if path.is_file()]
     for path in sorted([*used.values(), *files]):
         digest.update(path.read_bytes())

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from .. import fidelity, records, report, throughput
+from .. import fidelity, records, release, report, throughput
 
 
 def fill(text: str, folder: Path) -> str:
@@ -16,6 +16,7 @@ def fill(text: str, folder: Path) -> str:
     """
     blocks = {
         "results": results(folder / "default"),
+        "adapters": adapters(folder.parent / "adapters"),
         "timing": timing(folder / "timing.json"),
         "differences": fidelity.markdown(only_differences=True),
         "rerank benchmark": rerank_benchmark(folder / "rerank_benchmark.json"),
@@ -42,6 +43,29 @@ def results(folder: Path) -> str:
         _source(scores),
     ]
     return "\n\n".join(parts)
+
+
+def adapters(folder: Path) -> str:
+    """Test scores of the released adapters beside the retriever's."""
+    found = {
+        name: records.read_json(folder / place / "record.json")
+        for place, name in release.NAMES.items()
+        if (folder / place / "record.json").is_file()
+    }
+    if not found:
+        return "None is released yet; `python -m reasonrank release` does."
+    first = next(iter(found.values()))["result"]["test"]
+    lines = ["| | " + " | ".join(["retriever", *found]) + " |", "|---" * (2 + len(found)) + "|"]
+    for place, row in enumerate(first):
+        cells = [row["retriever"], *(record["result"]["test"][place]["ours"] for record in found.values())]
+        shown = [f"{100 * c['ndcg']:.1f} [{100 * c['low']:.1f}, {100 * c['high']:.1f}]" for c in cells]
+        lines.append(f"| {row['collection']} (n = {row['n']}) | " + " | ".join(shown) + " |")
+    tests = [
+        f"{name} {record['result']['difference']:+.1f} (p = {record['result']['p_value']:.3f})"
+        for name, record in found.items()
+    ]
+    about = f"Difference to the retriever on average, paired randomisation test: {'; '.join(tests)}."
+    return "\n".join([*lines, "", about, "", _source(next(iter(found.values())))])
 
 
 def timing(path: Path) -> str:
