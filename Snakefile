@@ -96,7 +96,7 @@ for NAME in NOTEBOOKS:
             notebook=lambda w: NOTEBOOKS[w.stage],
             fingerprint=lambda w: inputs.fingerprint(NOTEBOOKS[w.stage], PROFILE),
             options=options,
-        threads: workflow.cores or 1  # one at a time: each uses the whole machine
+        threads: workflow.resource_settings.cores or 1  # one at a time: each uses the whole machine
         shell:
             "{sys.executable:q} -m reasonrank run {params.notebook:q} --profile {PROFILE:q} --run-dir {wildcards.run:q}"
             " --deadline {DEADLINE} {params.options}"
