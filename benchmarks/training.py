@@ -26,7 +26,7 @@ import torch
 from datasets import Dataset
 from trl import GRPOConfig, GRPOTrainer, SFTTrainer
 
-from reasonrank import models, profiles, prompts, records, retrieval, sources, synthesis, training
+from reasonrank import models, profiles, records, retrieval, sources, synthesis, training
 from reasonrank.rerank.base import run_sync
 from reasonrank.teacher import OfflineTeacher
 from reasonrank.training import common, head
@@ -47,12 +47,7 @@ def sft_rows(settings: profiles.Profile, count: int) -> list[dict[str, str]]:
     made = synthesis.synthesise(
         collection, teacher, candidates, max_hard_negatives=own.max_hard_negatives, **sizes
     )
-    prompt = prompts.ListwisePrompt(
-        models.load_tokenizer(settings.model.name),
-        passage_tokens=settings.prompting.passage_tokens,
-        query_tokens=settings.prompting.query_tokens,
-        max_length=settings.model.max_length,
-    )
+    prompt = training.window_prompt(settings, settings.model.name, settings.model.max_length)
     texts = {collection.name: collection.texts()}
     rows = training.windows_of(run_sync(made).examples, prompt, {collection.name: queries}, texts)
     return [{"prompt": row["prompt"], "completion": row["completion"]} for row in rows]

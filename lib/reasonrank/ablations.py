@@ -21,8 +21,10 @@ from .records import ROOT, read_json, stage_file
 from .runs import read_qrels, read_trec
 
 FILE = ROOT / "data" / "ablations.yaml"
+RECORD = ROOT / "data" / "records" / "ablations.json"
+"""Of the batch whose result the project shows."""
 STAGES = ("01_synthesis", "02_filtering", "03_sft", "04_rl", "05_gpu_evaluation")
-SECTIONS = {"filtering": "02_filtering", "sft": "03_sft", "rl": "04_rl"}
+SECTIONS = {"filtering": "02_filtering", "prompting": "03_sft", "sft": "03_sft", "rl": "04_rl"}
 """Section of a profile -> the first stage that reads it."""
 WHOLE = "whole recipe"
 SYSTEM = "SFT + RL"
@@ -32,13 +34,14 @@ Outcome = Literal["same direction", "opposite direction", "not to be told apart"
 
 
 class Variant(paper.Strict):
-    """A recipe with a part left out; data/ablations.yaml says what its keys mean."""
+    """A recipe with a part left out, or a system (`of`) of such a recipe; data/ablations.yaml says more."""
 
     variant: str
     paper: str
     changes: dict[str, Any] = Field(default_factory=dict)
     datasets: tuple[str, ...] = ()
     system: str = SYSTEM
+    of: str = ""
     not_run: str = ""
 
     @model_validator(mode="after")
@@ -46,7 +49,14 @@ class Variant(paper.Strict):
         odd = [key for key in self.changes if key.partition(".")[0] not in SECTIONS]
         if odd:
             raise ValueError(f"changes: {odd[0]}: expected a setting of {', '.join(SECTIONS)}")
+        if self.of and (self.changes or self.datasets):
+            raise ValueError("of: a system of another variant's run has no changes of its own")
         return self
+
+    @property
+    def run(self) -> str:
+        """Whose run holds its system: its own, or another variant's, or the whole recipe's."""
+        return self.of or (self.variant if self.own_stages else WHOLE)
 
     @property
     def own_stages(self) -> tuple[str, ...]:
@@ -66,7 +76,24 @@ class Variant(paper.Strict):
 @cache
 def variants(file: Path = FILE) -> tuple[Variant, ...]:
     """The variants of data/ablations.yaml. ValueError naming file and key for a malformed one."""
-    return paper.load(file, tuple[Variant, ...])
+    found = paper.load(file, tuple[Variant, ...])
+    own = {variant.variant for variant in found if not variant.of}
+    if odd := [variant for variant in found if variant.of and variant.of not in own]:
+        raise ValueError(
+            f"{file}: {odd[0].variant}: of: {odd[0].of!r}: expected one of {', '.join(sorted(own))}"
+        )
+    return found
+
+
+def systems(run: str) -> list[str]:
+    """The systems that notebook 05 has to evaluate in a run ("whole recipe" or a variant's), in its order."""
+    wanted = {variant.system for variant in variants() if variant.run == run}
+    return [name for name in ("SFT", SYSTEM) if name in wanted or (name == SYSTEM and run == WHOLE)]
+
+
+def recorded(file: Path = RECORD) -> dict[str, Any] | None:
+    """The result of a batch that was copied to data/records; None where there is none."""
+    return read_json(file)["result"] if file.is_file() else None
 
 
 def per_query(run_dir: Path, system: str = SYSTEM) -> PerQuery:
@@ -101,7 +128,7 @@ def compare(
     Returns `value` with `low` and `high` (mean over collections of their means over queries, in percentage points;
     95 % interval of a paired bootstrap over queries, each query's difference a mean over seeds), `n` (queries),
     `seeds` and `by_seed` (the value of each). The interval does not hold the spread between seeds; `by_seed`
-    shows it. ValueError where seeds or queries differ.
+    shows it. `whole` and `variant_ndcg`: NDCG@10 of the two in percent. ValueError where seeds or queries differ.
     """
     if list(whole) != list(variant) or not whole:
         raise ValueError(f"seeds {list(whole)} and {list(variant)}; expected the same ones, at least one")
@@ -118,7 +145,10 @@ def compare(
         float(np.mean([np.mean([value for key, value in d.items() if key[0] == name]) for name in names]))
         for d in differences
     ]
+    own, other = (float(np.mean([_average(side[seed]) for seed in side])) for side in (whole, variant))
     return {
+        "whole": 100 * own,
+        "variant_ndcg": 100 * other,
         "value": 100 * result["ndcg"],
         "low": 100 * result["low"],
         "high": 100 * result["high"],
@@ -126,6 +156,11 @@ def compare(
         "seeds": list(whole),
         "by_seed": [100 * value for value in by_seed],
     }
+
+
+def _average(values: PerQuery) -> float:
+    """Mean over collections of their means over queries."""
+    return float(np.mean([np.mean(list(queries.values())) for queries in values.values()]))
 
 
 def _differences(whole: PerQuery, variant: PerQuery) -> dict[tuple[str, str], float]:

@@ -105,7 +105,12 @@ def render(ranking: Iterable[int]) -> str:
 
 def format_completion(reasoning: str, ranking: Iterable[int]) -> str:
     """A whole completion, as the model is trained to write it. `parse` gives both parts back, stripped."""
-    return f"{THINK} {reasoning.strip()} {THINK_END} {ANSWER} {render(ranking)} {ANSWER_END}"
+    return f"{THINK} {reasoning.strip()} {THINK_END} {format_answer(ranking)}"
+
+
+def format_answer(ranking: Iterable[int]) -> str:
+    """A completion of a model that was asked for no reasoning."""
+    return f"{ANSWER} {render(ranking)} {ANSWER_END}"
 
 
 def clean_identifiers(text: str) -> str:

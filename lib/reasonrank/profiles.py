@@ -29,6 +29,7 @@ class Model(Strict):
 class Prompting(Strict):
     passage_tokens: int = Field(gt=0)
     query_tokens: int = Field(gt=0)
+    reasoning: bool  # False: prompts, labels and answers have no chain (paper, Table 3, non-reasoning)
 
 
 class RemoteTeacherSettings(Strict):
@@ -142,6 +143,7 @@ class Rl(Strict):
 
 class Evaluation(Strict):
     engine: Literal["auto", "vllm", "transformers", "openai"]
+    systems: list[Literal["zero-shot", "SFT", "SFT + RL"]] = Field(min_length=1)  # of this run
     adapters: bool  # the released adapters too, where there are any for the model
     queries: int | None  # test queries per collection, None: all
     first_stage: dict[str, Literal["dense", "bm25"]]

@@ -26,6 +26,8 @@ Variant = Literal["released", "strict"]
 Completion = str | Sequence[Mapping[str, Any]]
 
 STRICT_RBO_P = 0.9
+EMPTY_CHAIN = f"{answers.THINK} {answers.THINK_END} "
+"""What stands for the reasoning before an answer that was asked for without any."""
 
 _RELEASED = re.compile(r"<think>.*?</think>\s*<answer>(.*?)</answer>", re.DOTALL)
 _STRICT = re.compile(r"\s*<think>.*</think>\s*<answer>.*</answer>\s*", re.DOTALL)
@@ -165,10 +167,12 @@ def trl_reward(
     recall_weight: float = 0.2,
     rbo_weight: float = 0.1,
     rbo_p: float | None = None,
+    prefix: str = "",
     **kwargs: Any,
 ) -> list[float]:
     """The reward as TRL calls it: completions as strings or message lists, a column value for each.
 
+    `prefix` is put before each completion; `EMPTY_CHAIN` is for a model that was asked for no reasoning.
     `log` is called with the parts of each batch, in order. What else TRL passes (`kwargs`) is ignored.
     Returns one finite number a completion. Raises ValueError where a column has another length than
     `completions`.
@@ -179,7 +183,9 @@ def trl_reward(
             raise ValueError(f"column {name!r} has {len(column)} values for {len(completions)} completions")
     settings = dict(variant=variant, recall_weight=recall_weight, rbo_weight=rbo_weight, rbo_p=rbo_p)
     parts = [
-        reward_parts(_text(completion), gold_ranking=gold, relevant=labels, num_passages=n, **settings)
+        reward_parts(
+            prefix + _text(completion), gold_ranking=gold, relevant=labels, num_passages=n, **settings
+        )
         for completion, gold, labels, n in zip(completions, gold_ranking, relevant, num_passages, strict=True)
     ]
     if log is not None:
@@ -200,9 +206,11 @@ def make_trl_reward(
     rbo_weight: float = 0.1,
     rbo_p: float | None = None,
     log: Callable[[list[RewardParts]], None] | None = None,
+    prefix: str = "",
 ) -> Callable[..., list[float]]:
     """`trl_reward` with these settings bound and a `__name__`, by which TRL reports it."""
     settings = dict(variant=variant, recall_weight=recall_weight, rbo_weight=rbo_weight, rbo_p=rbo_p, log=log)
+    settings["prefix"] = prefix
 
     def multi_view(completions, gold_ranking, relevant, num_passages, **kwargs: Any) -> list[float]:
         return trl_reward(completions, gold_ranking, relevant, num_passages, **(kwargs | settings))

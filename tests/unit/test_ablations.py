@@ -49,13 +49,14 @@ def test_a_variant_runs_from_the_first_stage_that_differs():
     assert stages["without filter"] == stages["only web search"] == STAGES[1:]
     assert stages["only RL"] == STAGES[2:]
     assert stages["NDCG alone"] == STAGES[3:]
-    assert stages["only SFT"] == stages["without reasoning"] == ()
+    assert stages["without reasoning"] == STAGES[2:]
+    assert stages["only SFT"] == stages["without reasoning, only SFT"] == ()
 
 
 def test_a_change_of_what_no_stage_reads_is_refused(tmp_path):
     (tmp_path / "a.yaml").write_text("- {variant: x, paper: y, changes: {latency.top: 3}}")
     with pytest.raises(
-        ValueError, match=r"a.yaml: 0: .*latency.top: expected a setting of filtering, sft, rl"
+        ValueError, match=r"a.yaml: 0: .*latency.top: expected a setting of filtering, prompting, sft, rl"
     ):
         ablations.variants(tmp_path / "a.yaml")
 
@@ -218,21 +219,43 @@ def test_the_batch_runs_each_variant_from_where_it_differs(tmp_path, fake, capsy
     assert fake.ran[5:9] == [f"only_web_search/{stage}" for stage in STAGES[1:]]
     assert fake.ran[9:13] == [f"without_filter/{stage}" for stage in STAGES[1:]]
     assert fake.ran[13:16] == [f"only_RL/{stage}" for stage in STAGES[2:]]
-    assert fake.ran[16:] == [f"NDCG_alone/{stage}" for stage in STAGES[3:]]
+    assert fake.ran[16:18] == [f"NDCG_alone/{stage}" for stage in STAGES[3:]]
+    assert fake.ran[18:] == [f"without_reasoning/{stage}" for stage in STAGES[2:]]
     shown = capsys.readouterr().out
     assert (
         "Whole recipe against NDCG alone: +50.0 points (95 % interval +50.0 to +50.0; n = 2 queries, 1 seed)"
         in shown
     )
-    assert "without reasoning: not run (the notebooks of SFT and RL" in shown
     result = json.loads((tmp_path / "ablations.json").read_text())["result"]
     values = {row["variant"]: row["value"] for row in result["comparisons"]}
     assert values["NDCG alone"] == pytest.approx(50) and values["only RL"] == 0
     assert values["only SFT"] == pytest.approx(100 * (1 - SECOND))  # a system of the whole recipe's own run
-    assert [row["variant"] for row in result["not_run"]] == [
-        "without reasoning, only SFT",
-        "without reasoning",
-    ]
+    assert values["without reasoning"] == 0
+    assert values["without reasoning, only SFT"] == pytest.approx(100 * (1 - SECOND))
+    assert result["not_run"] == []
+
+
+def test_a_system_of_another_variants_run(tmp_path, fake):
+    assert call(tmp_path, "--seeds", "1", "--only", "without reasoning, only SFT") == 0
+    assert fake.ran[5:] == [f"without_reasoning/{stage}" for stage in STAGES[2:]]
+    made = profiles.load(str(tmp_path / "without_reasoning" / "seed=1.yaml"))
+    assert not made.prompting.reasoning and made.evaluation.systems == ["SFT", "SFT + RL"]
+    whole = profiles.load(str(tmp_path / "whole_recipe" / "seed=1.yaml"))
+    assert whole.prompting.reasoning and whole.evaluation.systems == ["SFT", "SFT + RL"]
+    assert ablations.systems("only RL") == ["SFT + RL"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("- {variant: x, paper: y, of: z}", "a.yaml: x: of: 'z': expected one of "),
+        ("- {variant: x, paper: y, of: z, changes: {rl.steps: 1}}", "of: a system of another variant's run"),
+    ],
+)
+def test_a_system_of_no_run_is_refused(tmp_path, text, message):
+    (tmp_path / "a.yaml").write_text(text)
+    with pytest.raises(ValueError, match=message):
+        ablations.variants(tmp_path / "a.yaml")
 
 
 def test_settings_of_the_variants(tmp_path, fake):

@@ -66,6 +66,16 @@ def test_rerankers_follow_the_profile(strategy, kind, prompt):
         assert (built.window, built.retry, built.constrained) == (10, True, False)
 
 
+@pytest.mark.parametrize("strategy", [None, "sliding"])
+def test_a_model_without_reasoning_is_asked_for_none(strategy):
+    profile = profiles.load("smoke", {"prompting.reasoning": False})
+    engine = FakeEngine(reverse)
+    engine.tokenizer = CharTokenizer()
+    built = comparison.reranker(profile, engine, strategy)
+    assert type(built.prompt) is DirectPrompt and not built.reasoning
+    assert type(comparison.reranker(profile, engine, "pointwise").prompt) is PointwisePrompt
+
+
 def test_a_row_of_the_strategy_table():
     sets = {"one": made_up("one", [1, 2]), "two": made_up("two", [3])}
     reranker = ListwiseReranker(FakeEngine(reverse), FakePrompt())

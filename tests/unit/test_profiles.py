@@ -7,13 +7,13 @@ from reasonrank import profiles
 from reasonrank.training import grpo_config, sft_config
 
 
-@pytest.mark.parametrize("name", ["smoke", "default", "full", "paper-7b", "paper-32b"])
+@pytest.mark.parametrize("name", ["smoke", "default", "ablations", "full", "paper-7b", "paper-32b"])
 def test_every_profile_loads(name):
     assert profiles.load(name).name == name
 
 
 def test_unknown_profiles_and_settings_are_named(tmp_path):
-    with pytest.raises(FileNotFoundError, match="no profile 'defualt'; known are default"):
+    with pytest.raises(FileNotFoundError, match="no profile 'defualt'; known are ablations, default"):
         profiles.load("defualt")
     with pytest.raises(ValueError, match=r"smoke\.yaml: there is no setting 'filtering\.alfa'"):
         profiles.load("smoke", {"filtering.alfa": 1})

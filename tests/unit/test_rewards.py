@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from reasonrank import runs
 from reasonrank.answers import TAGS, format_completion
-from reasonrank.rewards import make_trl_reward, multi_view_reward, reward_parts, trl_reward
+from reasonrank.rewards import EMPTY_CHAIN, make_trl_reward, multi_view_reward, reward_parts, trl_reward
 
 LABELS = dict(gold_ranking=[2, 1, 3], relevant={2}, num_passages=3)
 LOG3 = math.log2(3)
@@ -141,3 +141,14 @@ def test_bound_reward_has_a_name_and_logs_its_parts():
     assert reward(completions=completions, **columns, recall_weight=[9, 9]) == [1.0, 0.0]
     assert reward.__name__ == "multi_view_strict"
     assert [[part.format for part in parts] for parts in logged] == [[1.0, 0.0]]
+
+
+@pytest.mark.parametrize("variant", ["released", "strict"])
+def test_an_answer_that_was_asked_for_without_reasoning(variant):
+    labels = {"gold_ranking": [[2, 1]], "relevant": [[2]], "num_passages": [2]}
+    direct = make_trl_reward(variant=variant, prefix=EMPTY_CHAIN)
+    assert direct(["<answer> [2] > [1] </answer>"], **labels) == pytest.approx(
+        make_trl_reward(variant=variant)(["<think> </think> <answer> [2] > [1] </answer>"], **labels)
+    )
+    assert direct(["[2] > [1]"], **labels) == [-1.0]
+    assert make_trl_reward(variant=variant)(["<answer> [2] > [1] </answer>"], **labels) == [-1.0]

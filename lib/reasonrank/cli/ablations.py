@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import ablations, profiles, records, synthesis
-from ..ablations import STAGES, WHOLE, Variant
+from ..ablations import STAGES, SYSTEM, WHOLE, Variant
 from . import DEADLINE
 from .errors import CommandError, UsageError
 
@@ -79,10 +79,12 @@ class Batch:
 
     def run_whole(self, seed: int) -> None:
         """Run the whole recipe, stages 01 to 05. CommandError for a notebook that fails."""
-        self._run(self.place(WHOLE, seed), {"seed": seed}, STAGES)
+        self._run(WHOLE, {"seed": seed}, STAGES)
 
     def run(self, variant: Variant, seed: int) -> None:
         """Run what a variant has of its own, after `run_whole`."""
+        if variant.of:
+            variant = next(other for other in ablations.variants() if other.variant == variant.of)
         if variant.not_run or not variant.own_stages:
             return
         whole, own = self.place(WHOLE, seed), self.place(variant.variant, seed)
@@ -90,7 +92,7 @@ class Batch:
             restrict(whole, own, variant.datasets, self.base, seed)
         for stage in STAGES[1 if variant.datasets else 0 : STAGES.index(variant.own_stages[0])]:
             share(whole / stage, own / stage)
-        self._run(own, self.changes(variant, seed), variant.own_stages)
+        self._run(variant.variant, self.changes(variant, seed), variant.own_stages)
 
     def changes(self, variant: Variant, seed: int) -> dict[str, Any]:
         """The settings of a variant: its own, the seed, and as many steps of SFT as the whole recipe took."""
@@ -100,10 +102,13 @@ class Batch:
             changes.setdefault("sft.max_steps", records.read_json(record)["result"]["steps"])
         return changes
 
-    def _run(self, run_dir: Path, changes: dict[str, Any], stages: Sequence[str]) -> None:
+    def _run(self, name: str, changes: dict[str, Any], stages: Sequence[str]) -> None:
         from .run import changed_profile, run_notebook  # papermill takes seconds to import
 
-        changes = {**changes, "evaluation.adapters": False}  # "SFT + RL" is this run's own
+        run_dir = self.place(name, changes["seed"])
+        systems = ablations.systems(name) or [SYSTEM]
+        # no released adapters: "SFT + RL" is this run's own
+        changes = {**changes, "evaluation.systems": systems, "evaluation.adapters": False}
         settings = changed_profile(self.profile, changes, run_dir.with_name(f"{run_dir.name}.yaml"))
         for stage in stages:
             if not finished(run_dir, stage, settings):
@@ -129,14 +134,12 @@ class Batch:
         return result
 
     def _done(self, variant: Variant, seed: int) -> bool:
-        names = (WHOLE, variant.variant) if variant.own_stages else (WHOLE,)
-        folders = [self.place(name, seed) for name in names]
+        folders = [self.place(name, seed) for name in (WHOLE, variant.run)]
         return all(finished(f, STAGES[-1], f.with_name(f"{f.name}.yaml")) for f in folders)
 
     def _compare(self, variant: Variant, seeds: Sequence[int]) -> dict[str, Any]:
-        where = variant.variant if variant.own_stages else WHOLE
         whole = {seed: ablations.per_query(self.place(WHOLE, seed)) for seed in seeds}
-        other = {seed: ablations.per_query(self.place(where, seed), variant.system) for seed in seeds}
+        other = {seed: ablations.per_query(self.place(variant.run, seed), variant.system) for seed in seeds}
         return ablations.compare(whole, other, self.base.seed, self.base.evaluation.bootstrap)
 
 

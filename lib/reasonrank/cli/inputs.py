@@ -14,7 +14,8 @@ from .. import profiles
 from ..records import ROOT
 
 PACKAGE = Path(__file__).resolve().parents[1]
-DATA = {  # folders of data/ by module
+DATA = {  # what a module reads of data/: a folder, or a file
+    "reasonrank.ablations": "records/ablations.json",
     "reasonrank.paper": "paper",
     "reasonrank.release": "adapters",
     "reasonrank.sources.authored": "authored",
@@ -29,10 +30,10 @@ def fingerprint(notebook: Path, profile: str) -> str:
     digest = hashlib.sha256(code.encode())
     settings = profiles.load(profile)
     digest.update(settings.model_dump_json().encode())
-    data = [folder for module, folder in DATA.items() if module in used]
+    data = [ROOT / "data" / name for module, name in DATA.items() if module in used]
     if not settings.evaluation.adapters:  # a run that adapters are made from does not depend on them
-        data = [folder for folder in data if folder != "adapters"]
-    files = [path for folder in data for path in (ROOT / "data" / folder).rglob("*") if path.is_file()]
+        data = [place for place in data if place.name != "adapters"]
+    files = [path for place in data for path in (place, *place.rglob("*")) if path.is_file()]
     for path in sorted([*used.values(), *files]):
         digest.update(path.read_bytes())
     return digest.hexdigest()[:16]

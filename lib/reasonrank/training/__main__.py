@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .. import comparison, models, profiles, prompts, records, synthesis
-from . import Trained, processes, train_grpo, train_sft, windows_of
+from .. import comparison, models, profiles, records, synthesis
+from . import Trained, processes, train_grpo, train_sft, window_prompt, windows_of
 from .common import load_model, save_model
 
 STAGES = {"sft": "03_sft", "rl": "04_rl"}
@@ -91,13 +91,8 @@ def prepare(which: str, profile: str, run_dir: Path) -> Work:
 def windows(work: Work) -> list[dict[str, Any]]:
     """The kept examples as training rows, in prompts of the length that the stage allows."""
     settings = work.settings
-    room = settings.model.max_length - settings.evaluation.max_tokens
-    prompt = prompts.ListwisePrompt(
-        models.load_tokenizer(work.start),
-        passage_tokens=settings.prompting.passage_tokens,
-        query_tokens=settings.prompting.query_tokens,
-        max_length=room if work.which == "sft" else settings.rl.max_prompt_tokens,
-    )
+    longest = settings.rl.max_prompt_tokens if work.which == "rl" else None
+    prompt = window_prompt(settings, work.start, longest)
     folder = records.stage_file(work.run, "01_synthesis", "manifest.json").parent
     queries, texts = (records.read_json(folder / name) for name in ("id_query.json", "id_doc.json"))
     return windows_of(synthesis.load(work.inputs[0]), prompt, queries, texts)

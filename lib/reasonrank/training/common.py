@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..answers import format_completion
-from ..models import resolve
+from ..answers import format_answer, format_completion
+from ..models import load_tokenizer, resolve
 from ..profiles import Lora, Model, Profile
-from ..prompts import Prompt
+from ..prompts import DirectPrompt, ListwisePrompt, Prompt
 from ..synthesis import Example, passages_of
 from . import processes
 from .checkpoints import Checkpoints, SaveRegularly
@@ -78,6 +78,19 @@ def train(
     return trained
 
 
+def window_prompt(profile: Profile, weights: str, max_length: int | None = None) -> Prompt:
+    """The prompt that a profile trains with: its caps, and reasoning or none (`prompting.reasoning`).
+
+    `weights`: whose tokenizer counts; `max_length`: tokens of a prompt, None: what an answer of evaluation leaves.
+    """
+    kind = ListwisePrompt if profile.prompting.reasoning else DirectPrompt
+    return kind(
+        load_tokenizer(weights),
+        **profile.prompting.model_dump(exclude={"reasoning"}),
+        max_length=max_length or profile.model.max_length - profile.evaluation.max_tokens,
+    )
+
+
 def windows_of(
     examples: Sequence[Example],
     prompt: Prompt,
@@ -86,18 +99,20 @@ def windows_of(
 ) -> list[dict[str, Any]]:
     """Examples as training rows: prompt and completion (text), and both labels as 1-based identifiers.
 
-    `queries`, `texts`: dataset -> id -> text. A prompt longer than `prompt.max_length` raises ValueError.
+    `queries`, `texts`: dataset -> id -> text. The completion has its chain where the prompt asks for
+    one. A prompt longer than `prompt.max_length` raises ValueError.
     """
-    rows = []
+    rows, direct = [], isinstance(prompt, DirectPrompt)
     for example in examples:
         passages = passages_of(example, texts[example.dataset])
         query = queries[example.dataset][example.qid]
         prompt.encode(query, passages)  # checks the length
+        label = example.gold_ranking
         rows.append(
             {
                 "prompt": prompt.text(query, passages),
-                "completion": format_completion(example.reasoning, example.gold_ranking),
-                "gold_ranking": example.gold_ranking,
+                "completion": format_answer(label) if direct else format_completion(example.reasoning, label),
+                "gold_ranking": label,
                 "relevant": example.relevant,
                 "num_passages": len(example.initial_list),
             }

@@ -12,7 +12,7 @@ from typing import Any
 from ..models import load_tokenizer
 from ..profiles import Hardware, Model, Profile, Rl
 from ..records import sha256
-from ..rewards import RewardParts, make_trl_reward
+from ..rewards import EMPTY_CHAIN, RewardParts, make_trl_reward
 from . import processes
 from .checkpoints import Checkpoints, fingerprint
 from .common import Trained, load_model, on_cpu, peft_config, save_trained, train
@@ -142,6 +142,7 @@ def train_grpo(
         rbo_weight=settings.reward.rbo_weight,
         rbo_p=settings.reward.rbo_p,
         log=lambda rewards: parts.append(summary(len(parts) + 1, processes.gather(list(rewards)))),
+        prefix="" if profile.prompting.reasoning else EMPTY_CHAIN,
     )
     columns = ("prompt", "gold_ranking", "relevant", "num_passages")
     rollouts = engine_rollouts(profile) if on_cpu() else None
