@@ -7,7 +7,7 @@ import torch
 from integration.tiny import alternating_reward, rows, save_tiny_llama
 from safetensors.torch import load_file
 
-from reasonrank import profiles, training
+from reasonrank import profiles, synthesis, training
 
 pytestmark = pytest.mark.slow
 
@@ -33,6 +33,24 @@ def profile(tiny):
         "evaluation.engine": "transformers",
     }
     return profiles.load("smoke", changes)
+
+
+@pytest.mark.parametrize("reasoning", [True, False])
+def test_prompts_and_labels_with_reasoning_and_without(tiny, reasoning):
+    settings = profiles.load("smoke", {"prompting.reasoning": reasoning})
+    names = {"dataset": "d", "scenario": "s", "qid": "q", "reasoning": "b answers it"}
+    example = synthesis.Example(
+        **names, initial_list=["a", "b"], final_list=["b", "a"], relevant_docids=["b"]
+    )
+    prompt = training.window_prompt(settings, str(tiny), 500)
+    (row,) = training.windows_of(
+        [example], prompt, {"d": {"q": "a query"}}, {"d": {"a": "text", "b": "more"}}
+    )
+    assert ("<think>" in row["prompt"]) == reasoning and prompt.max_length == 500
+    chain = "<think> b answers it </think> " if reasoning else ""
+    assert row["completion"] == f"{chain}<answer> [2] > [1] </answer>"
+    assert (row["gold_ranking"], row["relevant"], row["num_passages"]) == ([2, 1], [2], 2)
+    assert training.window_prompt(settings, str(tiny)).max_length == 1536 - 32
 
 
 def test_loss_is_on_the_label_alone_and_on_all_of_it(profile, tmp_path):

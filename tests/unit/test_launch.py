@@ -20,9 +20,9 @@ from accelerate.utils import DeepSpeedPlugin
 from accelerate.utils.launch import prepare_deepspeed_cmd_env
 from fake_tokenizer import CharTokenizer
 
-from reasonrank import models, profiles, records, synthesis
+from reasonrank import profiles, records, synthesis
 from reasonrank.cli import inputs
-from reasonrank.training import Trained, processes
+from reasonrank.training import Trained, common, processes
 
 launch = importlib.import_module("reasonrank.training.__main__")
 FOLDER = profiles.FOLDER / "accelerate"
@@ -41,7 +41,7 @@ def one_process(monkeypatch):
 def run(tmp_path, monkeypatch):
     """A run with the stages that training reads, and with stand-ins for what loads a model."""
     monkeypatch.setattr(records, "commit", lambda: "0" * 12)
-    monkeypatch.setattr(models, "load_tokenizer", lambda name: CharTokenizer())
+    monkeypatch.setattr(common, "load_tokenizer", lambda name: CharTokenizer())
     monkeypatch.setattr(launch.comparison, "open_reranker", open_reranker)
     monkeypatch.setattr(launch.comparison, "test_set", made_up_set)
     folder = tmp_path / "run"

@@ -93,10 +93,6 @@ def test_a_gpu_for_the_notebooks_that_load_a_model(root):
 
 
 def test_a_sweep_through_the_executor(project, root):
-    pytest.importorskip(
-        "snakemake_executor_plugin_slurm",
-        reason="snakemake-executor-plugin-slurm is not installed; docs/BATCHES.md says how",
-    )
     commands = project / "bin"
     commands.mkdir()
     for name in ("sbatch", "srun", "sacct", "sacctmgr", "sshare", "sinfo", "scontrol", "scancel"):
