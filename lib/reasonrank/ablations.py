@@ -42,7 +42,6 @@ class Variant(paper.Strict):
     datasets: tuple[str, ...] = ()
     system: str = SYSTEM
     of: str = ""
-    not_run: str = ""
 
     @model_validator(mode="after")
     def _known_sections(self) -> Variant:
@@ -87,13 +86,25 @@ def variants(file: Path = FILE) -> tuple[Variant, ...]:
 
 def systems(run: str) -> list[str]:
     """The systems that notebook 05 has to evaluate in a run ("whole recipe" or a variant's), in its order."""
-    wanted = {variant.system for variant in variants() if variant.run == run}
-    return [name for name in ("SFT", SYSTEM) if name in wanted or (name == SYSTEM and run == WHOLE)]
+    wanted = {SYSTEM, *(variant.system for variant in variants() if variant.run == run)}
+    return [name for name in ("SFT", SYSTEM) if name in wanted]
 
 
-def recorded(file: Path = RECORD) -> dict[str, Any] | None:
-    """The result of a batch that was copied to data/records; None where there is none."""
-    return read_json(file)["result"] if file.is_file() else None
+def recorded(file: Path = RECORD) -> dict[str, Any]:
+    """The result of the batch that was copied to data/records; one in which nothing was run where there is none."""
+    if file.is_file():
+        return read_json(file)["result"]
+    return {"comparisons": [], "not_run": [not_run(variant) for variant in variants()]}
+
+
+def record_files(file: Path = RECORD) -> list[Path]:
+    """What `recorded` reads: one file, or none."""
+    return [file] if file.is_file() else []
+
+
+def not_run(variant: Variant) -> dict[str, Any]:
+    """The row of a variant without a comparison."""
+    return {"variant": variant.variant, "paper": variant.published, "reason": "not run yet"}
 
 
 def per_query(run_dir: Path, system: str = SYSTEM) -> PerQuery:
@@ -128,7 +139,7 @@ def compare(
     Returns `value` with `low` and `high` (mean over collections of their means over queries, in percentage points;
     95 % interval of a paired bootstrap over queries, each query's difference a mean over seeds), `n` (queries),
     `seeds` and `by_seed` (the value of each). The interval does not hold the spread between seeds; `by_seed`
-    shows it. `whole` and `variant_ndcg`: NDCG@10 of the two in percent. ValueError where seeds or queries differ.
+    shows it. `whole_ndcg` and `variant_ndcg`: those of the two in percent. ValueError where seeds or queries differ.
     """
     if list(whole) != list(variant) or not whole:
         raise ValueError(f"seeds {list(whole)} and {list(variant)}; expected the same ones, at least one")
@@ -141,20 +152,16 @@ def compare(
         for name in names
     ]
     result = mean_over_collections(groups, draw_seed, draws)
-    by_seed = [
-        float(np.mean([np.mean([value for key, value in d.items() if key[0] == name]) for name in names]))
-        for d in differences
-    ]
-    own, other = (float(np.mean([_average(side[seed]) for seed in side])) for side in (whole, variant))
+    own, other = (np.array([_average(values) for values in side.values()]) for side in (whole, variant))
     return {
-        "whole": 100 * own,
-        "variant_ndcg": 100 * other,
+        "whole_ndcg": 100 * float(own.mean()),
+        "variant_ndcg": 100 * float(other.mean()),
         "value": 100 * result["ndcg"],
         "low": 100 * result["low"],
         "high": 100 * result["high"],
         "n": sum(map(len, groups)),
         "seeds": list(whole),
-        "by_seed": [100 * value for value in by_seed],
+        "by_seed": (100 * (own - other)).tolist(),
     }
 
 
@@ -195,3 +202,9 @@ def sentence(row: Mapping[str, Any]) -> str:
         f"Whole recipe against {row['variant']}: {row['value']:+.1f} points ({interval}; {over}), "
         f"{row['paper']:+.2f} in the paper: {verdict}."
     )
+
+
+def lines(result: Mapping[str, Any]) -> list[str]:
+    """A sentence on each variant of a batch's result, and why others are not run."""
+    missing = (f"{row['variant']}: not run ({row['reason']})" for row in result["not_run"])
+    return [*map(sentence, result["comparisons"]), *missing]

@@ -86,20 +86,16 @@ def reranker(
 ) -> Reranker:
     """A reranker over an open engine, with the profile's settings.
 
-    `strategy`: see `rerank.strategies`; None: the profile's `evaluation.strategy`. Without
-    `prompting.reasoning`, "sliding" is "direct". `max_tokens` of an answer
+    `strategy`: see `rerank.strategies`; None: the profile's `evaluation.strategy`. `max_tokens` of an answer
     (of a chain, for pointwise); None: the profile's `evaluation.max_tokens`. Raises ValueError for an unknown
     strategy.
     """
     own = settings.evaluation
     limit = max_tokens or own.max_tokens
-    name = strategy or own.strategy
-    if name == "sliding" and not settings.prompting.reasoning:
-        name = "direct"
     return strategies.build(
-        name,
+        strategy or own.strategy,
         engine,
-        **settings.prompting.model_dump(exclude={"reasoning"}),
+        **settings.prompting.model_dump(),
         max_length=settings.model.max_length - limit,
         overlong=own.overlong,
         window=own.window,

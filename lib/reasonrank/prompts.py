@@ -66,6 +66,8 @@ class Prompt:
     system = ""
     opening = ""
     closing = ""
+    reasoning = True
+    """Whether it asks for a chain before the answer."""
 
     def __init__(
         self,
@@ -181,6 +183,7 @@ class ListwisePrompt(Prompt):
 class DirectPrompt(Prompt):
     """The same without reasoning (the non-reasoning rows of Table 3)."""
 
+    reasoning = False
     system = ListwisePrompt.system
     opening = ListwisePrompt.opening
     closing = (

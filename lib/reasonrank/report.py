@@ -36,6 +36,26 @@ def score_frame(scores: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     return pd.DataFrame(cells, index=systems).fillna("").rename_axis("NDCG@10 in %")
 
 
+def ablations_frame(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+    """What each part of the recipe adds: `comparisons` of the record of `python -m reasonrank ablations`.
+
+    NDCG@10 in percent and differences in percentage points, the whole recipe minus the variant.
+    """
+    frame = pd.DataFrame(
+        {
+            "variant": row["variant"],
+            "n": row["n"],
+            "whole recipe": f"{row['whole_ndcg']:.1f}",
+            "this variant": f"{row['variant_ndcg']:.1f}",
+            "difference": f"{row['value']:+.1f} [{row['low']:+.1f}, {row['high']:+.1f}]",
+            "by seed": ", ".join(f"{value:+.1f}" for value in row["by_seed"]),
+            "paper": f"{row['paper']:+.1f}",
+        }
+        for row in rows
+    )
+    return frame.set_index("variant") if len(frame) else frame
+
+
 def check_claims(results: Mapping[str, Mapping[str, Any]]) -> list[Checked]:
     """C1 to C7 with what a small run can say. `results`: stage name to the `result` of its record.
 

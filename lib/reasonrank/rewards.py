@@ -209,8 +209,8 @@ def make_trl_reward(
     prefix: str = "",
 ) -> Callable[..., list[float]]:
     """`trl_reward` with these settings bound and a `__name__`, by which TRL reports it."""
-    settings = dict(variant=variant, recall_weight=recall_weight, rbo_weight=rbo_weight, rbo_p=rbo_p, log=log)
-    settings["prefix"] = prefix
+    settings = dict(variant=variant, recall_weight=recall_weight, rbo_weight=rbo_weight, rbo_p=rbo_p)
+    settings |= {"log": log, "prefix": prefix}
 
     def multi_view(completions, gold_ranking, relevant, num_passages, **kwargs: Any) -> list[float]:
         return trl_reward(completions, gold_ranking, relevant, num_passages, **(kwargs | settings))

@@ -160,6 +160,7 @@ def test_the_self_check_turns_a_wrong_packing_off_and_says_so(tiny, tmp_path, mo
     got = made._get_per_token_logps_and_entropies(made.model, ids, mask, 7)[0]
     assert not made.shared_prefix and made.checked > shared_prefix.TOLERANCE[torch.float32]
     assert "shared prefix is off: log-probabilities differ from TRL's" in caplog.text
+    assert made.tokens_packed == made.tokens_plain > 0
     expected = trainer(GRPOTrainer, tiny, tmp_path)._get_per_token_logps_and_entropies(
         made.model, ids, mask, 7
     )[0]

@@ -7,7 +7,7 @@ import pytest
 import yaml
 from test_figures import texts
 
-from reasonrank import ablations, checks, figures, profiles, records, runs, synthesis
+from reasonrank import ablations, checks, figures, profiles, records, report, runs, synthesis
 from reasonrank.ablations import STAGES, Variant
 from reasonrank.cli import ablations as batch
 from reasonrank.cli import run as notebooks
@@ -343,3 +343,25 @@ def test_a_profile_with_changes_is_whole(tmp_path):
     assert set(yaml.safe_load(path.read_text())) == set(profiles.load("smoke").model_dump()) - {"overrides"}
     with pytest.raises(UsageError, match=r"there is no setting 'rl\.rollout'"):
         notebooks.changed_profile("smoke", {"rl.rollout": 4}, tmp_path / "c.yaml")
+
+
+def test_a_batch_that_is_not_there_names_what_is_not_run(tmp_path):
+    found = ablations.recorded(tmp_path / "none.json")
+    assert found["comparisons"] == [] and ablations.record_files(tmp_path / "none.json") == []
+    shown = ablations.lines(found)
+    assert shown[0] == "only web search: not run (not run yet)" and len(shown) == len(ablations.variants())
+    assert report.ablations_frame([]).empty
+
+
+def test_the_table_has_both_scores_the_interval_and_the_seeds(tmp_path, fake):
+    assert call(tmp_path, "--seeds", "1", "2", "--only", "NDCG alone") == 0
+    found = ablations.recorded(tmp_path / "ablations.json")
+    row = report.ablations_frame(found["comparisons"]).loc["NDCG alone"]
+    assert row.to_dict() == {
+        "n": 2,
+        "whole recipe": "100.0",
+        "this variant": "50.0",
+        "difference": "+50.0 [+50.0, +50.0]",
+        "by seed": "+50.0, +50.0",
+        "paper": "+1.5",
+    }

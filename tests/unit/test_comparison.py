@@ -66,7 +66,7 @@ def test_rerankers_follow_the_profile(strategy, kind, prompt):
         assert (built.window, built.retry, built.constrained) == (10, True, False)
 
 
-@pytest.mark.parametrize("strategy", [None, "sliding"])
+@pytest.mark.parametrize("strategy", [None, "sliding", "single", "full", "topdown", "direct"])
 def test_a_model_without_reasoning_is_asked_for_none(strategy):
     profile = profiles.load("smoke", {"prompting.reasoning": False})
     engine = FakeEngine(reverse)

@@ -80,6 +80,12 @@ def locked(kind: str) -> dict[str, str]:
     return pins((ROOT / "requirements" / f"{kind}.txt").read_text().splitlines())
 
 
+@pytest.mark.parametrize("kind", ["cpu", "gpu"])
+def test_no_line_of_a_lock_is_there_twice(kind):
+    lines = (ROOT / "requirements" / f"{kind}.txt").read_text().splitlines()
+    assert len(lines) == len(set(lines))
+
+
 def project() -> dict:
     return tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import ablations, profiles, records, synthesis
-from ..ablations import STAGES, SYSTEM, WHOLE, Variant
+from ..ablations import STAGES, WHOLE, Variant
 from . import DEADLINE
 from .errors import CommandError, UsageError
 
@@ -43,10 +43,7 @@ def command(options: argparse.Namespace) -> None:
         result = batch.record()
     except (FileNotFoundError, ValueError) as error:
         raise CommandError(str(error)) from None
-    for row in result["comparisons"]:
-        print(ablations.sentence(row))
-    for row in result["not_run"]:
-        print(f"{row['variant']}: not run ({row['reason']})")
+    print("\n".join(ablations.lines(result)))
 
 
 def _chosen(names: Sequence[str] | None) -> list[Variant]:
@@ -85,7 +82,7 @@ class Batch:
         """Run what a variant has of its own, after `run_whole`."""
         if variant.of:
             variant = next(other for other in ablations.variants() if other.variant == variant.of)
-        if variant.not_run or not variant.own_stages:
+        if not variant.own_stages:
             return
         whole, own = self.place(WHOLE, seed), self.place(variant.variant, seed)
         if variant.datasets:
@@ -106,9 +103,8 @@ class Batch:
         from .run import changed_profile, run_notebook  # papermill takes seconds to import
 
         run_dir = self.place(name, changes["seed"])
-        systems = ablations.systems(name) or [SYSTEM]
         # no released adapters: "SFT + RL" is this run's own
-        changes = {**changes, "evaluation.systems": systems, "evaluation.adapters": False}
+        changes = {**changes, "evaluation.systems": ablations.systems(name), "evaluation.adapters": False}
         settings = changed_profile(self.profile, changes, run_dir.with_name(f"{run_dir.name}.yaml"))
         for stage in stages:
             if not finished(run_dir, stage, settings):
@@ -118,12 +114,11 @@ class Batch:
         """Write DIR/ablations.json with what is done for the seeds of this batch, and return its result."""
         comparisons, missing = [], []
         for variant in ablations.variants():
-            label = {"variant": variant.variant, "paper": variant.published}
-            done = [] if variant.not_run else [seed for seed in self.seeds if self._done(variant, seed)]
-            if done:
+            if done := [seed for seed in self.seeds if self._done(variant, seed)]:
+                label = {"variant": variant.variant, "paper": variant.published}
                 comparisons.append(label | self._compare(variant, done))
             else:
-                missing.append(label | {"reason": variant.not_run or "not run yet"})
+                missing.append(ablations.not_run(variant))
         result = {
             "measure": "NDCG@10 in percentage points, whole recipe minus variant, average over collections",
             "comparisons": comparisons,

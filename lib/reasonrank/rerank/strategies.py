@@ -96,20 +96,25 @@ def build(
     retry: bool = False,
     constrained: bool = False,
     variant: Variant = "ours",
+    reasoning: bool = True,
 ) -> Reranker:
     """A reranker of the strategy `name`, with its prompt, over an open engine.
 
     Caps and `max_length` (of a prompt) in tokens, see `prompts.Prompt`; the rest as the rerankers take it.
     What a strategy has no use for is left out: `step` and `variant` (of the window rule) without a slide,
-    `retry` and `constrained` where there is no permutation, `window` too. Raises ValueError for an unknown
-    strategy or a setting out of range.
+    `retry` and `constrained` where there is no permutation, `window` too. `reasoning=False`: rankings are asked for
+    without it, as by "direct", whatever the schedule; a pointwise judgement always reasons.
+    Raises ValueError for an unknown strategy or a setting out of range.
     """
     if name not in STRATEGIES:
         raise ValueError(f"unknown strategy {name!r}: expected one of {', '.join(STRATEGIES)}")
     strategy = STRATEGIES[name]
     caps = {"passage_tokens": passage_tokens, "query_tokens": query_tokens, "max_length": max_length}
-    prompt = strategy.prompt(engine.tokenizer, **caps, overlong=overlong)
     options = {"sampling": sampling, "max_in_flight": max_in_flight, **strategy.options}
+    kind = strategy.prompt
+    if kind is ListwisePrompt and not reasoning:
+        kind, options["reasoning"] = DirectPrompt, False
+    prompt = kind(engine.tokenizer, **caps, overlong=overlong)
     if strategy.reranker is not PointwiseReranker:
         options |= {"window": window, "retry": retry, "constrained": constrained}
     if strategy.reranker is ListwiseReranker:

@@ -102,7 +102,7 @@ def windows_of(
     `queries`, `texts`: dataset -> id -> text. The completion has its chain where the prompt asks for
     one. A prompt longer than `prompt.max_length` raises ValueError.
     """
-    rows, direct = [], isinstance(prompt, DirectPrompt)
+    rows = []
     for example in examples:
         passages = passages_of(example, texts[example.dataset])
         query = queries[example.dataset][example.qid]
@@ -111,7 +111,9 @@ def windows_of(
         rows.append(
             {
                 "prompt": prompt.text(query, passages),
-                "completion": format_answer(label) if direct else format_completion(example.reasoning, label),
+                "completion": format_completion(example.reasoning, label)
+                if prompt.reasoning
+                else format_answer(label),
                 "gold_ranking": label,
                 "relevant": example.relevant,
                 "num_passages": len(example.initial_list),

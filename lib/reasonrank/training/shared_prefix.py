@@ -107,7 +107,8 @@ class SharedPrefixGRPOTrainer(GRPOTrainer):
     Before the first gradient step the packed log-probabilities of one micro-batch are compared with TRL's own;
     where they differ by more than `TOLERANCE` a warning says so and TRL's own way serves from then on.
     `rollouts`: writes the answers (see `rollouts.py`); None leaves that to TRL. `shared_prefix`: whether packing
-    is in use. `tokens_packed`, `tokens_plain`: tokens computed so far, and those of the plain way.
+    is in use. `tokens_packed`, `tokens_plain`: tokens computed so far, and those of the plain way;
+    equal while packing is off.
     """
 
     def __init__(self, *args: Any, rollouts: Rollouts | None = None, **kwargs: Any) -> None:
@@ -170,8 +171,10 @@ class SharedPrefixGRPOTrainer(GRPOTrainer):
         arguments = (model, input_ids, attention_mask, logits_to_keep)
         options = {"batch_size": batch_size, "compute_entropy": compute_entropy}
         if not self.shared_prefix or compute_aux_loss or any(v is not None for v in extra.values()):
+            self._count(input_ids.numel(), input_ids.numel())
             return plain(*arguments, **options, compute_aux_loss=compute_aux_loss, **extra)
         if self.checked is None and not self._passes_check(plain, arguments):
+            self._count(input_ids.numel(), input_ids.numel())
             return plain(*arguments, **options)
         size = batch_size or len(input_ids)
         parts = [
@@ -194,8 +197,7 @@ class SharedPrefixGRPOTrainer(GRPOTrainer):
                 shift_labels=packed.labels,
                 fused_lm_head=True,
             )
-        self.tokens_packed += packed.tokens
-        self.tokens_plain += input_ids.numel()
+        self._count(packed.tokens, input_ids.numel())
         scored = packed.labels != -100
 
         def unpack(values: torch.Tensor) -> torch.Tensor:
@@ -204,6 +206,10 @@ class SharedPrefixGRPOTrainer(GRPOTrainer):
 
         return unpack(outputs.log_probs), unpack(outputs.entropy) if entropy else None
 
+    def _count(self, computed: int, plain: int) -> None:
+        self.tokens_packed += computed
+        self.tokens_plain += plain
+
     @torch.no_grad()
     def _passes_check(self, plain: Any, arguments: tuple) -> bool:
         """Compare one group with TRL's own log-probabilities; turn packing off where they differ."""
@@ -211,7 +217,9 @@ class SharedPrefixGRPOTrainer(GRPOTrainer):
         rows = min(len(input_ids), self.num_generations)
         ids, mask = input_ids[:rows], mask[:rows]
         expected = plain(model, ids, mask, width)[0]
+        counted = self.tokens_packed, self.tokens_plain
         got = self._packed_log_probs(model, ids, mask, width, False)[0]
+        self.tokens_packed, self.tokens_plain = counted  # the check is no part of the training
         answered = mask[:, -width:].bool()
         difference = (got - expected)[answered].abs().mean()
         self.checked = float(self.accelerator.gather(difference).max())  # all processes go the same way
