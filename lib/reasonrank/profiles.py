@@ -68,7 +68,8 @@ class Synthesis(Strict):
         gt=0, le=1
     )  # similarity of two passages from which the later one is dropped
     threshold: float  # offline teacher: evidence needed to move a passage up
-    chain: Literal["evidence", "needs"]  # offline teacher: the form of its reasoning
+    annotated: float = Field(ge=0)  # offline teacher: what a human judgement adds to that evidence
+    chain: Literal["evidence", "needs", "verdicts"]  # offline teacher: the form of its reasoning
     remote: RemoteTeacherSettings
 
 

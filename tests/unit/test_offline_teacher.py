@@ -1,4 +1,4 @@
-"""The offline teacher: what it ranks first, and the two forms of its reasoning."""
+"""The offline teacher: what it ranks first, and the forms of its reasoning."""
 
 import asyncio
 
@@ -34,6 +34,7 @@ def teacher(monkeypatch):
     ("chain", "said"),
     [
         ("needs", 'Useful here: "str.split: takes a string apart at (each)" [2].'),
+        ("verdicts", "[1] no [2] yes [3] no"),
         ("evidence", "[2] str.split: takes a string apart at (each): the working needs it for"),
     ],
 )
@@ -44,5 +45,5 @@ def test_what_the_solution_calls_comes_first_and_the_chain_names_it(teacher, cha
 
 
 def test_an_unknown_chain_is_refused(teacher):
-    with pytest.raises(ValueError, match="chain 'long' is none of evidence, needs"):
+    with pytest.raises(ValueError, match="chain 'long' is none of evidence, needs, verdicts"):
         teacher(chain="long")

@@ -113,7 +113,7 @@ async def _label(
     """Ask the teacher for all labels; returns them and what they cost."""
     wanted = settings.synthesis
     if wanted.teacher == "offline":
-        teacher = OfflineTeacher(collection, wanted.threshold, chain=wanted.chain)
+        teacher = OfflineTeacher(collection, wanted.threshold, chain=wanted.chain, annotated=wanted.annotated)
         teacher.warm_up([collection.queries[qid] for qid in run])
         return await _synthesise(collection, teacher, run, settings), {"model": "offline"}
     async with Asker(wanted.remote, options.out / JOURNAL, replay=options.replay) as asker:

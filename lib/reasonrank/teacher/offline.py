@@ -1,9 +1,9 @@
 """The offline teacher: made from a collection's human annotations, it needs no network and no large model.
 
 It stands in for DeepSeek-R1. R1 knows the gold answer when it selects positives; here the annotation does that.
-R1 works the solution out when it ranks; here the ranker reads the human solution, and not the annotation:
-sentence embeddings of the solution's steps tell which passages state what a step needs. So the two labels come
-from different evidence and can disagree, which gives the self-consistency filter something to do.
+R1 works the solution out when it ranks; here the ranker reads the human solution: sentence embeddings of its steps
+tell which passages state what a step needs, and the annotation counts as much as `annotated` says. So the two labels
+come from different evidence and can disagree, which gives the self-consistency filter something to do.
 """
 
 from __future__ import annotations
@@ -23,16 +23,25 @@ CALLED = 0.3  # what a call in the solution adds to the similarity of the docume
 class OfflineTeacher:
     """`collection`: whose annotations are used; `threshold`: standard scores above the list's mean at which
     the evidence for a passage is strong enough to move it up; `max_cited`: most passages that are moved up;
-    `chain`: its reasoning, "evidence" (passage, what it states, the step that needs it) or "needs" (what
-    helps, then the passage that states it; shorter). Raises ValueError for another chain."""
+    `chain`: its reasoning, "evidence" (passage, what it states, the step that needs it), "needs" (what
+    helps, then the passage that states it; shorter) or "verdicts" (a yes or no for every passage; those with a yes
+    keep their order, since nothing in the chain tells them apart); `annotated`: what it adds to a passage's
+    similarity that people judged relevant: 0 for a ranker that does not see the annotation, more for one that works
+    solutions out as well as a large model does. Raises ValueError for another chain."""
 
     def __init__(
-        self, collection: Collection, threshold: float = 1.0, max_cited: int = 3, chain: str = "evidence"
+        self,
+        collection: Collection,
+        threshold: float = 1.0,
+        max_cited: int = 3,
+        chain: str = "evidence",
+        annotated: float = 0.0,
     ):
         if chain not in CHAINS:
             raise ValueError(f"chain {chain!r} is none of {', '.join(CHAINS)}")
         self.name, self._reasoning = "offline", CHAINS[chain]
         self.collection, self.threshold, self.max_cited = collection, threshold, max_cited
+        self.annotated = annotated
         self._vectors: dict[str, np.ndarray] = {}
 
     def warm_up(self, queries: Sequence[Query]) -> None:
@@ -60,14 +69,19 @@ class OfflineTeacher:
         by_step = vectors @ self._embed(steps).T
         score = (vectors @ self._embed([_with_solution(query)]).T)[:, 0] + 0.5 * by_step.max(axis=1)
         score += CALLED * _called(passages, query.solution)
+        if self.annotated:
+            judged = self.collection.qrels.get(query.id, {})
+            score += self.annotated * np.array([judged.get(passage.id, 0) > 0 for passage in passages])
         spread = score.std() or 1.0
         strong = [
             i for i in np.argsort(-score, kind="stable") if score[i] >= score.mean() + self.threshold * spread
         ]
         cited = [int(i) for i in strong[: self.max_cited]] or [int(score.argmax())]
+        if self._reasoning is _verdicts:
+            cited.sort()
         ranking = [i + 1 for i in cited + [i for i in range(len(passages)) if i not in cited]]
         evidence = [(i + 1, passages[i], steps[int(by_step[i].argmax())]) for i in cited]
-        return Ranked(ranking, self._reasoning(evidence))
+        return Ranked(ranking, self._reasoning(evidence, len(passages)))
 
     def _embed(self, texts: Sequence[str]) -> np.ndarray:
         new = [text for text in dict.fromkeys(texts) if text not in self._vectors]
@@ -96,7 +110,11 @@ def _with_solution(query: Query) -> str:
     return f"{query.text} {' '.join(query.solution)}"
 
 
-def _evidence(evidence: Sequence[tuple[int, Passage, str]]) -> str:
+Evidence = Sequence[tuple[int, Passage, str]]
+"""Of each passage that is moved up: its identifier, itself, and the step of the solution that needs it."""
+
+
+def _evidence(evidence: Evidence, num_passages: int) -> str:
     """A short chain that names, for each passage moved up, what it states and the step that needs it."""
     parts = []
     for number, passage, step in evidence:
@@ -106,10 +124,16 @@ def _evidence(evidence: Sequence[tuple[int, Passage, str]]) -> str:
     return " ".join(parts)
 
 
-def _needs(evidence: Sequence[tuple[int, Passage, str]]) -> str:
+def _needs(evidence: Evidence, num_passages: int) -> str:
     """What helps, then the passage that states it: the thought comes before the identifier."""
     parts = (f'"{_gist(passage.title or passage.text, 8, 45)}" [{number}]' for number, passage, _ in evidence)
     return f"Useful here: {'; '.join(parts)}."
+
+
+def _verdicts(evidence: Evidence, num_passages: int) -> str:
+    """One word on each passage, so that every passage of a list bears a part of the loss."""
+    helps = {number for number, _, _ in evidence}
+    return " ".join(f"[{i}] {'yes' if i in helps else 'no'}" for i in range(1, num_passages + 1))
 
 
 def _gist(text: str, words: int, characters: int) -> str:
@@ -122,4 +146,4 @@ def _gist(text: str, words: int, characters: int) -> str:
     return (gist.strip() or text[:characters]).rstrip(".,;:(")
 
 
-CHAINS = {"evidence": _evidence, "needs": _needs}
+CHAINS = {"evidence": _evidence, "needs": _needs, "verdicts": _verdicts}

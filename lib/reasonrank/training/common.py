@@ -54,6 +54,8 @@ def train(
     `seconds` of the result are those of earlier parts of a resumed training; the caller adds its own.
     """
     began, before = time.monotonic(), kept.state.get("seconds", 0.0)
+    if trainer.args.bf16:
+        skip_input_casts(trainer.model)
     curve = None
     if dev and evaluate_every:
         score = first_window_score(profile, trainer.processing_class, dev)
@@ -145,6 +147,14 @@ def peft_config(lora: Lora | None):
         bias="none",
         task_type="CAUSAL_LM",
     )
+
+
+def skip_input_casts(model: Any) -> None:
+    """Under bfloat16 autocast: PEFT's casts of every input to the adapters' float32, which autocast undoes at once,
+    are left out. The numbers are the same."""
+    for module in model.modules():
+        if hasattr(module, "cast_input_dtype_enabled"):
+            module.cast_input_dtype_enabled = False
 
 
 def save_model(model: Any, tokenizer: Any, folder: Path, dtype: str) -> None:
