@@ -112,8 +112,8 @@ def card(name: str, base: str, rank: int, result: Mapping[str, Any], source: Map
         "---",
         f"# {NAMES.get(name, name)} adapter",
         "",
-        f"A LoRA adapter (rank {rank}, bfloat16, PEFT format) that makes {base} a listwise passage reranker: it says",
-        "what helps, then ranks a window of passages. Made with this repository's `full` profile.",
+        f"A LoRA adapter (rank {rank}, bfloat16, PEFT format) that makes {base} a listwise passage reranker: it",
+        f"reasons, then ranks a window of passages. Made with this repository's `{source['config']['name']}` profile.",
         "",
         "| NDCG@10 in percent, test queries | retriever | this adapter |",
         "|---|---|---|",
@@ -129,7 +129,8 @@ def card(name: str, base: str, rank: int, result: Mapping[str, Any], source: Map
         f"- seed {source['seed']}, commit {source['commit']}, {source['created'][:10]}",
         "",
         "Licence: Apache-2.0, as the base model. Limits: trained on a few hundred queries of five small",
-        "collections; passages are cut to 32 tokens. It shows that the method works in small, and is no product.",
+        f"collections; passages are cut to {source['config']['prompting']['passage_tokens']} tokens. "
+        "A study of the method in small, and no product.",
     ]
     return "\n".join(lines) + "\n"
 

@@ -53,6 +53,32 @@ def test_prompts_and_labels_with_reasoning_and_without(tiny, reasoning):
     assert training.window_prompt(settings, str(tiny)).max_length == 1536 - 32
 
 
+def test_casts_that_autocast_undoes_are_left_out_and_the_numbers_stay(tiny):
+    from peft import get_peft_model
+
+    from reasonrank.training import common
+
+    settings = profiles.load("smoke", {"model.dtype": "bfloat16"})
+    model = common.load_model(str(tiny), settings.model, settings.sft.lora)
+    model = get_peft_model(model, common.peft_config(settings.sft.lora))
+    adapters = {name: p for name, p in model.named_parameters() if "lora_" in name}
+    assert {p.dtype for p in adapters.values()} == {torch.float32}
+    for number, value in enumerate(adapters.values()):
+        torch.nn.init.normal_(value, std=0.1, generator=torch.Generator().manual_seed(number))
+
+    def computed():
+        model.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16):
+            logits = model(input_ids=torch.arange(40).view(2, 20)).logits
+        logits.float().square().mean().backward()
+        return [logits.detach(), *(p.grad.clone() for p in adapters.values())]
+
+    before = computed()
+    common.skip_input_casts(model)
+    assert all(torch.equal(a, b) for a, b in zip(before, computed(), strict=True))
+    assert not model.base_model.model.model.layers[0].mlp.up_proj.cast_input_dtype_enabled
+
+
 def test_loss_is_on_the_label_alone_and_on_all_of_it(profile, tmp_path):
     trainer = training.sft_trainer(rows(2), profile, tmp_path)
     tokenizer = trainer.processing_class

@@ -38,7 +38,7 @@ def test_two_adapters_in_a_row_are_one_of_the_ranks_sum(tmp_path):
 
 
 def stage(run, name, result):
-    made = records.Stage(run, name, {"name": "full"}, 7)
+    made = records.Stage(run, name, {"name": "full", "prompting": {"passage_tokens": 24}}, 7)
     if name != "05_gpu_evaluation":
         adapter(made.folder / "adapter", 2, 4, 1)
     made.record(result)

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from .. import fidelity, records, release, report, throughput
+from .. import ablations, fidelity, records, release, report, throughput
 
 
 def fill(text: str, folder: Path) -> str:
@@ -17,6 +17,7 @@ def fill(text: str, folder: Path) -> str:
     blocks = {
         "results": results(folder / "default"),
         "adapters": adapters(folder.parent / "adapters"),
+        "ablations": ablation_table(folder / ablations.RECORD.name),
         "timing": timing(folder / "timing.json"),
         "differences": fidelity.markdown(only_differences=True),
         "rerank benchmark": rerank_benchmark(folder / "rerank_benchmark.json"),
@@ -66,6 +67,18 @@ def adapters(folder: Path) -> str:
     ]
     about = f"Difference to the retriever on average, paired randomisation test: {'; '.join(tests)}."
     return "\n".join([*lines, "", about, "", _source(next(iter(found.values())))])
+
+
+def ablation_table(path: Path) -> str:
+    """What each part of the recipe adds in the published batch, or nothing where none was run."""
+    batch = ablations.recorded(path)
+    missing = [f"{row['variant']} ({row['reason']})" for row in batch["not_run"]]
+    parts = [f"Not run: {', '.join(missing)}."] if missing else []
+    if batch["comparisons"]:
+        about = "NDCG@10 in percent, average over collections; the difference with its 95 % interval over n queries:"
+        table = report.ablations_frame(batch["comparisons"]).to_markdown(disable_numparse=True)
+        parts = [about, table, *parts, _source(records.read_json(path))]
+    return "\n\n".join(parts)
 
 
 def timing(path: Path) -> str:
