@@ -116,25 +116,20 @@ class Prompt:
         ids: list[int] = []
         for piece in pieces:
             ids += piece.ids
-        cut = tuple(place for place, piece in enumerate(pieces[4:-2:2]) if piece.was_cut)
-        return Rendered(ids, cap, cap < self.passage_tokens, cut, pieces[1].was_cut)
+        cut = tuple(place for place, piece in enumerate(pieces[3:-3:2]) if piece.was_cut)
+        return Rendered(ids, cap, cap < self.passage_tokens, cut, pieces[-2].was_cut)
 
     def _pieces(self, query: str, passages: Sequence[str], cap: int) -> list[Piece]:
-        """Head, query, opening, then identifier and passage by turns, closing, tail.
-
-        The query comes first, so that a causal model reads each passage with the query in mind."""
-        body = [
-            self._fixed(self._head),
-            self._query(query),
-            self._fixed(self.opening.format(n=len(passages)) + "\n"),
-        ]
+        """Head, opening, then identifier and passage by turns, closing, query, tail."""
+        body = [self._fixed(self._head), self._fixed(self.opening.format(n=len(passages)) + "\n")]
         for number, passage in enumerate(passages, start=1):
             body += [self._fixed(f"[{number}]"), self._passage(passage, cap)]
-        return [*body, self._fixed(self.closing.format(n=len(passages))), self._fixed(self._tail)]
+        body.append(self._fixed(f"{self.closing.format(n=len(passages))}\n"))
+        return [*body, self._query(query), self._fixed(self._tail)]
 
     def _lower(self, pieces: Sequence[Piece], length: int, cap: int) -> int:
         """The highest cap under `cap` that takes enough from the passages, if each ends up at its cap."""
-        passages = [len(piece.ids) for piece in pieces[4:-2:2]]
+        passages = [len(piece.ids) for piece in pieces[3:-3:2]]
         excess = length - self.max_length
         longest = max(passages, default=1)
         for lower in range(min(cap, longest) - 1, 1, -1):
@@ -159,8 +154,7 @@ class Prompt:
 
     def _query_piece(self, query: str) -> Piece:
         text, was_cut = self._truncate(query, self.query_tokens)
-        line = f"Question: {text}\n"
-        return Piece(line, self._tokenise(line), was_cut)
+        return Piece(f"Question: {text}", self._tokenise(f"Question: {text}"), was_cut)
 
     def _truncate(self, text: str, limit: int) -> tuple[str, bool]:
         """One line of at most `limit` tokens, with `[12]` made `(12)` so that it is no identifier."""
@@ -178,10 +172,11 @@ def _length(pieces: Sequence[Piece]) -> int:
 class ListwisePrompt(Prompt):
     """Rank a window of passages: reasoning, then a permutation of the identifiers (section 3 of the paper)."""
 
-    system = "You rank passages by how much they help with a question."
-    opening = "{n} passages:"
+    system = "You compare passages and rank them by how much they help to answer a question."
+    opening = "Here are {n} passages, each after its identifier."
     closing = (
-        "Think inside <think> </think>. Then rank all {n}, best first, as in <answer> [2] > [1] </answer>."
+        "Think about what the question needs inside <think> </think>. Then rank all {n} passages, best first, "
+        "inside <answer> </answer>, as in <answer> [2] > [1] </answer>."
     )
 
 
@@ -191,7 +186,9 @@ class DirectPrompt(Prompt):
     reasoning = False
     system = ListwisePrompt.system
     opening = ListwisePrompt.opening
-    closing = "Rank all {n}, best first, as in <answer> [2] > [1] </answer>."
+    closing = (
+        "Rank all {n} passages, best first, inside <answer> </answer>, as in <answer> [2] > [1] </answer>."
+    )
 
 
 class PointwisePrompt(Prompt):
