@@ -47,3 +47,11 @@ def test_what_the_solution_calls_comes_first_and_the_chain_names_it(teacher, cha
 def test_an_unknown_chain_is_refused(teacher):
     with pytest.raises(ValueError, match="chain 'long' is none of evidence, needs, verdicts"):
         teacher(chain="long")
+
+
+def test_the_annotation_counts_as_much_as_it_is_told_to(teacher):
+    """Passage 3 is judged relevant; what the solution calls, passage 2, adds 0.3."""
+    for weight, expected in ((0.0, [2, 1, 3]), (0.5, [3, 1, 2])):
+        own = teacher(annotated=weight)
+        own.collection.qrels["q"] = {"3": 1}
+        assert asyncio.run(own.rank(QUERY, PASSAGES)).ranking == expected

@@ -90,3 +90,12 @@ def test_weights_that_are_too_large_are_refused(run, tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="more than 0; lower the rank"):
         release.from_run(run, tmp_path / "adapters")
     assert not (tmp_path / "adapters" / "sft").exists()
+
+
+@pytest.mark.parametrize("name", release.NAMES)
+def test_the_committed_cards_are_what_their_records_say(name):
+    folder = release.ADAPTERS / name
+    record = records.read_json(folder / "record.json")
+    rank = json.loads((folder / release.CONFIG).read_text())["r"]
+    card = release.card(name, record["result"]["base"], rank, record["result"], record)
+    assert (folder / "README.md").read_text(encoding="utf-8") == card
