@@ -30,6 +30,7 @@ WHOLE = "whole recipe"
 SYSTEM = "SFT + RL"
 PerQuery = dict[str, dict[str, float]]
 """Collection -> query id -> NDCG@10 in 0..1."""
+BySeed = dict[int, PerQuery]
 Outcome = Literal["same direction", "opposite direction", "not to be told apart"]
 
 
@@ -129,6 +130,23 @@ def per_query(run_dir: Path, system: str = SYSTEM) -> PerQuery:
                 f"{run}: NDCG@10 {own:.6f}, but the record has {mean:.6f}; run notebook 05 again"
             )
     return found
+
+
+def earlier(file: Path, config: Mapping[str, Any]) -> dict[str, BySeed]:
+    """What an earlier batch recorded of each query, by "run: system" and seed, so that other seeds can be added.
+
+    `config`: the settings of the batch it is added to. ValueError where the record was made with others, or has no
+    values of queries.
+    """
+    body = read_json(file)
+    if odd := [key for key, value in config.items() if body["config"].get(key) != value]:
+        raise ValueError(f"{file}: config: {odd[0]} is another one; expected a batch with the same settings")
+    if "per_query" not in body["result"]:
+        raise ValueError(f"{file}: result: no per_query; expected the record of a batch of ablations")
+    return {
+        name: {int(seed): values for seed, values in by_seed.items()}
+        for name, by_seed in body["result"]["per_query"].items()
+    }
 
 
 def compare(

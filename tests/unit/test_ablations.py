@@ -317,9 +317,27 @@ def test_a_record_is_read_by_verify(tmp_path, fake):
         checks.measure(found["only RL"], checks.Inputs(records=tmp_path))
 
 
+def test_a_batch_on_other_seeds_is_counted_in(tmp_path, fake, capsys):
+    assert call(tmp_path / "a", "--seeds", "1", "--only", "NDCG alone") == 0
+    first, before = tmp_path / "a" / "ablations.json", len(fake.ran)
+    assert call(tmp_path / "b", "--seeds", "2", "--only", "only RL", "--earlier", str(first)) == 0
+    assert not [name for name in fake.ran[before:] if name.startswith("NDCG")]
+    found = json.loads((tmp_path / "b" / "ablations.json").read_text())["result"]
+    seeds = {row["variant"]: row["seeds"] for row in found["comparisons"]}
+    assert seeds == {"only SFT": [1, 2], "NDCG alone": [1], "only RL": [2]}
+    assert found["per_query"]["NDCG alone: SFT + RL"] == {"1": {"coding": {"q0": 0.5, "q1": 0.5}}}
+    words = ["--profile", "default", "--run-dir", str(tmp_path / "c"), "--earlier", str(first)]
+    assert main(["ablations", *words]) == 2
+    assert "config: name is another one; expected a batch with the same" in capsys.readouterr().err
+    first.write_text(json.dumps(json.loads(first.read_text()) | {"result": {}}))
+    assert call(tmp_path / "c", "--earlier", str(first)) == 2
+    assert "no per_query; expected the record of a batch" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
+        (["--earlier", "none.json"], "--earlier: "),
         (["--only", "filter"], "--only 'filter': expected names of only web search, without filter"),
         (["--seeds", "-1"], "--seeds -1: expected whole numbers"),
         (["--profile", "huge"], "no profile 'huge'"),

@@ -25,6 +25,9 @@ def add(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--seeds", type=int, nargs="+", metavar="N", help="default: the profile's")
     parser.add_argument("--only", nargs="+", metavar="NAME", help="variants to run (default: all)")
     parser.add_argument(
+        "--earlier", type=Path, metavar="FILE", help="record of a batch on other seeds, which are counted in"
+    )
+    parser.add_argument(
         "--deadline", type=float, default=DEADLINE, metavar="SECONDS", help="for one notebook (%(default).0f)"
     )
     parser.set_defaults(command=command)
@@ -32,7 +35,7 @@ def add(commands: argparse._SubParsersAction) -> None:
 
 def command(options: argparse.Namespace) -> None:
     """`ablations`: see `Batch`; prints a sentence on each variant that is done, and why others are not."""
-    batch = Batch(options.profile, options.run_dir, options.seeds, options.deadline)
+    batch = Batch(options.profile, options.run_dir, options.seeds, options.deadline, options.earlier)
     chosen = _chosen(options.only)
     try:
         for seed in batch.seeds:
@@ -60,7 +63,14 @@ class Batch:
     are still the same. Stages before the first that differs are copied from the whole recipe's run.
     """
 
-    def __init__(self, profile: str, folder: Path, seeds: Sequence[int] | None, deadline: float = DEADLINE):
+    def __init__(
+        self,
+        profile: str,
+        folder: Path,
+        seeds: Sequence[int] | None,
+        deadline: float = DEADLINE,
+        earlier: Path | None = None,
+    ):
         try:
             self.base = profiles.load(profile)
         except (FileNotFoundError, ValueError) as error:
@@ -69,6 +79,10 @@ class Batch:
         self.seeds = list(dict.fromkeys(seeds or [self.base.seed]))
         if wrong := [seed for seed in self.seeds if not 0 <= seed < 2**32]:
             raise UsageError(f"--seeds {wrong[0]}: expected whole numbers, 0 to {2**32 - 1}")
+        try:
+            self.earlier = ablations.earlier(earlier, self.base.model_dump(mode="json")) if earlier else {}
+        except (FileNotFoundError, ValueError) as error:
+            raise UsageError(f"--earlier: {error}") from None
 
     def place(self, variant: str, seed: int) -> Path:
         """The folder of a run."""
@@ -111,31 +125,37 @@ class Batch:
                 run_notebook(stage, str(settings), run_dir, deadline=self.deadline)
 
     def record(self) -> dict[str, Any]:
-        """Write DIR/ablations.json with what is done for the seeds of this batch, and return its result."""
+        """Write DIR/ablations.json with what is done for the seeds of this batch and those of the earlier one, and
+        return its result: comparisons, variants that were not run, and NDCG@10 of each query for later batches."""
         comparisons, missing = [], []
+        whole = self._values(WHOLE, ablations.SYSTEM)
+        values = {f"{WHOLE}: {ablations.SYSTEM}": whole}
         for variant in ablations.variants():
-            if done := [seed for seed in self.seeds if self._done(variant, seed)]:
-                label = {"variant": variant.variant, "paper": variant.published}
-                comparisons.append(label | self._compare(variant, done))
+            other = values[f"{variant.run}: {variant.system}"] = self._values(variant.run, variant.system)
+            if seeds := [seed for seed in whole if seed in other]:
+                pair = ({seed: side[seed] for seed in seeds} for side in (whole, other))
+                found = ablations.compare(*pair, self.base.seed, self.base.evaluation.bootstrap)
+                comparisons.append({"variant": variant.variant, "paper": variant.published} | found)
             else:
                 missing.append(ablations.not_run(variant))
         result = {
             "measure": "NDCG@10 in percentage points, whole recipe minus variant, average over collections",
             "comparisons": comparisons,
             "not_run": missing,
+            "per_query": {name: by_seed for name, by_seed in values.items() if by_seed},
         }
         body = {"stage": "ablations", **records.provenance(self.base, self.seeds[0]), "result": result}
         records.write_json(self.folder / RECORD, body)
         return result
 
-    def _done(self, variant: Variant, seed: int) -> bool:
-        folders = [self.place(name, seed) for name in (WHOLE, variant.run)]
-        return all(finished(f, STAGES[-1], f.with_name(f"{f.name}.yaml")) for f in folders)
-
-    def _compare(self, variant: Variant, seeds: Sequence[int]) -> dict[str, Any]:
-        whole = {seed: ablations.per_query(self.place(WHOLE, seed)) for seed in seeds}
-        other = {seed: ablations.per_query(self.place(variant.run, seed), variant.system) for seed in seeds}
-        return ablations.compare(whole, other, self.base.seed, self.base.evaluation.bootstrap)
+    def _values(self, run: str, system: str) -> ablations.BySeed:
+        """NDCG@10 of each query by seed, of this batch and the earlier one."""
+        found = dict(self.earlier.get(f"{run}: {system}", {}))
+        for seed in self.seeds:
+            place = self.place(run, seed)
+            if finished(place, STAGES[-1], place.with_name(f"{place.name}.yaml")):
+                found[seed] = ablations.per_query(place, system)
+        return dict(sorted(found.items()))
 
 
 def finished(run_dir: Path, stage: str, profile: Path) -> bool:
