@@ -139,9 +139,9 @@ def earlier(file: Path, config: Mapping[str, Any]) -> dict[str, BySeed]:
     values of queries.
     """
     body = read_json(file)
-    if odd := [key for key, value in config.items() if body["config"].get(key) != value]:
+    if odd := [key for key, value in config.items() if body.get("config", {}).get(key) != value]:
         raise ValueError(f"{file}: config: {odd[0]} is another one; expected a batch with the same settings")
-    if "per_query" not in body["result"]:
+    if "per_query" not in body.get("result", {}):
         raise ValueError(f"{file}: result: no per_query; expected the record of a batch of ablations")
     return {
         name: {int(seed): values for seed, values in by_seed.items()}

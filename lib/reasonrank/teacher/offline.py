@@ -3,7 +3,7 @@
 It stands in for DeepSeek-R1. R1 knows the gold answer when it selects positives; here the annotation does that.
 R1 works the solution out when it ranks; here the ranker reads the human solution: sentence embeddings of its steps
 tell which passages state what a step needs, and the annotation counts as much as `annotated` says. So the two labels
-come from different evidence and can disagree, which gives the self-consistency filter something to do.
+come from partly different evidence and can disagree, which gives the self-consistency filter something to do.
 """
 
 from __future__ import annotations
