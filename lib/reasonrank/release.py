@@ -7,6 +7,7 @@ the base model, exactly: the sum of two low-rank updates is one of the ranks' su
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,11 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from . import records
+from .engines.adapters import save_merged
 from .engines.adapters import settings as adapter_settings
+from .models import load_tokenizer
+from .profiles import Model
+from .training import Trained
 
 WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
 LIMIT = 12_000_000  # bytes of an adapter in the repository
@@ -49,6 +54,26 @@ def curves(base: str, folder: Path = ADAPTERS) -> dict[str, dict[str, Any]]:
     for path in released(base, folder).values():
         found |= records.read_json(path / "record.json")["result"]["curves"]
     return found
+
+
+def adopt(name: str, model: Model, out: Path, folder: Path = ADAPTERS) -> Trained:
+    """Take a released adapter ("sft") for what a training would have left: `out/adapter` and `out/model`, merged.
+
+    Returns how its own training went: steps, loss and dev scores; `seconds` is 0, as nothing is trained. Raises
+    ValueError where none of that name is released for the model.
+    """
+    system = NAMES.get(name)
+    path = released(model.name, folder).get(system)
+    if path is None:
+        raise ValueError(
+            f"adapter {name!r}: none of that name is released for {model.name} in {folder.name}/"
+        )
+    (out / "adapter").mkdir(parents=True, exist_ok=True)
+    for file in (WEIGHTS, CONFIG):
+        shutil.copyfile(path / file, out / "adapter" / file)
+    save_merged(model.name, path, model.dtype, load_tokenizer(model.name), str(out / "model"))
+    curve = records.read_json(path / "record.json")["result"]["curves"]["03_sft"]
+    return Trained(int(curve["loss"][-1]["step"]), 0.0, curve["loss"], dev=curve.get("dev", []))
 
 
 def stack(adapters: list[Path]) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
@@ -143,40 +168,42 @@ def _cell(values: Mapping[str, float]) -> str:
 def from_run(run: Path, out: Path = ADAPTERS) -> list[Path]:
     """Release both adapters of a finished run (notebooks 03 to 05) into `out`.
 
-    Raises FileNotFoundError where a stage is missing or was trained without LoRA.
+    "SFT" stays as it is where the run took it over (`adopt`); what is said of its training then comes from its own
+    record. Raises FileNotFoundError where a stage is missing or was trained without LoRA, and ValueError where the
+    adapter that the run took over is not the one in `out`.
     """
     evaluated = records.read_json(records.stage_file(run, "05_gpu_evaluation", "record.json"))
     stages = {
         name: records.read_json(records.stage_file(run, name, "record.json")) for name in ("03_sft", "04_rl")
     }
     sft, rl = (records.stage_file(run, name, "adapter") for name in stages)
-    written = []
-    for name, parts in {"sft": [sft], "sft-rl": [sft, rl]}.items():
+    written, parts_of = [], {"sft": [sft], "sft-rl": [sft, rl]}
+    training = {stage: _training(record) for stage, record in stages.items()}
+    if stages["03_sft"]["result"].get("adopted"):
+        del parts_of["sft"]
+        training["03_sft"] = _earlier_training(sft / WEIGHTS, out / "sft")
+    for name, parts in parts_of.items():
         used = list(stages.values())[: len(parts)]
-        figures = _figures(evaluated["result"]["scores"], NAMES[name], used)
+        figures = _figures(evaluated["result"]["scores"], NAMES[name])
+        figures["training"] = {_SHORT[stage["stage"]]: training[stage["stage"]] for stage in used}
+        figures["curves"] = {stage["stage"]: _curves(stage["result"]) for stage in used}
         written.append(
             write(out / name, parts, base=evaluated["result"]["model"], figures=figures, source=evaluated)
         )
     return written
 
 
-def _figures(scores: list[dict[str, Any]], system: str, stages: list[Mapping[str, Any]]) -> dict[str, Any]:
+_SHORT = {"03_sft": "SFT", "04_rl": "RL"}
+
+
+def _figures(scores: list[dict[str, Any]], system: str) -> dict[str, Any]:
+    """Test scores of a system and of the retriever."""
     by_system = {
         name: {row["collection"]: row for row in scores if row["system"] == name}
         for name in ("retriever", system)
     }
     keep = ("ndcg", "low", "high")
     average = by_system[system]["average"]
-    training = {}
-    for stage in stages:
-        result, name = stage["result"], {"03_sft": "SFT", "04_rl": "RL"}[stage["stage"]]
-        best = max(result.get("dev") or [], key=lambda row: row["ndcg"], default=None)
-        training[name] = f"{result['steps']} steps, {result['seconds'] / 60:.0f} minutes"
-        if best:
-            training[name] += (
-                f"; best on dev at step {best['step']} (NDCG@10 {100 * best['ndcg']:.1f}, first window, "
-                f"n = {best['n']})"
-            )
     return {
         "system": system,
         "test": [
@@ -190,9 +217,30 @@ def _figures(scores: list[dict[str, Any]], system: str, stages: list[Mapping[str
         ],
         "difference": 100 * average["difference"],
         "p_value": average["p_value"],
-        "training": training,
-        "curves": {stage["stage"]: _curves(stage["result"]) for stage in stages},
     }
+
+
+def _training(stage: Mapping[str, Any]) -> str:
+    """A stage's training in a line: how long it was, and its best score on dev queries."""
+    result = stage["result"]
+    said = f"{result['steps']} steps, {result['seconds'] / 60:.0f} minutes"
+    best = max(result.get("dev") or [], key=lambda row: row["ndcg"], default=None)
+    if best:
+        said += (
+            f"; best on dev at step {best['step']} (NDCG@10 {100 * best['ndcg']:.1f}, first window, "
+            f"n = {best['n']})"
+        )
+    return said
+
+
+def _earlier_training(weights: Path, released_before: Path) -> str:
+    """What the record of a released adapter says of its training, where its weights are these."""
+    record = records.read_json(released_before / "record.json")
+    if record["result"]["sha256"] != records.sha256(weights):
+        raise ValueError(
+            f"{released_before.name}/{WEIGHTS}: not the weights that this run started from; expected the same"
+        )
+    return f"{record['result']['training']['SFT']}; taken over from commit {record['commit']}"
 
 
 def _curves(result: Mapping[str, Any]) -> dict[str, Any]:

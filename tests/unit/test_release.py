@@ -1,12 +1,16 @@
 """Released adapters: two in a row as one, cards from records, and weights that are what the record says."""
 
 import json
+import shutil
+from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
 from reasonrank import records, release
+from reasonrank.models import resolve
+from reasonrank.profiles import Model
 
 KEY = "base_model.model.model.layers.0.mlp.up_proj.lora_{}.weight"
 
@@ -37,10 +41,12 @@ def test_two_adapters_in_a_row_are_one_of_the_ranks_sum(tmp_path):
         release.stack([first, other])
 
 
-def stage(run, name, result):
+def stage(run, name, result, weights=None):
     made = records.Stage(run, name, {"name": "full", "prompting": {"passage_tokens": 24}}, 7)
     if name != "05_gpu_evaluation":
         adapter(made.folder / "adapter", 2, 4, 1)
+    if weights:
+        shutil.copyfile(weights, made.folder / "adapter" / release.WEIGHTS)
     made.record(result)
     made.finish()
 
@@ -90,6 +96,48 @@ def test_weights_that_are_too_large_are_refused(run, tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="more than 0; lower the rank"):
         release.from_run(run, tmp_path / "adapters")
     assert not (tmp_path / "adapters" / "sft").exists()
+
+
+def test_an_adapter_is_taken_over_in_place_of_a_training(tmp_path):
+    model = Model(name="smollm2-135m-instruct", dtype="float32", max_length=64)
+    trained = release.adopt("sft", model, tmp_path)
+    record = records.read_json(release.ADAPTERS / "sft" / "record.json")["result"]
+    assert records.sha256(tmp_path / "adapter" / release.WEIGHTS) == record["sha256"]
+    assert trained.steps == 549 and trained.log == record["curves"]["03_sft"]["loss"]
+    assert trained.dev == record["curves"]["03_sft"]["dev"] and trained.seconds == 0
+    name = "model.layers.3.mlp.up_proj"
+    base = load_file(Path(resolve(model.name)) / "model.safetensors")[f"{name}.weight"].float()
+    merged = load_file(tmp_path / "model" / "model.safetensors")[f"{name}.weight"]
+    down, up = (
+        load_file(release.ADAPTERS / "sft" / release.WEIGHTS)[
+            f"base_model.model.{name}.lora_{x}.weight"
+        ].float()
+        for x in "AB"
+    )
+    assert (merged - base).abs().max() > 1e-3
+    assert torch.allclose(merged, base + up @ down, atol=1e-5)
+    with pytest.raises(ValueError, match=r"adapter 'sft2': none of that name is released for smollm2"):
+        release.adopt("sft2", model, tmp_path)
+
+
+def test_a_run_from_a_released_adapter_leaves_it_as_it_is(run, tmp_path):
+    out = tmp_path / "adapters"
+    release.from_run(run, out)
+    before = (out / "sft" / "record.json").read_bytes()
+    own = out / "sft" / release.WEIGHTS
+    stage(
+        run, "03_sft", {"adopted": "sft", "steps": 9, "seconds": 0.0, "loss": [{"step": 9, "loss": 0.1}]}, own
+    )
+    assert [folder.name for folder in release.from_run(run, out)] == ["sft-rl"]
+    assert (out / "sft" / "record.json").read_bytes() == before
+    said = records.read_json(out / "sft-rl" / "record.json")["result"]["training"]
+    commit = records.read_json(out / "sft" / "record.json")["commit"]
+    assert said["SFT"].startswith("9 steps, 2 minutes; best on dev at step 5")
+    assert said["SFT"].endswith(f"taken over from commit {commit}")
+    assert said["RL"].startswith("9 steps, 2 minutes")
+    stage(run, "03_sft", {"adopted": "sft", "steps": 9, "seconds": 0.0})
+    with pytest.raises(ValueError, match="not the weights that this run started from"):
+        release.from_run(run, out)
 
 
 @pytest.mark.parametrize("name", release.NAMES)
