@@ -125,7 +125,7 @@ def training_benchmark(path: Path) -> str:
 
 def _tests(rows: list[dict[str, Any]]) -> str:
     average = [row for row in rows if row["collection"] == "average" and row["p_value"] is not None]
-    parts = [f"{row['system']} {100 * row['difference']:+.1f} (p = {row['p_value']:.2f})" for row in average]
+    parts = [f"{row['system']} {100 * row['difference']:+.1f} (p = {row['p_value']:.3f})" for row in average]
     return f"Difference to the retriever on average, paired randomisation test: {'; '.join(parts)}."
 
 
