@@ -36,6 +36,13 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=ROOT / "data" / "records" / "timing.json")
     parser.add_argument("--keep", type=Path, help="a folder to copy the runs of the clone to")
     options = parser.parse_args()
+    sys.path.insert(0, str(ROOT / "lib"))
+    from reasonrank import records
+
+    record = {  # before the runs: the commit that is cloned
+        "stage": "timing",
+        **records.provenance({"profiles": options.profiles, "test": options.test}, 0),
+    }
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         clone, empty = (
@@ -55,13 +62,6 @@ def main() -> None:
                 shutil.copytree(clone / "runs" / profile, options.keep / profile, dirs_exist_ok=True)
         if options.test:
             rows.append({"what": "`make test`", "seconds": timed(["make", "test"], clone, environment)})
-    sys.path.insert(0, str(ROOT / "lib"))
-    from reasonrank import records
-
-    record = {
-        "stage": "timing",
-        **records.provenance({"profiles": options.profiles, "test": options.test}, 0),
-    }
     records.write_json(options.out, record | {"result": {"rows": rows}})
     for row in rows:
         print(f"{row['what']:60s}{row['seconds']:8.1f} s")

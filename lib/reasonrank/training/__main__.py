@@ -179,7 +179,8 @@ def _sft_result(work: Work, log: dict[str, Any], stage: records.Stage) -> dict[s
     records.write_json(stage.path("samples.json"), {label: text for label, (_, text) in found.items()})
     own = {key: log[key] for key in ("examples", "steps", "seconds", "loss", "dev")}
     validity = {label: counts for label, (counts, _) in found.items()}
-    return {"method": "LoRA" if work.settings.sft.lora else "full", **own, "validity": validity}
+    method = "LoRA" if work.settings.sft.lora else "full"
+    return {"adopted": None, "method": method, **own, "validity": validity}
 
 
 def _rl_result(work: Work, log: dict[str, Any]) -> dict[str, Any]:
