@@ -19,7 +19,7 @@ from . import records
 from .engines.adapters import save_merged
 from .engines.adapters import settings as adapter_settings
 from .models import load_tokenizer
-from .profiles import Model
+from .profiles import Model, Sft
 from .training import Trained
 
 WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
@@ -60,20 +60,27 @@ def adopt(name: str, model: Model, out: Path, folder: Path = ADAPTERS) -> Traine
     """Take a released adapter ("sft") for what a training would have left: `out/adapter` and `out/model`, merged.
 
     Returns how its own training went: steps, loss and dev scores; `seconds` is 0, as nothing is trained. Raises
-    ValueError where none of that name is released for the model.
+    ValueError for another name, and where none is released for the model.
     """
-    system = NAMES.get(name)
-    path = released(model.name, folder).get(system)
+    if name != "sft":
+        raise ValueError(f"adapter {name!r}: expected 'sft', the one that RL starts from")
+    path = released(model.name, folder).get(NAMES[name])
     if path is None:
-        raise ValueError(
-            f"adapter {name!r}: none of that name is released for {model.name} in {folder.name}/"
-        )
+        raise ValueError(f"adapter {name!r}: none is released for {model.name} in {folder.name}/")
     (out / "adapter").mkdir(parents=True, exist_ok=True)
     for file in (WEIGHTS, CONFIG):
         shutil.copyfile(path / file, out / "adapter" / file)
     save_merged(model.name, path, model.dtype, load_tokenizer(model.name), str(out / "model"))
     curve = records.read_json(path / "record.json")["result"]["curves"]["03_sft"]
     return Trained(int(curve["loss"][-1]["step"]), 0.0, curve["loss"], dev=curve.get("dev", []))
+
+
+def settings(name: str, folder: Path = ADAPTERS) -> Sft:
+    """What the released adapter of that name ("sft") was trained with, by its record.
+
+    Raises FileNotFoundError where there is none.
+    """
+    return Sft.model_validate(records.read_json(folder / name / "record.json")["config"]["sft"])
 
 
 def stack(adapters: list[Path]) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:

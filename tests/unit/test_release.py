@@ -116,8 +116,15 @@ def test_an_adapter_is_taken_over_in_place_of_a_training(tmp_path):
     )
     assert (merged - base).abs().max() > 1e-3
     assert torch.allclose(merged, base + up @ down, atol=1e-5)
-    with pytest.raises(ValueError, match=r"adapter 'sft2': none of that name is released for smollm2"):
-        release.adopt("sft2", model, tmp_path)
+    assert release.settings("sft").lora.rank == 12
+
+
+def test_only_the_released_adapter_of_sft_is_taken_over(tmp_path):
+    model = Model(name="another-base", dtype="float32", max_length=64)
+    with pytest.raises(ValueError, match="adapter 'sft-rl': expected 'sft'"):
+        release.adopt("sft-rl", model, tmp_path)
+    with pytest.raises(ValueError, match="adapter 'sft': none is released for another-base in adapters/"):
+        release.adopt("sft", model, tmp_path)
 
 
 def test_a_run_from_a_released_adapter_leaves_it_as_it_is(run, tmp_path):
