@@ -7,6 +7,8 @@
 - GRPO: the gradient of a micro-batch, one prompt with its answers, as `GRPOTrainer` computes it, with the shared
   prefix alone, and with the label head too; and the log-probabilities of the reference beside it. Tokens are
   random, answers have the same length.
+- GRPO, a whole step from the released SFT adapter, by part: TRL as it comes, which writes answers by `generate`,
+  and ours as notebook 04 trains, which opens an engine for them. Answers are sampled, so they differ.
 
 Ways are interleaved and take turns to be first. Prints the tables, then one JSON line, and writes a record.
 """
@@ -24,9 +26,10 @@ from typing import Any
 
 import torch
 from datasets import Dataset
+from grpo_step import PARTS, one_step, shaped
 from trl import GRPOConfig, GRPOTrainer, SFTTrainer
 
-from reasonrank import models, profiles, records, retrieval, sources, synthesis, training
+from reasonrank import models, profiles, records, release, retrieval, sources, synthesis, training
 from reasonrank.rerank.base import run_sync
 from reasonrank.teacher import OfflineTeacher
 from reasonrank.training import common, head
@@ -36,8 +39,8 @@ from reasonrank.training.shared_prefix import SharedPrefixGRPOTrainer, pack
 OUT = records.ROOT / "data" / "records" / "training_benchmark.json"
 
 
-def sft_rows(settings: profiles.Profile, count: int) -> list[dict[str, str]]:
-    """Prompts and labels of complex QA, from its annotations; the same each time."""
+def windows(settings: profiles.Profile, count: int) -> list[dict[str, Any]]:
+    """Training rows of complex QA, from its annotations; the same each time."""
     collection, own = sources.load("complex_qa"), settings.synthesis
     ids = collection.ids("train", count)
     queries = {qid: collection.queries[qid].text for qid in ids}
@@ -49,8 +52,7 @@ def sft_rows(settings: profiles.Profile, count: int) -> list[dict[str, str]]:
     )
     prompt = training.window_prompt(settings, settings.model.name, settings.model.max_length)
     texts = {collection.name: collection.texts()}
-    rows = training.windows_of(run_sync(made).examples, prompt, {collection.name: queries}, texts)
-    return [{"prompt": row["prompt"], "completion": row["completion"]} for row in rows]
+    return training.windows_of(run_sync(made).examples, prompt, {collection.name: queries}, texts)
 
 
 def sft(settings: profiles.Profile, rows: list[dict[str, str]], ours: bool, steps: int, folder: Path) -> dict:
@@ -180,7 +182,8 @@ def main() -> None:
     common.on_cpu()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        rows = sft_rows(settings, max(4, steps * settings.sft.batch_size))
+        made = windows(settings, max(4, steps * settings.sft.batch_size))
+        rows = [{key: row[key] for key in ("prompt", "completion")} for row in made]
         sft(settings, rows, True, 1, folder)  # warm-up
         print("SFT, optimiser steps:", steps)
         ways = {
@@ -195,6 +198,14 @@ def main() -> None:
             grpo_step(trainer, group_batch(16, 4, group, vocabulary, 0))  # warm-up, and the self-check
         print(f"GRPO, prompt of {4 * answer} tokens, {group} answers of {answer}")
         stepped = interleave({n: lambda t=t: grpo_step(t, batch) for n, t in trainers.items()}, repeats)
+        del trainers
+        release.adopt("sft", settings.model, folder / "sft")
+        whole = shaped(settings, 2, group, answer)
+        rewarded = [{k: v for k, v in row.items() if k != "completion"} for row in made]
+        step = lambda ours: one_step(whole, rewarded, folder / "sft" / "model", ours, folder)  # noqa: E731
+        step(True)  # warm-up
+        print(f"GRPO, a whole step of 2 prompts with {group} answers each")
+        wholly = interleave({"TRL": lambda: step(False), "ours": lambda: step(True)}, repeats)
     ids = torch.cat([batch["prompt_ids"], batch["completion_ids"]], dim=1)
     packed = pack(ids, torch.ones_like(ids), answer)
     result = {
@@ -205,12 +216,19 @@ def main() -> None:
             "shape": {"prompt": 4 * answer, "answer": answer, "group": group},
             "tokens": {"plain": ids.numel(), "packed": packed.tokens},
         },
+        "grpo_step": {
+            "rows": table(wholly, "TRL"),
+            "runs": wholly,
+            "shape": {"prompts": 2, "group": group, "longest": answer},
+        },
     }
-    for part in ("sft", "grpo"):
+    for part in ("sft", "grpo", "grpo_step"):
         print(f"\n{part:28s}{'seconds':>9s}{'times as fast':>15s}   spread")
         for row in result[part]["rows"]:
             spread = f"{row['least']:.2f} to {row['most']:.2f}, n = {row['n']}"
             print(f"{row['way']:28s}{row['seconds']:9.2f}{row['ratio']:15.2f}   {spread}")
+    for way, runs in wholly.items():
+        print(f"{way}, seconds by part:", {k: round(median(r["parts"][k] for r in runs), 1) for k in PARTS})
     print("tokens computed:", result["grpo"]["tokens"])
     if options.out or not options.quick:
         config = {"repeats": repeats, "sft": settings.sft.model_dump(), "rl": settings.rl.model_dump()}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import fmean, median
 from typing import Any
 
 from .. import ablations, fidelity, records, release, report, throughput
@@ -106,21 +107,34 @@ def training_benchmark(path: Path) -> str:
     if not path.is_file():
         return "Not measured yet; `benchmarks/training.py` does."
     record = records.read_json(path)
-    sft, grpo = record["result"]["sft"], record["result"]["grpo"]
-    shape, tokens = grpo["shape"], grpo["tokens"]
+    sft, grpo, step = (record["result"][part] for part in ("sft", "grpo", "grpo_step"))
+    shape, tokens, whole = grpo["shape"], grpo["tokens"], step["shape"]
     about = {
         "SFT": f"SFT, {sft['steps']} optimiser steps",
         "GRPO": f"GRPO, gradient of {shape['group']} answers of {shape['answer']} tokens to {shape['prompt']}",
+        "step": f"GRPO, a whole step of {whole['prompts']} prompts, {whole['group']} answers each",
     }
     lines = ["| | way | seconds | times as fast as TRL | least to most, n |", "|---|---|---|---|---|"]
-    for name, part in (("SFT", sft), ("GRPO", grpo)):
+    for name, part in (("SFT", sft), ("GRPO", grpo), ("step", step)):
         for row in part["rows"]:
             spread = f"{row['least']:.2f} to {row['most']:.2f}, {row['n']}"
             lines.append(
                 f"| {about[name]} | {row['way']} | {row['seconds']:.1f} | {row['ratio']:.2f} | {spread} |"
             )
     counted = f"Tokens computed for the GRPO gradient: {tokens['packed']} in place of {tokens['plain']}."
-    return "\n".join([*lines, "", counted, "", _source(record)])
+    where = "Where the time of the whole step goes, in seconds (medians):"
+    return "\n".join([*lines, "", counted, "", where, "", *_parts(step["runs"]), "", _source(record)])
+
+
+def _parts(runs: dict[str, list[dict[str, Any]]]) -> list[str]:
+    """Lines of a table: median seconds of each part of a step, by way, and the mean tokens of an answer."""
+    names = list(next(iter(runs.values()))[0]["parts"])
+    lines = [f"| way | {' | '.join(names)} | tokens of an answer, n |", f"|---|{'---|' * len(names)}---|"]
+    for way, own in runs.items():
+        seconds = " | ".join(f"{median(run['parts'][name] for run in own):.1f}" for name in names)
+        tokens = fmean(run["answer_tokens"] for run in own)
+        lines.append(f"| {way} | {seconds} | {tokens:.0f}, {len(own)} |")
+    return lines
 
 
 def _tests(rows: list[dict[str, Any]]) -> str:

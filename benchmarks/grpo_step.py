@@ -1,0 +1,118 @@
+"""A whole step of GRPO, timed by part: writing answers, log-probabilities, gradient, and the rest."""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from datasets import Dataset
+from trl import GRPOTrainer
+
+from reasonrank import models, profiles
+from reasonrank.rewards import make_trl_reward
+from reasonrank.training import common
+from reasonrank.training.rl import grpo_config
+from reasonrank.training.rollouts import engine_rollouts
+from reasonrank.training.shared_prefix import SharedPrefixGRPOTrainer
+
+PARTS = ("answers", "log-probabilities", "gradient", "rest")
+LENGTH = "completions/mean_length"
+CHECK = "self-check"  # of the first step alone, so no part of what a step takes
+
+
+class Parts:
+    """Seconds by part; of a part within another one, only its own."""
+
+    def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
+        self.clock, self.seconds = clock, defaultdict(float)
+        self._inner: list[float] = []
+
+    @contextmanager
+    def part(self, name: str) -> Iterator[None]:
+        """Counts the time of the block for `name`, less that of parts within it."""
+        begin = self.clock()
+        self._inner.append(0.0)
+        try:
+            yield
+        finally:
+            took = self.clock() - begin
+            self.seconds[name] += took - self._inner.pop()
+            if self._inner:
+                self._inner[-1] += took
+
+    def watch(self, owner: Any, method: str, name: Callable[[], str]) -> None:
+        """Counts each call of a method of this object for the part that `name` gives at that moment."""
+        plain = getattr(owner, method)
+
+        def timed(*args: Any, **kwargs: Any) -> Any:
+            with self.part(name()):
+                return plain(*args, **kwargs)
+
+        setattr(owner, method, timed)
+
+
+def watched(trainer: GRPOTrainer, clock: Callable[[], float] = time.perf_counter) -> Parts:
+    """The parts of a trainer's step, counted from now on."""
+    parts = Parts(clock)
+    parts.watch(trainer, "training_step", lambda: "gradient")
+    parts.watch(trainer, "_prepare_inputs", lambda: "rest")
+    parts.watch(trainer, "_generate_single_turn", lambda: "answers")
+    scored = "_get_per_token_logps_and_entropies"
+    parts.watch(trainer, scored, lambda: "gradient" if torch.is_grad_enabled() else "log-probabilities")
+    if hasattr(trainer, "_passes_check"):
+        parts.watch(trainer, "_passes_check", lambda: CHECK)
+    return parts
+
+
+def shaped(settings: profiles.Profile, prompts: int, answers: int, tokens: int) -> profiles.Profile:
+    """The profile with one step of `prompts` prompts, a mini-batch each, and `answers` answers of at most `tokens`."""
+    rl = settings.rl.model_copy(
+        update={
+            "steps": 1,
+            "prompts_per_step": prompts,
+            "mini_batch_prompts": 1,
+            "rollouts": answers,
+            "batch_size": answers,
+            "max_completion_tokens": tokens,
+        }
+    )
+    return settings.model_copy(update={"rl": rl})
+
+
+def one_step(
+    settings: profiles.Profile, rows: list[dict[str, Any]], start: Path, ours: bool, folder: Path
+) -> dict[str, Any]:
+    """A step from the weights in `start`: seconds (without the self-check), seconds by part, tokens of an answer."""
+    rl = settings.rl
+    torch.manual_seed(settings.seed)
+    more = {"rollouts": engine_rollouts(settings)} if ours else {}
+    config = grpo_config(rl, settings.model, folder, settings.seed, True)
+    config.disable_tqdm = True
+    trainer = (SharedPrefixGRPOTrainer if ours else GRPOTrainer)(
+        model=common.load_model(str(start), settings.model, rl.lora),
+        args=config,
+        train_dataset=Dataset.from_list(rows),
+        processing_class=models.load_tokenizer(str(start)),
+        reward_funcs=make_trl_reward(**rl.reward.model_dump()),
+        peft_config=common.peft_config(rl.lora),
+        **more,
+    )
+    if ours:
+        common.skip_input_casts(trainer.model)
+    parts = watched(trainer)
+    with parts.part("rest"):
+        trainer.train()
+    tokens = [
+        row[LENGTH] for row in trainer.state.log_history if LENGTH in row
+    ]  # once for a batch of answers
+    return {
+        "seconds": sum(parts.seconds[name] for name in PARTS),
+        "parts": {name: parts.seconds[name] for name in PARTS},
+        "self_check_seconds": parts.seconds[CHECK],
+        "answer_tokens": tokens[0],
+    }
