@@ -37,11 +37,11 @@ def main() -> None:
     parser.add_argument("--keep", type=Path, help="a folder to copy the runs of the clone to")
     options = parser.parse_args()
     sys.path.insert(0, str(ROOT / "lib"))
-    from reasonrank import records
+    from reasonrank import stages
 
     record = {  # before the runs: the commit that is cloned
         "stage": "timing",
-        **records.provenance({"profiles": options.profiles, "test": options.test}, 0),
+        **stages.provenance({"profiles": options.profiles, "test": options.test}, 0),
     }
     rows = []
     with tempfile.TemporaryDirectory() as folder:
@@ -62,7 +62,7 @@ def main() -> None:
                 shutil.copytree(clone / "runs" / profile, options.keep / profile, dirs_exist_ok=True)
         if options.test:
             rows.append({"what": "`make test`", "seconds": timed(["make", "test"], clone, environment)})
-    records.write_json(options.out, record | {"result": {"rows": rows}})
+    stages.write_json(options.out, record | {"result": {"rows": rows}})
     for row in rows:
         print(f"{row['what']:60s}{row['seconds']:8.1f} s")
     print(json.dumps(rows))

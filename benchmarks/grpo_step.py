@@ -16,7 +16,7 @@ from trl import GRPOTrainer
 from reasonrank import models, profiles
 from reasonrank.rewards import make_trl_reward
 from reasonrank.training import common
-from reasonrank.training.rl import grpo_config
+from reasonrank.training.grpo import grpo_config
 from reasonrank.training.rollouts import engine_rollouts
 from reasonrank.training.shared_prefix import SharedPrefixGRPOTrainer
 

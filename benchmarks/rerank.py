@@ -39,7 +39,7 @@ from _common import (
     prompt_sizes,
 )
 
-from reasonrank import records
+from reasonrank import stages
 from reasonrank.answers import parse
 from reasonrank.engines import GREEDY
 from reasonrank.prompts import ListwisePrompt
@@ -171,15 +171,15 @@ def main() -> None:
     if options.quick:
         setting, candidates, repeats = QUICK, (20, 50), 1
     elif out is None:
-        out = records.ROOT / "data" / "records" / "rerank_benchmark.json"
+        out = stages.ROOT / "data" / "records" / "rerank_benchmark.json"
     with MeteredVllm(MODEL, **ENGINE) as engine:
         result = summarise(compare(engine, setting, repeats, options.bound))
         result["growth"] = grow(engine, GROWTH, candidates, options.bound)
     config = {"model": MODEL, "engine": ENGINE, "bound": options.bound, "repeats": repeats}
     config |= {"compared": asdict(setting), "growth": asdict(GROWTH)}
-    record = {"stage": "rerank_benchmark", **records.provenance(config, setting.seed), "result": result}
+    record = {"stage": "rerank_benchmark", **stages.provenance(config, setting.seed), "result": result}
     if out is not None:
-        records.write_json(out, record)
+        stages.write_json(out, record)
     print(markdown(record))
     print(json.dumps(result["ratios"] + [{"overhead": result["overhead"]}]))
 

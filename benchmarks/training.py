@@ -29,14 +29,14 @@ from datasets import Dataset
 from grpo_step import PARTS, one_step, shaped
 from trl import GRPOConfig, GRPOTrainer, SFTTrainer
 
-from reasonrank import models, profiles, records, release, retrieval, sources, synthesis, training
+from reasonrank import models, profiles, release, retrieval, sources, stages, synthesis, training
 from reasonrank.rerank.base import run_sync
-from reasonrank.teacher import OfflineTeacher
+from reasonrank.teachers import OfflineTeacher
 from reasonrank.training import common, head
 from reasonrank.training.sft import label_head_trainer, sft_config
 from reasonrank.training.shared_prefix import SharedPrefixGRPOTrainer, pack
 
-OUT = records.ROOT / "data" / "records" / "training_benchmark.json"
+OUT = stages.ROOT / "data" / "records" / "training_benchmark.json"
 
 
 def windows(settings: profiles.Profile, count: int) -> list[dict[str, Any]]:
@@ -232,8 +232,8 @@ def main() -> None:
     print("tokens computed:", result["grpo"]["tokens"])
     if options.out or not options.quick:
         config = {"repeats": repeats, "sft": settings.sft.model_dump(), "rl": settings.rl.model_dump()}
-        record = {"stage": "training_benchmark", **records.provenance(config, settings.seed)}
-        records.write_json(options.out or OUT, record | {"result": result})
+        record = {"stage": "training_benchmark", **stages.provenance(config, settings.seed)}
+        stages.write_json(options.out or OUT, record | {"result": result})
     print(json.dumps(result))
 
 

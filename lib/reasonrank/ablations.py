@@ -17,8 +17,8 @@ from pydantic import Field, model_validator
 from . import paper
 from .comparison import MEASURE, mean_over_collections
 from .evaluation import evaluate
-from .records import ROOT, read_json, stage_file
 from .runs import read_qrels, read_trec
+from .stages import ROOT, read_json, stage_file
 
 FILE = ROOT / "data" / "ablations.yaml"
 RECORD = ROOT / "data" / "records" / "ablations.json"

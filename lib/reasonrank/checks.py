@@ -16,11 +16,11 @@ from pydantic import Field
 
 from . import paper, runs
 from .evaluation import evaluate
-from .records import read_json
 from .rerank.schedule import windows
 from .rewards import multi_view_reward
 from .sources import bright
 from .sources.layouts import candidate_counts, differing, find, hashes
+from .stages import read_json
 
 
 class Published(paper.Strict):

@@ -13,7 +13,7 @@ import pandas as pd
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.version import Version
 
-from . import records
+from . import stages
 
 PYTHONS = ("3.11", "3.12")
 MEMORY_GIB = 8  # the default profile: one small model in training, or an engine with its cache
@@ -28,7 +28,7 @@ def check(lock: Path | str | None = None) -> pd.DataFrame:
     ValueError names the line of the lock that is no pin.
     """
     gpu = _installed("vllm") is not None
-    lock = Path(lock or records.ROOT / "requirements" / ("gpu.txt" if gpu else "cpu.txt"))
+    lock = Path(lock or stages.ROOT / "requirements" / ("gpu.txt" if gpu else "cpu.txt"))
     rows = [*_machine(), *_packages(_pins(lock))]
     return pd.DataFrame(rows, columns=["part", "here", "expected", "status"]).set_index("part")
 
@@ -39,7 +39,7 @@ def engine() -> str:
 
 
 def _machine() -> list[tuple[str, str, str, str]]:
-    hardware = records.hardware()
+    hardware = stages.hardware()
     python = platform.python_version()
     memory, disk = hardware["memory_gib"], shutil.disk_usage(Path.cwd()).free // 2**30
     fits = ".".join(python.split(".")[:2]) in PYTHONS

@@ -10,9 +10,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from .records import write_json, write_text
 from .runs import write_jsonl
-from .sources.reasonrank_13k import FILES
+from .sources.published13k import FILES
+from .stages import write_json, write_text
 from .synthesis import Example
 
 FIELDS = ("dataset", "qid", "initial_list", "final_list", "reasoning", "relevant_docids")

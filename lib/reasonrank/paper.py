@@ -17,7 +17,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
 from .metrics import ndcg
-from .records import ROOT
+from .stages import ROOT
 
 DATA = ROOT / "data" / "paper"
 Verdict = Literal["OK", "OKish", "FAIL", "not run"]

@@ -10,10 +10,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from . import environment, memory, records
+from . import environment, memory, stages
 from .memory import ADAM, GIB, HALF, Architecture, Need
 from .profiles import Hardware, Profile
-from .training.rl import batch_sizes
+from .training.grpo import batch_sizes
 from .workload import Work, plan, prompt_tokens, rates
 
 
@@ -67,7 +67,7 @@ def preflight(profile: Profile, dry_run: bool = False, folder: Path | None = Non
     work = plan(profile, shape) if checks[0].status == "ok" else []
     checks += [
         *memory_checks(profile, shape),
-        _disk(profile, shape, folder or records.ROOT, dry_run),
+        _disk(profile, shape, folder or stages.ROOT, dry_run),
         _versions(dry_run),
         _devices(profile.hardware, dry_run),
     ]
@@ -191,7 +191,7 @@ def _versions(dry_run: bool) -> Check:
 
 
 def _devices(hardware: Hardware, dry_run: bool) -> Check:
-    here = records.hardware()["gpus"]
+    here = stages.hardware()["gpus"]
     text = f"{len(here)} GPU(s) here, the profile is for {hardware.gpus or 'none'}"
     if len(here) >= hardware.gpus:
         return Check("devices", "ok", text)

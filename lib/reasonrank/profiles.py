@@ -11,7 +11,7 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from .records import ROOT, write_text
+from .stages import ROOT, write_text
 
 FOLDER = ROOT / "profiles"
 

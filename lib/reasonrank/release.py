@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 
-from . import records
+from . import stages
 from .engines.adapters import save_merged
 from .engines.adapters import settings as adapter_settings
 from .models import load_tokenizer
@@ -24,7 +24,7 @@ from .training import Trained
 
 WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
 LIMIT = 12_000_000  # bytes of an adapter in the repository
-ADAPTERS = records.ROOT / "data" / "adapters"
+ADAPTERS = stages.ROOT / "data" / "adapters"
 NAMES = {"sft": "SFT", "sft-rl": "SFT + RL"}  # folder -> system, as notebook 05 calls it
 
 
@@ -39,10 +39,10 @@ def released(base: str, folder: Path = ADAPTERS) -> dict[str, Path]:
         path = Path(folder) / name
         if not (path / "record.json").is_file():
             continue
-        result = records.read_json(path / "record.json")["result"]
+        result = stages.read_json(path / "record.json")["result"]
         if result["base"] != base:
             continue
-        if records.sha256(path / WEIGHTS) != result["sha256"]:
+        if stages.sha256(path / WEIGHTS) != result["sha256"]:
             raise ValueError(f"{path.name}/{WEIGHTS}: its SHA-256 is not the one in record.json")
         found[system] = path
     return found
@@ -52,7 +52,7 @@ def curves(base: str, folder: Path = ADAPTERS) -> dict[str, dict[str, Any]]:
     """Stage ("03_sft", "04_rl") -> how its released training went: rows of `loss`, `parts` and `dev` by step."""
     found = {}
     for path in released(base, folder).values():
-        found |= records.read_json(path / "record.json")["result"]["curves"]
+        found |= stages.read_json(path / "record.json")["result"]["curves"]
     return found
 
 
@@ -71,7 +71,7 @@ def adopt(name: str, model: Model, out: Path, folder: Path = ADAPTERS) -> Traine
     for file in (WEIGHTS, CONFIG):
         shutil.copyfile(path / file, out / "adapter" / file)
     save_merged(model.name, path, model.dtype, load_tokenizer(model.name), str(out / "model"))
-    curve = records.read_json(path / "record.json")["result"]["curves"]["03_sft"]
+    curve = stages.read_json(path / "record.json")["result"]["curves"]["03_sft"]
     return Trained(int(curve["loss"][-1]["step"]), 0.0, curve["loss"], dev=curve.get("dev", []))
 
 
@@ -80,7 +80,7 @@ def settings(name: str, folder: Path = ADAPTERS) -> Sft:
 
     Raises FileNotFoundError where there is none.
     """
-    return Sft.model_validate(records.read_json(folder / name / "record.json")["config"]["sft"])
+    return Sft.model_validate(stages.read_json(folder / name / "record.json")["config"]["sft"])
 
 
 def stack(adapters: list[Path]) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
@@ -126,11 +126,11 @@ def write(
     partial = out / f".{WEIGHTS}"
     save_file(weights, partial, metadata={"format": "pt"})
     partial.replace(out / WEIGHTS)
-    records.write_text(out / CONFIG, json.dumps(config, indent=1, sort_keys=True) + "\n")
+    stages.write_text(out / CONFIG, json.dumps(config, indent=1, sort_keys=True) + "\n")
     kept = {key: source[key] for key in ("config", "seed", "versions", "commit", "hardware", "created")}
-    result = {"base": base, "sha256": records.sha256(out / WEIGHTS), **figures}
-    records.write_text(out / "README.md", card(out.name, base, config["r"], result, kept))
-    records.write_json(out / "record.json", {"stage": "release", **kept, "result": result})
+    result = {"base": base, "sha256": stages.sha256(out / WEIGHTS), **figures}
+    stages.write_text(out / "README.md", card(out.name, base, config["r"], result, kept))
+    stages.write_json(out / "record.json", {"stage": "release", **kept, "result": result})
     return out
 
 
@@ -179,18 +179,18 @@ def from_run(run: Path, out: Path = ADAPTERS) -> list[Path]:
     record. Raises FileNotFoundError where a stage is missing or was trained without LoRA, and ValueError where the
     adapter that the run took over is not the one in `out`.
     """
-    evaluated = records.read_json(records.stage_file(run, "05_gpu_evaluation", "record.json"))
-    stages = {
-        name: records.read_json(records.stage_file(run, name, "record.json")) for name in ("03_sft", "04_rl")
+    evaluated = stages.read_json(stages.stage_file(run, "05_gpu_evaluation", "record.json"))
+    made = {
+        name: stages.read_json(stages.stage_file(run, name, "record.json")) for name in ("03_sft", "04_rl")
     }
-    sft, rl = (records.stage_file(run, name, "adapter") for name in stages)
+    sft, rl = (stages.stage_file(run, name, "adapter") for name in made)
     written, parts_of = [], {"sft": [sft], "sft-rl": [sft, rl]}
-    training = {stage: _training(record) for stage, record in stages.items()}
-    if stages["03_sft"]["result"].get("adopted"):
+    training = {stage: _training(record) for stage, record in made.items()}
+    if made["03_sft"]["result"].get("adopted"):
         del parts_of["sft"]
         training["03_sft"] = _earlier_training(sft / WEIGHTS, out / "sft")
     for name, parts in parts_of.items():
-        used = list(stages.values())[: len(parts)]
+        used = list(made.values())[: len(parts)]
         figures = _figures(evaluated["result"]["scores"], NAMES[name])
         figures["training"] = {_SHORT[stage["stage"]]: training[stage["stage"]] for stage in used}
         figures["curves"] = {stage["stage"]: _curves(stage["result"]) for stage in used}
@@ -242,8 +242,8 @@ def _training(stage: Mapping[str, Any]) -> str:
 
 def _earlier_training(weights: Path, released_before: Path) -> str:
     """What the record of a released adapter says of its training, where its weights are these."""
-    record = records.read_json(released_before / "record.json")
-    if record["result"]["sha256"] != records.sha256(weights):
+    record = stages.read_json(released_before / "record.json")
+    if record["result"]["sha256"] != stages.sha256(weights):
         raise ValueError(
             f"{released_before.name}/{WEIGHTS}: not the weights that this run started from; expected the same"
         )

@@ -14,7 +14,7 @@ from typing import Any
 
 import pandas as pd
 
-from .records import commit, read_json
+from .stages import commit, read_json
 
 STAGE = "05_gpu_evaluation"
 _PAIR = re.compile(r"(?:^|,)([A-Za-z_]\w*)=")

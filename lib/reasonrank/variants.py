@@ -12,8 +12,8 @@ from typing import Any
 
 from . import released, runs
 from .evaluation import evaluate
-from .records import write_text
 from .runs import Qrels, Run
+from .stages import write_text
 
 MEASURE = "nDCG@10"
 

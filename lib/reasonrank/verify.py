@@ -17,8 +17,8 @@ from typing import Any
 from . import paper
 from .checks import Check, Inputs, Measured, Missing, checks, measure, result, retriever
 from .paper import Figure, Verdict
-from .records import commit, versions
 from .sources import bright
+from .stages import commit, versions
 
 RETRIEVER = "ReasonIR (8B)"
 OPPOSITE = "this small run points the other way, and is no test of the claim at the paper's scale"

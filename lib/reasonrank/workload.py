@@ -12,7 +12,7 @@ from . import paper, sources
 from .memory import HALF, Architecture
 from .profiles import Profile, Strict
 from .rerank import windows
-from .training.rl import batch_sizes
+from .training.grpo import batch_sizes
 
 
 class Rate(Strict):

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from .. import ablations, profiles, records, synthesis
+from .. import ablations, profiles, stages, synthesis
 from ..ablations import STAGES, WHOLE, Variant
 from . import DEADLINE
 from .errors import CommandError, UsageError
@@ -109,8 +109,8 @@ class Batch:
         """The settings of a variant: its own, the seed, and as many steps of SFT as the whole recipe took."""
         changes = {"seed": seed, **variant.changes}
         if "03_sft" in variant.own_stages:
-            record = records.stage_file(self.place(WHOLE, seed), "03_sft", "record.json")
-            changes.setdefault("sft.max_steps", records.read_json(record)["result"]["steps"])
+            record = stages.stage_file(self.place(WHOLE, seed), "03_sft", "record.json")
+            changes.setdefault("sft.max_steps", stages.read_json(record)["result"]["steps"])
         return changes
 
     def _run(self, name: str, changes: dict[str, Any], stages: Sequence[str]) -> None:
@@ -144,8 +144,8 @@ class Batch:
             "not_run": missing,
             "per_query": {name: by_seed for name, by_seed in values.items() if by_seed},
         }
-        body = {"stage": "ablations", **records.provenance(self.base, self.seeds[0]), "result": result}
-        records.write_json(self.folder / RECORD, body)
+        body = {"stage": "ablations", **stages.provenance(self.base, self.seeds[0]), "result": result}
+        stages.write_json(self.folder / RECORD, body)
         return result
 
     def _values(self, run: str, system: str) -> ablations.BySeed:
@@ -163,11 +163,11 @@ def finished(run_dir: Path, stage: str, profile: Path) -> bool:
     manifest = run_dir / stage / "manifest.json"
     if not all(path.is_file() for path in (manifest, run_dir / "notebooks" / f"{stage}.ipynb", profile)):
         return False
-    body = records.read_json(manifest)
+    body = stages.read_json(manifest)
     if body["config"] != profiles.load(str(profile)).model_dump(mode="json"):
         return False
     inputs = {run_dir / name: digest for name, digest in body["inputs"].items()}
-    return all(path.is_file() and records.sha256(path) == digest for path, digest in inputs.items())
+    return all(path.is_file() and stages.sha256(path) == digest for path, digest in inputs.items())
 
 
 def share(source: Path, target: Path) -> None:
@@ -189,16 +189,16 @@ def restrict(
 
     CommandError where none is left.
     """
-    examples = records.stage_file(source, STAGES[0], "examples.jsonl")
-    made, wanted = run_dir / STAGES[0], {"datasets": list(datasets), "of": records.sha256(examples)}
+    examples = stages.stage_file(source, STAGES[0], "examples.jsonl")
+    made, wanted = run_dir / STAGES[0], {"datasets": list(datasets), "of": stages.sha256(examples)}
     if (made / "manifest.json").is_file():
-        result = records.read_json(made / "record.json")["result"]
+        result = stages.read_json(made / "record.json")["result"]
         if wanted == {key: result.get(key) for key in wanted}:
             return
     kept = [example for example in synthesis.load(examples) if example.dataset in datasets]
     if not kept:
         raise CommandError(f"{examples}: no example of {', '.join(datasets)}; expected at least one")
-    stage = records.Stage(run_dir, STAGES[0], settings, seed, inputs=[examples])
+    stage = stages.Stage(run_dir, STAGES[0], settings, seed, inputs=[examples])
     synthesis.save(stage.path(examples.name), kept)
     for name in ("id_query.json", "id_doc.json"):
         shutil.copyfile(examples.parent / name, stage.path(name))

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from nbformat import NotebookNode, from_dict
 
-from ..records import ROOT
+from ..stages import ROOT
 from .progress import BAR
 
 METADATA = {

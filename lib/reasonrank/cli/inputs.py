@@ -11,7 +11,7 @@ from pathlib import Path
 import nbformat
 
 from .. import profiles
-from ..records import ROOT
+from ..stages import ROOT
 
 PACKAGE = Path(__file__).resolve().parents[1]
 DATA = {  # what a module reads of data/: a folder, or a file
@@ -19,7 +19,7 @@ DATA = {  # what a module reads of data/: a folder, or a file
     "reasonrank.paper": "paper",
     "reasonrank.release": "adapters",
     "reasonrank.sources.authored": "authored",
-    "reasonrank.teacher.scenarios": "teacher",
+    "reasonrank.teachers.scenarios": "teacher",
 }
 
 

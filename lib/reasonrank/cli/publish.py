@@ -10,7 +10,7 @@ from pathlib import Path
 import nbformat
 import yaml
 
-from ..records import ROOT, write_text
+from ..stages import ROOT, write_text
 from . import readme
 from .clean import clean, machine_path
 from .errors import CommandError, UsageError

@@ -8,7 +8,7 @@ from pathlib import Path
 from statistics import fmean, median
 from typing import Any
 
-from .. import ablations, fidelity, records, release, report, throughput
+from .. import ablations, fidelity, release, report, stages, throughput
 
 
 def fill(text: str, folder: Path) -> str:
@@ -35,8 +35,8 @@ def fill(text: str, folder: Path) -> str:
 
 def results(folder: Path) -> str:
     """Scores, answers and latency of a published run."""
-    scores = records.read_json(folder / "05_gpu_evaluation.json")
-    speed = records.read_json(folder / "06_latency_study.json")["result"]
+    scores = stages.read_json(folder / "05_gpu_evaluation.json")
+    speed = stages.read_json(folder / "06_latency_study.json")["result"]
     parts = [
         "NDCG@10 in percent with 95 % bootstrap intervals over n test queries:",
         report.score_frame(scores["result"]["scores"]).T.to_markdown(disable_numparse=True),
@@ -51,7 +51,7 @@ def results(folder: Path) -> str:
 def adapters(folder: Path) -> str:
     """Test scores of the released adapters beside the retriever's."""
     found = {
-        name: records.read_json(folder / place / "record.json")
+        name: stages.read_json(folder / place / "record.json")
         for place, name in release.NAMES.items()
         if (folder / place / "record.json").is_file()
     }
@@ -80,7 +80,7 @@ def ablation_table(path: Path) -> str:
         about = "NDCG@10 in percent, average over collections; the difference with its 95 % interval over n queries:"
         table = report.ablations_frame(batch["comparisons"]).to_markdown(disable_numparse=True)
         seeds = sorted({seed for row in batch["comparisons"] for seed in row["seeds"]})
-        parts = [about, table, *parts, _source(records.read_json(path), seeds)]
+        parts = [about, table, *parts, _source(stages.read_json(path), seeds)]
     return "\n\n".join(parts)
 
 
@@ -88,7 +88,7 @@ def timing(path: Path) -> str:
     """How long the two commands took, or nothing where that was not measured."""
     if not path.is_file():
         return "Not timed yet; `benchmarks/fresh_clone.py` does."
-    record = records.read_json(path)
+    record = stages.read_json(path)
     rows = ["| from a fresh clone, in this order | minutes |", "|---|---|"]
     rows += [f"| {row['what']} | {row['seconds'] / 60:.1f} |" for row in record["result"]["rows"]]
     return "\n".join([*rows, "", _source(record)])
@@ -98,7 +98,7 @@ def rerank_benchmark(path: Path) -> str:
     """The scheduling benchmark's table, or nothing where it was not run."""
     if not path.is_file():
         return "Not measured yet; `benchmarks/rerank.py` does."
-    record = records.read_json(path)
+    record = stages.read_json(path)
     return f"{throughput.markdown(record)}\n\n{_source(record)}"
 
 
@@ -106,7 +106,7 @@ def training_benchmark(path: Path) -> str:
     """Our training beside TRL's, or nothing where it was not measured."""
     if not path.is_file():
         return "Not measured yet; `benchmarks/training.py` does."
-    record = records.read_json(path)
+    record = stages.read_json(path)
     sft, grpo, step = (record["result"][part] for part in ("sft", "grpo", "grpo_step"))
     shape, tokens, whole = grpo["shape"], grpo["tokens"], step["shape"]
     about = {

@@ -16,7 +16,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from .. import records, runs
+from .. import runs, stages
 from ..engines import PRESETS, Engine, EngineError
 from ..journal import Journal, JournalError
 from ..rerank.base import RerankedRun, Reranker, run_sync
@@ -216,10 +216,10 @@ def _finish(
     record = options.out.with_name(options.out.name + ".json")
     if todo or not record.exists():
         result |= {"excluded_rows": inputs.dropped, "ignored_queries": inputs.ignored}
-        files = [{"file": file.name, "sha256": records.sha256(file)} for file in inputs.files]
+        files = [{"file": file.name, "sha256": stages.sha256(file)} for file in inputs.files]
         config = header | {"sampling": asdict(PRESETS[options.sampling]), "digest": digest(header)}
-        provenance = records.provenance(config, options.seed)
-        records.write_json(record, {"command": "rerank", **provenance, "files": files, "result": result})
+        provenance = stages.provenance(config, options.seed)
+        stages.write_json(record, {"command": "rerank", **provenance, "files": files, "result": result})
     print(f"{describe(result)} -> {options.out}")
 
 

@@ -22,7 +22,7 @@ from papermill.exceptions import PapermillExecutionError
 from traitlets import default
 
 from .. import profiles
-from ..records import ROOT, write_text
+from ..stages import ROOT, write_text
 from . import DEADLINE
 from .errors import CommandError, UsageError
 from .progress import ProgressLine, clock

@@ -6,7 +6,7 @@ import argparse
 import os
 from pathlib import Path
 
-from .. import records, report
+from .. import report, stages
 from .errors import CommandError
 
 
@@ -21,7 +21,7 @@ def summary(run_dir: Path) -> str:
     Scores are NDCG@10 in percent with their 95 % intervals; paths are relative to the current folder.
     """
     try:
-        record = records.read_json(records.stage_file(run_dir, "05_gpu_evaluation", "record.json"))
+        record = stages.read_json(stages.stage_file(run_dir, "05_gpu_evaluation", "record.json"))
         scores = report.score_frame(record["result"]["scores"])
     except (FileNotFoundError, ValueError) as error:
         raise CommandError(f"{_shown(run_dir)}: {error}") from None

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from .. import sweeps
-from ..records import write_json, write_text
+from ..stages import write_json, write_text
 from .errors import CommandError, UsageError
 
 

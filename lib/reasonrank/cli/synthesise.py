@@ -15,13 +15,13 @@ from typing import Any
 
 import yaml
 
-from .. import export, filtering, profiles, records, retrieval, synthesis
+from .. import export, filtering, profiles, retrieval, stages, synthesis
 from ..candidates import with_parts
 from ..journal import JournalError
-from ..sources import Collection, folder, reasonrank_13k
+from ..sources import Collection, folder, published13k
 from ..synthesis import Synthesised
-from ..teacher import Asker, OfflineTeacher, RemoteTeacher, TeacherError
-from ..teacher.asking import NOT_ASKED
+from ..teachers import Asker, OfflineTeacher, RemoteTeacher, TeacherError
+from ..teachers.asking import NOT_ASKED
 from .errors import CommandError, UsageError
 
 JOURNAL = "teacher.jsonl"
@@ -56,7 +56,7 @@ def filter_command(options: argparse.Namespace) -> None:
     """`filter`: keep the examples whose two labels agree (self-consistency, section 4.1.5)."""
     settings = _settings(options)
     try:
-        source = records.stage_file(options.out, "01_synthesis", "examples.jsonl")
+        source = stages.stage_file(options.out, "01_synthesis", "examples.jsonl")
         examples = synthesis.load(source)
     except (OSError, ValueError) as error:
         raise UsageError(str(error)) from None
@@ -66,7 +66,7 @@ def filter_command(options: argparse.Namespace) -> None:
     plain = [asdict(example) for example in examples]
     scores = filtering.self_consistency(plain, alpha).scores
     kept = [example for example, score in zip(examples, scores, strict=True) if score >= alpha]
-    stage = records.Stage(options.out, "02_filtering", settings, settings.seed, inputs=[source])
+    stage = stages.Stage(options.out, "02_filtering", settings, settings.seed, inputs=[source])
     synthesis.save(stage.path("kept.jsonl"), kept)
     names = [{"scenario": e.scenario, "dataset": e.dataset, "qid": e.qid} for e in examples]
     stage.record(
@@ -86,25 +86,23 @@ def published_command(options: argparse.Namespace) -> None:
     settings = _settings(options)
     subsets = ["13k"] if options.subset == "13k" else ["13k", options.subset]
     try:
-        folders = {
-            name: getattr(options, f"data_{name}") or reasonrank_13k.download(name) for name in subsets
-        }
-        rows = reasonrank_13k.rows(folders["13k"])
+        folders = {name: getattr(options, f"data_{name}") or published13k.download(name) for name in subsets}
+        rows = published13k.rows(folders["13k"])
         if options.subset != "13k":
-            choose = {"sft": reasonrank_13k.sft_rows, "rl": reasonrank_13k.rl_rows}[options.subset]
+            choose = {"sft": published13k.sft_rows, "rl": published13k.rl_rows}[options.subset]
             rows = choose(folders[options.subset], rows)
-        queries, texts = reasonrank_13k.texts(folders["13k"])
+        queries, texts = published13k.texts(folders["13k"])
     except (OSError, ValueError) as error:
         raise UsageError(str(error)) from None
-    stage = records.Stage(options.out, "01_synthesis", settings, settings.seed)
+    stage = stages.Stage(options.out, "01_synthesis", settings, settings.seed)
     examples = [synthesis.example_of(row) for row in rows]
     synthesis.save(stage.path("examples.jsonl"), examples)
-    records.write_json(stage.path("id_query.json"), queries)
-    records.write_json(stage.path("id_doc.json"), texts)
+    stages.write_json(stage.path("id_query.json"), queries)
+    stages.write_json(stage.path("id_doc.json"), texts)
     counts = {name: sum(e.dataset == name for e in examples) for name in queries}
     table = synthesis.statistics_table(examples, counts)
     stage.record({"table5": table, "teacher": "DeepSeek-R1, published"})
-    print(f"{len(examples)} examples of {reasonrank_13k.HUB[options.subset]}: {stage.finish()}")
+    print(f"{len(examples)} examples of {published13k.HUB[options.subset]}: {stage.finish()}")
 
 
 async def _label(
@@ -155,12 +153,12 @@ def _write(
     """The stage 01_synthesis, with the data set to publish inside."""
     if not made.examples:
         raise CommandError("no example was made; the table above says which step dropped the queries")
-    stage = records.Stage(out, "01_synthesis", settings, settings.seed)
+    stage = stages.Stage(out, "01_synthesis", settings, settings.seed)
     synthesis.save(stage.path("examples.jsonl"), made.examples)
     synthesis.save_texts(stage.folder, {collection.name: collection})
     table = synthesis.statistics_table(made.examples, {collection.name: made.funnel["queries"]})
     results = {"table5": table, "funnel": {collection.name: made.funnel}, "failures": made.failures}
-    records.write_json(stage.path("statistics.json"), results)
+    stages.write_json(stage.path("statistics.json"), results)
     export.write(
         stage.path("dataset"),
         made.examples,

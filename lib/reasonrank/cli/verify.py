@@ -7,7 +7,7 @@ from collections import Counter
 
 from .. import paper
 from ..checks import Inputs
-from ..records import ROOT, write_json, write_text
+from ..stages import ROOT, write_json, write_text
 from ..verify import Outcome, Report, as_json, verify
 from .errors import CommandError, UsageError
 

@@ -10,8 +10,8 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from ..records import ROOT
 from ..runs import read_jsonl
+from ..stages import ROOT
 from .base import Collection, Passage, Query, split_of
 
 FOLDER = ROOT / "data" / "authored"

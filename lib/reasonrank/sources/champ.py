@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cache
 
 from ..models import package_folder
-from ..records import read_json
+from ..stages import read_json
 from .base import EXTRA, Collection, Passage, Query, split_of
 
 

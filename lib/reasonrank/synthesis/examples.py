@@ -8,9 +8,9 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from ..records import write_json
 from ..runs import read_jsonl, write_jsonl
 from ..sources import Collection
+from ..stages import write_json
 
 FIELDS = ("dataset", "scenario", "qid", "initial_list", "final_list", "reasoning", "relevant_docids")
 

@@ -14,7 +14,7 @@ from ..profiles import Synthesis as Settings
 from ..runs import Run
 from ..sources import Collection, Query
 from ..sources.base import EXTRA
-from ..teacher import Teacher, TeacherFailure
+from ..teachers import Teacher, TeacherFailure
 from .examples import Example
 
 QUERY_STEPS = ("queries", "answered", "with positives", "lists")

@@ -1,7 +1,7 @@
 """Training: settings of a profile turned into TRL's trainers, and nothing more."""
 
 from .common import Trained, window_prompt, windows_of
-from .rl import grpo_config, train_grpo
+from .grpo import grpo_config, train_grpo
 from .sft import sft_config, sft_trainer, train_sft
 
 __all__ = [

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .. import comparison, models, profiles, records, synthesis
+from .. import comparison, models, profiles, stages, synthesis
 from . import Trained, processes, train_grpo, train_sft, window_prompt, windows_of
 from .common import load_model, save_model
 
@@ -77,10 +77,10 @@ def prepare(which: str, profile: str, run_dir: Path) -> Work:
             f"{settings.name}: {which}.evaluate_every scores dev queries with an engine of its own, beside one "
             f"training process; with {processes.count()} it must be null"
         )
-    kept = records.stage_file(run, "02_filtering", "kept.jsonl")
+    kept = stages.stage_file(run, "02_filtering", "kept.jsonl")
     start, inputs = settings.model.name, (kept,)
     if which == "rl":
-        folder = records.stage_file(run, STAGES["sft"], "model")
+        folder = stages.stage_file(run, STAGES["sft"], "model")
         start, inputs = str(folder), (kept, *sorted(folder.glob("*.safetensors")))
     if processes.is_main():
         profiles.start(profile, str(run))
@@ -93,8 +93,8 @@ def windows(work: Work) -> list[dict[str, Any]]:
     settings = work.settings
     longest = settings.rl.max_prompt_tokens if work.which == "rl" else None
     prompt = window_prompt(settings, work.start, longest)
-    folder = records.stage_file(work.run, "01_synthesis", "manifest.json").parent
-    queries, texts = (records.read_json(folder / name) for name in ("id_query.json", "id_doc.json"))
+    folder = stages.stage_file(work.run, "01_synthesis", "manifest.json").parent
+    queries, texts = (stages.read_json(folder / name) for name in ("id_query.json", "id_doc.json"))
     return windows_of(synthesis.load(work.inputs[0]), prompt, queries, texts)
 
 
@@ -111,7 +111,7 @@ def train(work: Work) -> None:
     else:
         trained = train_grpo(rows, settings, work.start, work.trained, **more)
     if processes.is_main():
-        records.write_json(work.trained / LOG, _log(trained, len(rows)))
+        stages.write_json(work.trained / LOG, _log(trained, len(rows)))
 
 
 def finish(work: Work) -> Path:
@@ -124,8 +124,8 @@ def finish(work: Work) -> Path:
         raise ValueError("--trained is for one process; call it without a launcher")
     if not (work.trained / LOG).is_file():
         raise FileNotFoundError(f"{work.stage}: nothing trained is waiting in the run; leave out --trained")
-    log = records.read_json(work.trained / LOG)
-    stage = records.Stage(work.run, work.stage, work.settings, work.settings.seed, work.inputs)
+    log = stages.read_json(work.trained / LOG)
+    stage = stages.Stage(work.run, work.stage, work.settings, work.settings.seed, work.inputs)
     stage.started -= log["seconds"]
     if not (work.trained / "model").is_dir():
         _merge(work)
@@ -172,11 +172,11 @@ def _log(trained: Trained, examples: int) -> dict[str, Any]:
     }
 
 
-def _sft_result(work: Work, log: dict[str, Any], stage: records.Stage) -> dict[str, Any]:
+def _sft_result(work: Work, log: dict[str, Any], stage: stages.Stage) -> dict[str, Any]:
     """The result that notebook 03 records; its sample answers go to samples.json, which notebook 04 reads."""
     weights = {"before": work.start, "after": work.trained / "model"}
     found = {label: answers(work.settings, place) for label, place in weights.items()}
-    records.write_json(stage.path("samples.json"), {label: text for label, (_, text) in found.items()})
+    stages.write_json(stage.path("samples.json"), {label: text for label, (_, text) in found.items()})
     own = {key: log[key] for key in ("examples", "steps", "seconds", "loss", "dev")}
     validity = {label: counts for label, (counts, _) in found.items()}
     method = "LoRA" if work.settings.sft.lora else "full"
@@ -185,7 +185,7 @@ def _sft_result(work: Work, log: dict[str, Any], stage: records.Stage) -> dict[s
 
 def _rl_result(work: Work, log: dict[str, Any]) -> dict[str, Any]:
     """The result that notebook 04 records."""
-    sft = records.read_json(records.stage_file(work.run, STAGES["sft"], "record.json"))["result"]
+    sft = stages.read_json(stages.stage_file(work.run, STAGES["sft"], "record.json"))["result"]
     counts, _ = answers(work.settings, work.trained / "model")
     rl = work.settings.rl
     own = {key: log[key] for key in ("seconds", "tokens", "parts", "loss", "dev")}

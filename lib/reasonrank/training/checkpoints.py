@@ -16,7 +16,7 @@ from typing import Any
 
 from transformers import TrainerCallback
 
-from ..records import read_json, write_json
+from ..stages import read_json, write_json
 from . import processes
 
 MINUTES = 4.0  # between checkpoints: with the step under way and the saving itself, a kill costs less than 5

@@ -46,10 +46,10 @@ def sft_config(settings: Sft, model: Model, output: Path, seed: int, cpu: bool):
 
 
 def label_head_trainer(**arguments: Any):
-    """TRL's SFTTrainer with the vocabulary head on label tokens only (see `head.add_label_head`)."""
+    """TRL's SFTTrainer with the vocabulary head on label tokens only (see `label_head.add_label_head`)."""
     from trl import SFTTrainer
 
-    from .head import use_label_head
+    from .label_head import use_label_head
 
     trainer = SFTTrainer(**arguments)
     use_label_head(trainer.model, trainer.accelerator.device)

@@ -18,7 +18,7 @@ import torch
 from trl import GRPOTrainer
 from trl.trainer.utils import split_tensor_dict
 
-from .head import use_label_head
+from .label_head import use_label_head
 
 logger = logging.getLogger(__name__)
 

@@ -1,0 +1,129 @@
+"""The authors' published training data: the full set (13k), and the parts of it that SFT and RL use.
+
+Folders as on the hub, under liuwenhan: `reasonrank_data_13k` with `training_data_all.jsonl`, `id_query/` and
+`id_doc/` (a JSON file per data set: id -> text); `reasonrank_data_sft` with `reasonrank_sft-data.json`
+(instruction, output, system); `reasonrank_data_rl` with `train.parquet` (extra_info: initial_list, final_list,
+relevant_docids). The last two are renderings of examples of the first, and are read as these.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, Literal
+
+from ..answers import parse
+from ..stages import read_json
+from .base import SCENARIOS
+from .jsonl import numbered_jsonl
+
+HUB = {subset: f"liuwenhan/reasonrank_data_{subset}" for subset in ("13k", "sft", "rl")}
+FILES = {"13k": "training_data_all.jsonl", "sft": "reasonrank_sft-data.json", "rl": "train.parquet"}
+LISTS = ("initial_list", "final_list", "relevant_docids")
+SITES = ("biology", "earth_science", "economics", "robotics", "stackoverflow", "sustainable_living")
+COMPLEX_QA, CODING, MATH_PROBLEM, MATH_THEOREM, WEB_SEARCH = SCENARIOS
+Texts = dict[str, dict[str, str]]
+
+
+def download(subset: Literal["13k", "sft", "rl"]) -> Path:
+    """The folder of a published set, fetched from the hub into its cache where it is not there already."""
+    from huggingface_hub import snapshot_download
+
+    return Path(snapshot_download(HUB[subset], repo_type="dataset"))
+
+
+def rows(folder: Path | str) -> list[dict[str, Any]]:
+    """Rows of the full set, or of an export of our own, as `synthesis.load` takes them, with their scenario.
+
+    Raises FileNotFoundError, or ValueError with file and line, for what is missing or does not fit.
+    """
+    found = []
+    for place, row in numbered_jsonl(_file(folder, "13k")):
+        for key in ("dataset", "qid", "reasoning"):
+            if not isinstance(row.get(key), str):
+                raise ValueError(f"{place}: {key} is missing or no text")
+        for key in LISTS:
+            if not isinstance(row.get(key), list) or not all(isinstance(i, str) for i in row[key]):
+                raise ValueError(f"{place}: {key} is missing or no list of ids")
+        if sorted(row["initial_list"]) != sorted(row["final_list"]):
+            raise ValueError(f"{place}: final_list is no permutation of initial_list")
+        if not set(row["relevant_docids"]) <= set(row["initial_list"]):
+            raise ValueError(f"{place}: relevant_docids names a passage that is not in initial_list")
+        try:
+            row.setdefault("scenario", scenario_of(row["dataset"]))
+        except ValueError as error:
+            raise ValueError(f"{place}: {error}") from None
+        found.append(row)
+    return found
+
+
+def texts(folder: Path | str) -> tuple[Texts, Texts]:
+    """Queries and passages of the full set: dataset -> id -> text."""
+    queries, passages = (
+        {path.stem: read_json(path) for path in sorted((Path(folder) / name).glob("*.json"))}
+        for name in ("id_query", "id_doc")
+    )
+    if not queries or not passages:
+        raise FileNotFoundError(f"{folder}: expected JSON files in id_query/ and id_doc/")
+    return queries, passages
+
+
+def sft_rows(folder: Path | str, full: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows of `full` that the SFT set holds, told by their reasoning. ValueError names the first that is
+    in none of them."""
+    path = _file(folder, "sft")
+    outputs = [_field(row, "output", f"{path}, entry {n}") for n, row in enumerate(read_json(path), start=1)]
+    keys = [" ".join(parse(output, 0).reasoning.split()) for output in outputs]
+    return _matched(path, keys, full, lambda row: " ".join(row["reasoning"].split()))
+
+
+def rl_rows(folder: Path | str, full: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows of `full` that the RL set holds, told by their two lists; errors as `sft_rows`."""
+    from datasets import Dataset
+
+    path = _file(folder, "rl")
+    keys = []
+    for number, row in enumerate(Dataset.from_parquet(str(path), cache_dir=None), start=1):
+        lists = _field(row, "extra_info", f"{path}, row {number}")
+        keys.append(_lists(lists, f"{path}, row {number}"))
+    return _matched(path, keys, full, lambda row: _lists(row, "full set"))
+
+
+def scenario_of(dataset: str) -> str:
+    """The scenario of a data set of Table 5, by its name; ValueError for another name."""
+    name = dataset.lower().replace("-", "_")
+    if name in SITES:
+        return COMPLEX_QA
+    by_part = {"theorem": MATH_THEOREM, "math": MATH_PROBLEM, "leetcode": CODING, "marco": WEB_SEARCH}
+    for part, scenario in by_part.items():
+        if part in name:
+            return scenario
+    raise ValueError(f"data set {dataset!r} is none of Table 5; expected a key scenario in the row")
+
+
+def _file(folder: Path | str, subset: str) -> Path:
+    path = Path(folder) / FILES[subset]
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file; a folder as {HUB[subset]} on the hub has it")
+    return path
+
+
+def _field(row: Any, key: str, place: str) -> Any:
+    if not isinstance(row, dict) or key not in row:
+        raise ValueError(f"{place}: no {key}")
+    return row[key]
+
+
+def _lists(row: dict[str, Any], place: str) -> str:
+    return json.dumps([list(_field(row, key, place)) for key in ("initial_list", "final_list")])
+
+
+def _matched(
+    path: Path, keys: list[str], full: Iterable[dict[str, Any]], key_of: Callable[[dict[str, Any]], str]
+) -> list[dict[str, Any]]:
+    known = {key_of(row): row for row in full}
+    for number, key in enumerate(keys, start=1):
+        if key not in known:
+            raise ValueError(f"{path}, entry {number}: is no example of the full set: {key[:80]!r}")
+    return [known[key] for key in keys]

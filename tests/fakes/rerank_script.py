@@ -1,0 +1,96 @@
+"""`rerank` with a model that sorts by the numbers in the passages; also a program to kill.
+
+As a program: `rerank_script.py LOG SECONDS ARGUMENTS...`; each request takes SECONDS and adds its query to LOG.
+"""
+
+import argparse
+import asyncio
+import re
+import sys
+from pathlib import Path
+
+from reasonrank import stages
+from reasonrank.cli import rerank, rerank_options
+from reasonrank.engines import Completion, Engine
+
+
+class CharTokenizer:
+    """A token for each character."""
+
+    def __call__(self, text, add_special_tokens=True):
+        return {"input_ids": [ord(c) for c in text]}
+
+    def encode(self, text, add_special_tokens=True):
+        return [ord(c) for c in text]
+
+    def decode(self, ids, **options):
+        return "".join(map(chr, ids))
+
+    def apply_chat_template(self, messages, tokenize=False, add_generation_prompt=True):
+        return "".join(f"{message['content']}\n" for message in messages)
+
+
+class NumberEngine(Engine):
+    """Ranks the passages by the number each begins with, highest first; `fail(query)` may raise."""
+
+    kind, name, tokenizer, max_model_len = "fake", "numbers", CharTokenizer(), 4000
+
+    def __init__(self, seconds=0.0, log=None, fail=lambda query: None):
+        super().__init__()
+        self.seconds, self.log, self.fail = seconds, log, fail
+        self.asked, self.in_flight, self.most_in_flight, self.closed = [], 0, 0, False
+
+    async def _generate(self, prompt, sampling):
+        text = "".join(map(chr, prompt))
+        query = re.search(r"Question: (.*)", text)[1]
+        numbers = [int(number) for number in re.findall(r"^\[\d+\] (?:.*: )?(\d+)", text, re.MULTILINE)]
+        self.asked.append(query)
+        if self.log:
+            with open(self.log, "a") as file:
+                file.write(f"{query}\n")
+        self.fail(query)
+        self.in_flight += 1
+        self.most_in_flight = max(self.most_in_flight, self.in_flight)
+        await asyncio.sleep(self.seconds)
+        self.in_flight -= 1
+        order = sorted(range(len(numbers)), key=lambda place: -numbers[place])
+        answer = " > ".join(f"[{place + 1}]" for place in order)
+        return Completion(f"<think> . </think> <answer> {answer} </answer>", (1,) * 7, len(prompt), 7, "stop")
+
+    def close(self):
+        self.closed = True
+
+
+def write_inputs(folder: Path, queries: int = 4, candidates: int = 6) -> list[str]:
+    """A run with blanks in its ids, queries, a corpus and a model folder; the arguments that name them."""
+    run, texts, passages = [], [], []
+    for q in range(queries):
+        texts.append(f"q{q}\tquestion {q}\n")
+        for d in range(candidates):
+            docid = f"doc {q}/{d}"
+            number = (7 * d + 3 * q) % candidates
+            run.append(f"q{q} Q0 {docid} {d + 1} {candidates - d} first\n")
+            passages.append(f'{{"_id": "{docid}", "title": "T{d}", "text": "{number} is its number"}}\n')
+    for name, lines in {"first.trec": run, "queries.tsv": texts, "corpus.jsonl": passages}.items():
+        (folder / name).write_text("".join(lines))
+    model = folder / "model"
+    model.mkdir()
+    (model / "config.json").write_text("{}")
+    (model / "model.safetensors").write_bytes(b"weights")
+    names = {
+        "--run": "first.trec",
+        "--queries": "queries.tsv",
+        "--corpus": "corpus.jsonl",
+        "--out": "out.trec",
+    }
+    paths = [text for option, name in names.items() for text in (option, str(folder / name))]
+    return [*paths, "--model", str(model), *["--window", "4", "--step", "2", "--max-tokens", "100"]]
+
+
+if __name__ == "__main__":
+    log, seconds, *arguments = sys.argv[1:]
+    stages.hardware = dict
+    rerank.open_engine = lambda options, kind: NumberEngine(float(seconds), log)
+    parser = argparse.ArgumentParser()
+    rerank_options.add_options(parser)
+    rerank.command(parser.parse_args(arguments))

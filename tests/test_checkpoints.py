@@ -1,0 +1,140 @@
+"""A training that is killed goes on from its last checkpoint and ends as an undisturbed one does."""
+
+from dataclasses import dataclass
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from fakes.tiny import alternating_reward, rows, save_tiny_llama
+from reasonrank import profiles, training
+from reasonrank.training import checkpoints, common, grpo
+from reasonrank.training.checkpoints import MARK, Checkpoints, SaveRegularly
+from reasonrank.training.dev import DevCurve
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    return save_tiny_llama(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture(scope="module")
+def profile(tiny):
+    changes = {
+        "model.name": str(tiny),
+        "model.dtype": "float32",
+        "model.max_length": 512,
+        "sft.max_steps": 6,
+        "sft.learning_rate": 1e-2,
+        "rl.steps": 4,
+        "rl.learning_rate": 1e-2,
+        "rl.mini_batch_prompts": 1,
+        "rl.batch_size": 2,
+        "rl.max_completion_tokens": 8,
+        "rl.max_prompt_tokens": 256,
+        "evaluation.engine": "transformers",
+    }
+    return profiles.load("smoke", changes)
+
+
+class Killed(Exception):
+    pass
+
+
+def kill_after(monkeypatch, step):
+    """Checkpoints at every step that may have one, and death at the start of the step after `step`."""
+    monkeypatch.setattr(checkpoints, "MINUTES", 0.0)
+    if step is None:
+        return
+
+    class Kill(SaveRegularly):
+        def on_step_begin(self, args, state, control, **more):
+            if state.global_step == step:
+                raise Killed
+
+    monkeypatch.setattr(common, "SaveRegularly", Kill)
+
+
+def train(stage, profile, tiny, folder):
+    kept = folder / "checkpoints"
+    if stage == "sft":
+        return training.train_sft(rows(), profile, folder / "out", checkpoints=kept)
+    return training.train_grpo(rows(), profile, tiny, folder / "out", checkpoints=kept)
+
+
+@pytest.mark.parametrize(("stage", "dies_after", "goes_on_from"), [("sft", 4, 4), ("rl", 5, 4)])
+def test_a_killed_training_ends_as_an_undisturbed_one(
+    stage, dies_after, goes_on_from, profile, tiny, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(grpo, "make_trl_reward", alternating_reward)
+    with monkeypatch.context() as patch:
+        kill_after(patch, None)
+        whole = train(stage, profile, tiny, tmp_path / "whole")
+    with monkeypatch.context() as patch:
+        kill_after(patch, dies_after)
+        with pytest.raises(Killed):
+            train(stage, profile, tiny, tmp_path / "cut")
+    resumed = train(stage, profile, tiny, tmp_path / "cut")
+    assert whole.resumed == 0 and resumed.resumed == goes_on_from
+    assert whole.steps == resumed.steps == (6 if stage == "sft" else 8)
+    assert resumed.parts == whole.parts and len(resumed.log) == len(whole.log)
+    first, second = (
+        load_file(tmp_path / name / "out" / "model" / "model.safetensors") for name in ("whole", "cut")
+    )
+    for key, value in first.items():
+        assert torch.allclose(value, second[key], atol=1e-6), key
+    assert not (tmp_path / "cut" / "checkpoints").exists()
+
+
+def test_half_written_checkpoints_and_those_of_other_work_are_removed(tmp_path):
+    kept = Checkpoints(tmp_path / "c", "this work")
+    for step in (3, 12, 20):
+        (kept.folder / f"checkpoint-{step}").mkdir()
+    for step in (3, 12):
+        (kept.folder / f"checkpoint-{step}" / MARK).write_text('{"seconds": 1.5}')
+    again = Checkpoints(tmp_path / "c", "this work")
+    assert again.last.name == "checkpoint-12" and again.state == {"seconds": 1.5}
+    assert not (kept.folder / "checkpoint-20").exists()
+    other = Checkpoints(tmp_path / "c", "other work")
+    assert other.last is None and other.state == {} and not list(other.folder.glob("checkpoint-*"))
+
+
+@dataclass
+class State:
+    global_step: int
+    max_steps: int = 10
+
+
+@dataclass
+class Control:
+    should_save: bool = False
+    should_training_stop: bool = False
+
+
+def test_saving_waits_for_the_minutes_and_for_the_end_of_a_batch_of_rollouts():
+    now = [0.0]
+    saver = SaveRegularly(every=2, minutes=1, clock=lambda: now[0])
+    saves = []
+    for step in range(1, 11):
+        now[0] += 25.0
+        control = Control()
+        saver.on_step_end(None, State(step), control)
+        saves.append(control.should_save)
+    assert [step for step, saved in enumerate(saves, 1) if saved] == [4, 6, 8]  # none at the last step
+
+
+def test_the_best_weights_come_back_and_patience_ends_the_training(tmp_path):
+    model = torch.nn.Linear(2, 1, bias=False)
+    scores = iter([0.3, 0.5, 0.4, 0.45])
+    curve = DevCurve(lambda _: {"ndcg": next(scores), "ok": 1.0, "n": 4}, 2, tmp_path, patience=2)
+    control = Control()
+    for step in range(1, 9):
+        with torch.no_grad():
+            model.weight.fill_(step)
+        curve.on_step_end(None, State(step), control, model=model)
+        assert control.should_training_stop == (step == 8)
+    assert [row["step"] for row in curve.rows] == [2, 4, 6, 8]
+    assert curve.restore(model) == {"step": 4, "ndcg": 0.5, "ok": 1.0, "n": 4}
+    assert model.weight.tolist() == [[4.0, 4.0]]

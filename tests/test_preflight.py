@@ -1,0 +1,220 @@
+"""The preflight: parameters and memory against PyTorch's own, batch arithmetic, refusals with their reasons."""
+
+import json
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, LlamaConfig, Qwen2Config
+
+from reasonrank import memory, profiles, workload
+from reasonrank.__main__ import main
+from reasonrank.memory import GIB
+from reasonrank.preflight import preflight, rl_need, sft_need
+from reasonrank.profiles import Lora
+from reasonrank.training.common import peft_config
+
+QWEN_7B, QWEN_32B = 7_615_616_512, 32_763_876_352
+TINY = {
+    "hidden_size": 64,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "intermediate_size": 160,
+    "vocab_size": 96,
+}
+
+
+def shape_of(config):
+    return memory.of_config(config.to_dict(), "config.json")
+
+
+def with_hardware(profile, **changed):
+    return profiles.load(profile, {f"hardware.{key}": value for key, value in changed.items()})
+
+
+@pytest.mark.parametrize(
+    "name, count",
+    [
+        ("Qwen/Qwen2.5-7B-Instruct", QWEN_7B),
+        ("Qwen/Qwen2.5-32B-Instruct", QWEN_32B),
+        ("smollm2-135m-instruct", 134_515_008),
+    ],
+)
+def test_parameters_of_the_backbones_are_counted_exactly(name, count):
+    assert memory.architecture(name)[0].parameters == count
+
+
+@pytest.mark.parametrize("kind, tied", [(LlamaConfig, True), (LlamaConfig, False), (Qwen2Config, False)])
+def test_parameters_are_those_of_transformers(kind, tied):
+    config = kind(**TINY, tie_word_embeddings=tied)
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(config)
+    assert shape_of(config).parameters == sum(p.numel() for p in model.parameters())
+
+
+@pytest.mark.parametrize("targets", ["all-linear", ["q_proj", "down_proj"]])
+def test_parameters_of_an_adapter_are_those_of_peft(targets):
+    from peft import get_peft_model
+
+    config, lora = Qwen2Config(**TINY), Lora(rank=4, alpha=8, target_modules=targets)
+    model = get_peft_model(AutoModelForCausalLM.from_config(config), peft_config(lora))
+    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    assert shape_of(config).adapter(lora) == trained
+
+
+def saved_bytes(config, tokens, checkpointing):
+    """Bytes that a forward pass of the body keeps for the backward pass, parameters apart."""
+    model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16, attn_implementation="sdpa").train()
+    if checkpointing:
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    own = {p.untyped_storage().data_ptr() for p in model.parameters()}
+    kept = {}
+
+    def keep(tensor):
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in own:
+            kept[storage.data_ptr()] = storage
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        model.model(torch.zeros(2, tokens, dtype=torch.long), use_cache=False)
+    return sum(storage.nbytes() for storage in kept.values())
+
+
+@pytest.mark.parametrize("kind", [LlamaConfig, Qwen2Config])
+@pytest.mark.parametrize("wide", [1, 3])
+def test_activations_are_within_a_fifth_of_what_pytorch_saves(kind, wide):
+    config = kind(**TINY | {"hidden_size": 64 * wide, "num_hidden_layers": 6})
+    estimate = memory.activations(shape_of(config), 2 * 128, labels=0, checkpointing=False)["activations"]
+    assert saved_bytes(config, 128, False) == pytest.approx(estimate, rel=0.2)
+
+
+def test_checkpointing_keeps_the_input_of_each_layer():
+    config = Qwen2Config(**TINY | {"num_hidden_layers": 40})
+    shape = shape_of(config)
+    kept = memory.activations(shape, 2 * 128, labels=0, checkpointing=True)["activations"]
+    at_work = (
+        2 * 128 * shape.layer_activations
+    )  # the layer that is computed anew, later, in the backward pass
+    assert saved_bytes(config, 128, True) == pytest.approx(kept - at_work, rel=0.2)
+
+
+def test_weights_gradients_and_adam_are_what_a_real_step_holds():
+    config, lora = Qwen2Config(**TINY), Lora(rank=4, alpha=8, target_modules="all-linear")
+    from peft import get_peft_model
+
+    model = get_peft_model(AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16), peft_config(lora))
+    trained = [p for p in model.parameters() if p.requires_grad]
+    optimiser = torch.optim.AdamW(trained)
+    model(torch.zeros(1, 8, dtype=torch.long)).logits.float().sum().backward()
+    optimiser.step()
+    moments = [
+        value for state in optimiser.state.values() for value in state.values() if torch.is_tensor(value)
+    ]
+    held = [*model.parameters(), *(p.grad for p in trained), *moments]
+    need = memory.state(shape_of(config), lora, profiles.load("default").hardware)
+    assert sum(t.numel() * t.element_size() for t in held) == pytest.approx(sum(need.values()), rel=0.2)
+
+
+@pytest.mark.parametrize("stage, per_parameter", [(0, 16), (1, 4 + 12 / 8), (2, 2 + 14 / 8), (3, 16 / 8)])
+def test_zero_divides_sixteen_bytes_a_parameter(stage, per_parameter):
+    profile = with_hardware("paper-7b", zero_stage=stage)
+    shape = memory.architecture(profile.model.name)[0]
+    need = memory.state(shape, None, profile.hardware)
+    assert sum(need.values()) == pytest.approx(per_parameter * QWEN_7B)
+
+
+def test_the_cache_of_a_token_and_how_many_sequences_fit():
+    shape = memory.architecture("Qwen/Qwen2.5-7B-Instruct")[0]
+    assert shape.kv_bytes == 2 * 2 * 28 * 4 * 128  # bytes, keys and values, layers, heads, width: 56 KiB
+    hardware = with_hardware("paper-7b", vllm_memory=0.35).hardware
+    free = 0.35 * 80 * GIB - 2 * QWEN_7B
+    assert memory.rows_in_cache(shape, hardware, 0.35, 23552) == int(free / (57344 * 23552)) == 10
+    assert memory.rows_in_cache(shape, hardware, 0.1, 23552) == 0
+
+
+@pytest.mark.parametrize("name", profiles.names())
+def test_the_plan_of_every_profile_stands_without_a_gpu_and_a_network(name, capsys):
+    assert main(["preflight", "--profile", name, "--dry-run"]) == 0
+    shown = capsys.readouterr().out
+    assert "refused" not in shown and "evaluation" in shown and "hours" in shown
+
+
+def test_a_plan_for_gpus_is_refused_on_a_machine_without(monkeypatch, capsys):
+    monkeypatch.setattr("reasonrank.stages.hardware", lambda: {"gpus": [], "cores": 2, "memory_gib": 16})
+    assert main(["preflight", "--profile", "paper-7b"]) == 1
+    assert "devices: 0 GPU(s) here, the profile is for 8" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "profile, changed, reason",
+    [
+        ("paper-7b", {"gpus": 3}, "batches: rl.mini_batch_prompts x rollouts = 64 answers do not divide"),
+        ("paper-7b", {"gpus": 1}, "memory, SFT: "),
+        ("paper-7b", {"gpu_memory": 24.0}, "memory, RL: "),
+        ("paper-32b", {"gpu_memory": 80.0}, "weights gathered for vLLM 53.4"),
+        ("paper-32b", {"vllm_tensor_parallel": 1}, "cache, RL: not one sequence of 23552 tokens"),
+        (
+            "paper-32b",
+            {"vllm_tensor_parallel": 3},
+            "batches: vllm_tensor_parallel 3 does not divide 8 devices",
+        ),
+        ("full", {"gpu_memory": 2.0}, "memory, SFT: "),
+    ],
+)
+def test_what_does_not_fit_is_refused_with_its_reason(profile, changed, reason):
+    found = preflight(with_hardware(profile, **changed), dry_run=True)
+    assert any(reason in refusal for refusal in found.refusals), found.refusals
+
+
+def test_the_disk_is_that_of_the_run(tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr("shutil.disk_usage", lambda path: asked.append(path) or type("Free", (), {"free": 1}))
+    found = preflight(profiles.load("smoke"), folder=tmp_path / "not" / "yet")
+    assert tmp_path in asked
+    assert any(refusal.startswith("disk: 0.") for refusal in found.refusals)
+
+
+def test_more_gpus_and_checkpointing_need_less_of_each():
+    seven = profiles.load("paper-7b")
+    shape = memory.architecture(seven.model.name)[0]
+    sixteen = with_hardware("paper-7b", gpus=16)
+    assert rl_need(sixteen, shape).total < rl_need(seven, shape).total
+    plain = profiles.load("paper-7b", {"sft.gradient_checkpointing": False})
+    assert sft_need(plain, shape).total > 2 * sft_need(seven, shape).total
+
+
+def test_hours_count_every_stage_and_grow_with_the_steps():
+    once = preflight(profiles.load("paper-7b"), dry_run=True)
+    twice = preflight(profiles.load("paper-7b", {"rl.steps": 400}), dry_run=True)
+    assert [work.stage for work in once.work] == ["SFT", "RL", "evaluation"]
+    assert twice.work[1].hours == pytest.approx(2 * once.work[1].hours)
+    assert twice.hours - once.hours == pytest.approx(once.work[1].hours)
+
+
+def test_operations_of_a_token():
+    """SmolLM2: 2 operations a parameter, and attention to all 512 earlier tokens in 30 layers of width 576."""
+    shape = memory.architecture("smollm2-135m-instruct")[0]
+    assert workload.forward_flops(shape, 512) == 2 * 134_515_008 + 2 * 30 * 576 * 512
+    assert workload.training_flops(shape, 512, lora=False, checkpointing=True) == 4 * workload.forward_flops(
+        shape, 512
+    )
+
+
+def test_a_model_of_unknown_shape_and_a_wrong_config_are_named(tmp_path, capsys):
+    (tmp_path / "config.json").write_text(json.dumps({"hidden_size": 8, "num_attention_heads": 2}))
+    with pytest.raises(ValueError, match=r"config\.json: expected the key 'num_hidden_layers'"):
+        memory.architecture(str(tmp_path))
+    with pytest.raises(ValueError, match=r"architectures\.yaml: no entry 'someone/else'"):
+        memory.architecture("someone/else")
+    assert main(["preflight", "--profile", "none-such"]) == 2
+    assert "no profile 'none-such'" in capsys.readouterr().err
+
+
+def test_json_holds_the_plan_and_the_checks(capsys):
+    assert main(["preflight", "--profile", "paper-32b", "--dry-run", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["parameters"] == QWEN_32B and found["device_hours"] > 0
+    assert {"batches", "memory, SFT", "memory, RL", "cache, RL", "disk", "versions", "devices"} <= {
+        check["name"] for check in found["checks"]
+    }

@@ -1,0 +1,294 @@
+"""`rerank` with a model that sorts by number: its files, its journal, and what it refuses."""
+
+import io
+import json
+import os
+
+import pytest
+
+from fakes.rerank_script import NumberEngine, write_inputs
+from reasonrank import stages
+from reasonrank.cli import rate, rerank
+from reasonrank.cli.main import main
+from reasonrank.engines import EngineError
+from reasonrank.runs import read_trec
+
+
+@pytest.fixture
+def engines(monkeypatch):
+    """The engines that were opened; `engines.make` makes the next one."""
+
+    class Opened(list):
+        make = NumberEngine
+
+    opened = Opened()
+
+    def open_engine(options, kind):
+        opened.append(opened.make())
+        return opened[-1]
+
+    monkeypatch.setattr(rerank, "open_engine", open_engine)
+    monkeypatch.setattr(stages, "hardware", dict)
+    return opened
+
+
+@pytest.fixture
+def arguments(tmp_path):
+    return write_inputs(tmp_path)
+
+
+def go(arguments, *more):
+    return main(["rerank", *arguments, *more])
+
+
+def replaced(arguments, option, value):
+    place = arguments.index(option) + 1
+    return [*arguments[:place], str(value), *arguments[place + 1 :]]
+
+
+def journalled(path):
+    rows = [json.loads(line) for line in path.read_text().splitlines()[1:]]
+    return {row["key"]: {k: v for k, v in row["value"].items() if k != "seconds"} for row in rows}
+
+
+def test_the_best_come_first_and_blanks_in_ids_stay(tmp_path, arguments, engines, capsys):
+    assert go(arguments) == 0
+    run = read_trec(tmp_path / "out.trec")
+    # Numbers of q0's candidates 0..5 are 0 1 2 3 4 5. The window [2, 6) gives 5 4 3 2, then [0, 4) of
+    # 0 1 5 4 gives 5 4 1 0, so the list ends as 5 4 1 0 3 2.
+    assert run["q0"] == [f"doc 0/{d}" for d in (5, 4, 1, 0, 3, 2)]
+    assert list(run) == ["q0", "q1", "q2", "q3"]
+    assert journalled(tmp_path / "out.trec.journal")["q0"]["docids"] == run["q0"]
+    shown = capsys.readouterr().out
+    assert shown.startswith("4 queries (4 now), 8 calls, 8 ok, ")
+    assert " + 56 tokens" in shown and "output tokens/s" in shown
+    assert engines[0].closed
+
+
+def test_the_record(tmp_path, arguments, engines):
+    assert go(arguments, "--seed", "5") == 0
+    record = json.loads((tmp_path / "out.trec.json").read_text())
+    result = record["result"]
+    assert (result["queries"], result["calls"], result["output_tokens"]) == (4, 8, 56)
+    assert result["statuses"] == {"ok": 8} and result["seconds"] > 0
+    assert (result["shortened"], result["retries"], result["excluded_rows"]) == (0, 0, 0)
+    assert record["seed"] == 5 and record["config"]["settings"]["window"] == 4
+    assert [file["file"] for file in record["files"]] == ["first.trec", "queries.tsv", "corpus.jsonl"]
+    assert str(tmp_path) not in json.dumps(record["files"])
+
+
+def test_candidates_past_the_top_stay_behind(tmp_path, arguments, engines):
+    assert go(arguments, "--top", "3") == 0
+    assert read_trec(tmp_path / "out.trec")["q0"] == [f"doc 0/{d}" for d in (2, 1, 0, 3, 4, 5)]
+
+
+def test_a_finished_run_has_nothing_to_do(tmp_path, arguments, engines, capsys):
+    assert go(arguments) == 0
+    files = [tmp_path / f"out.trec{suffix}" for suffix in ("", ".json", ".journal")]
+    before = [file.read_bytes() for file in files]
+    files[0].unlink()
+    capsys.readouterr()
+    assert go(arguments) == 0
+    assert [file.read_bytes() for file in files] == before and len(engines) == 1
+    assert "nothing to do: all 4 queries are in" in capsys.readouterr().err
+
+
+def test_an_error_keeps_what_is_done_and_the_next_run_asks_for_the_rest(tmp_path, arguments, engines, capsys):
+    def fail(query):
+        if query == "question 2":
+            raise EngineError("out of memory")
+
+    engines.make = lambda: NumberEngine(fail=fail)
+    assert go(arguments, "--max-in-flight", "1") == 1
+    assert "error: out of memory\n" in (message := capsys.readouterr().err)
+    done = list(journalled(tmp_path / "out.trec.journal"))
+    assert f"{len(done)} of 4 queries are in the journal" in message and 0 < len(done) < 4
+    assert not (tmp_path / "out.trec").exists()
+    engines.make = NumberEngine
+    assert go(arguments, "--max-in-flight", "9") == 0  # concurrency is no setting of the journal
+    assert sorted(set(engines[1].asked)) == [f"question {q}" for q in range(4) if f"q{q}" not in done]
+    result = json.loads((tmp_path / "out.trec.json").read_text())["result"]
+    assert (result["queries"], result["queries_now"], result["calls"]) == (4, 4 - len(done), 8)
+
+
+def test_requests_and_begun_queries_are_bounded(tmp_path, engines):
+    """Ten queries, two at a time in the engine: no more than four are begun, so the first are done early."""
+    engines.make = lambda: NumberEngine(seconds=0.001)
+    assert go(write_inputs(tmp_path, queries=10), "--max-in-flight", "2") == 0
+    asked = engines[0].asked
+    assert set(asked[:6]) <= {f"question {q}" for q in range(4)}
+    assert engines[0].most_in_flight <= 4 and len(asked) == 20
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (["--seed", "1"], "settings.seed was 0 and is 1"),
+        (["--sampling", "qwen3"], "sampling was 'greedy' and is 'qwen3'"),
+        (["--retry"], "settings.retry was False and is True"),
+    ],
+)
+def test_a_journal_of_other_settings_is_refused(arguments, engines, capsys, change, message):
+    assert go(arguments) == 0
+    assert go(arguments, *change) == 2
+    shown = capsys.readouterr().err
+    assert message in shown and "out.trec.journal: made with other settings" in shown
+
+
+def test_a_journal_of_other_inputs_is_refused(tmp_path, arguments, engines, capsys):
+    assert go(arguments) == 0
+    with open(tmp_path / "corpus.jsonl", "a") as file:
+        file.write('{"_id": "unused", "text": "not in the run"}\n')
+    (tmp_path / "renamed.tsv").write_text((tmp_path / "queries.tsv").read_text())
+    assert go(replaced(arguments, "--queries", tmp_path / "renamed.tsv")) == 0  # same texts, as far as used
+    (tmp_path / "model" / "model.safetensors").write_bytes(b"trained on")
+    (tmp_path / "queries.tsv").write_text("q0\tanother\nq1\tb\nq2\tc\nq3\td\n")
+    assert go(arguments) == 2
+    shown = capsys.readouterr().err
+    assert "inputs.queries was" in shown and "model.weights was" in shown and "inputs.run" not in shown
+
+
+def test_a_half_written_line_is_dropped_and_said(tmp_path, arguments, engines, capsys):
+    assert go(arguments) == 0
+    whole = read_trec(tmp_path / "out.trec")
+    journal = tmp_path / "out.trec.journal"
+    journal.write_bytes(journal.read_bytes()[:-20])
+    assert go(arguments) == 0
+    assert read_trec(tmp_path / "out.trec") == whole and len(set(engines[1].asked)) == 1
+    shown = capsys.readouterr().err
+    assert "its last line was half-written" in shown and "3 of 4 queries are in the journal" in shown
+
+
+def test_queries_that_are_not_in_the_run(tmp_path, arguments, engines, capsys):
+    with open(tmp_path / "queries.tsv", "a") as file:
+        file.write("q9\tnobody asks\n")
+    assert go(arguments) == 0
+    assert "queries that are not in the run, ignored: 1" in capsys.readouterr().err
+
+
+def test_the_line_of_progress(monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr(rate.time, "monotonic", lambda: now[0])
+    stream = io.StringIO()
+    line = rate.RateLine(queries=10, before=4, answers=20, stream=stream)
+    assert line.text() == "4/10 queries  0/20 answers"
+    now[0] = 159.0
+    line.answered(4)
+    assert stream.getvalue() == ""  # no terminal: a line a minute
+    now[0] = 160.0
+    line.answered(2, spared=2)
+    line.query()
+    line.close()
+    # 6 answers in 60 s; of 20 less 2 are 12 left, so 120 s.
+    assert stream.getvalue() == "4/10 queries  6/18 answers  0.10/s  2:00 left\n"
+    assert line.text() == "5/10 queries  6/18 answers  0.10/s  2:00 left"
+
+
+WRONG = [
+    ("first.trec", "q0 Q0 d\n", "first.trec, line 25: expected 'qid Q0 docid rank score tag'"),
+    ("first.trec", "q7 Q0 doc 0/0 1 1 t\n", "first.trec: query 'q7' has no text in"),
+    ("first.trec", "q0 Q0 gone 1 99 t\n", "query 'q0': no text for document 'gone' in"),
+    ("queries.tsv", "q4 no tab\n", "queries.tsv, line 5: expected 'id TAB text'"),
+    ("queries.tsv", "q4\t \n", "queries.tsv, line 5: query 'q4' is empty"),
+    ("queries.tsv", "q1\tagain\n", "queries.tsv, line 5: id 'q1' a second time; the first is"),
+    ("corpus.jsonl", "{oops\n", "corpus.jsonl, line 25: not valid JSON"),
+    ("corpus.jsonl", "[]\n", "corpus.jsonl, line 25: expected a JSON object, got list"),
+    ("corpus.jsonl", '{"_id": "x"}\n', "corpus.jsonl, line 25: no text"),
+    ("corpus.jsonl", '{"text": "x"}\n', "corpus.jsonl, line 25: no id"),
+    (
+        "corpus.jsonl",
+        '{"_id": "doc 0/0", "text": "x"}\n',
+        "corpus.jsonl, line 25: id 'doc 0/0' a second time",
+    ),
+]
+
+
+@pytest.mark.parametrize(("file", "line", "message"), WRONG, ids=[m for *_, m in WRONG])
+def test_wrong_inputs(tmp_path, arguments, engines, capsys, file, line, message):
+    with open(tmp_path / file, "a") as opened:
+        opened.write(line)
+    assert go(arguments) == 2
+    shown = capsys.readouterr().err
+    assert shown.startswith("error: ") and message in shown and shown.count("\n") == 1
+    assert not engines and not (tmp_path / "out.trec.journal").exists()
+
+
+def test_a_duplicate_names_both_lines(tmp_path, arguments, engines, capsys):
+    with open(tmp_path / "corpus.jsonl", "a") as file:
+        file.write('{"_id": "doc 0/0", "text": "x"}\n')
+    assert go(arguments) == 2
+    corpus = tmp_path / "corpus.jsonl"
+    assert f"{corpus}, line 25: id 'doc 0/0' a second time; the first is {corpus}, line 1" in (
+        capsys.readouterr().err
+    )
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "message"),
+    [
+        ("--run", "none.trec", "none.trec: no such file"),
+        ("--queries", "none.tsv", "none.tsv: no such file"),
+        ("--corpus", "none.jsonl", "none.jsonl: no such file"),
+        ("--out", "none/out.trec", "none/out.trec: its folder does not exist"),
+        ("--out", "first.trec", "first.trec: expected the name of a file that is not read"),
+        ("--out", "queries.tsv", "queries.tsv: expected the name of a file that is not read"),
+        ("--model", "none", "none: no such model folder"),
+    ],
+)
+def test_missing_files(tmp_path, arguments, engines, capsys, option, value, message):
+    assert go(replaced(arguments, option, tmp_path / value)) == 2
+    assert message in capsys.readouterr().err and not engines
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--step", "9"], "--window 4 --step 9: step is 9"),
+        (["--tag", "a b"], "--tag 'a b': expected a word"),
+        (["--base-url", "http://x/v1", "--engine", "vllm"], "go together"),
+        (["--engine", "openai"], "--base-url URL go together"),
+        (["--adapter", "none"], "expected a folder with an adapter_config.json"),
+        (["--max-tokens", "4000"], "--max-tokens 4000: the context has 4000 tokens"),
+    ],
+)
+def test_wrong_options(arguments, engines, capsys, more, message):
+    assert go(arguments, *more) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_the_journal_is_not_the_run(tmp_path, arguments, engines, capsys):
+    assert go(arguments, "--journal", str(tmp_path / "out.trec")) == 2
+    assert "expected another file than --out" in capsys.readouterr().err
+
+
+def test_an_empty_run_has_nothing_to_do(tmp_path, arguments, engines, capsys):
+    (tmp_path / "first.trec").write_text("")
+    assert go(arguments) == 2
+    assert "first.trec: no row in it, nothing to do" in capsys.readouterr().err
+
+
+def test_prompts_that_do_not_fit_are_shortened_and_counted_or_refused(tmp_path, arguments, engines, capsys):
+    (tmp_path / "corpus.jsonl").write_text(
+        (tmp_path / "corpus.jsonl").read_text().replace("is its number", "is it " + "x" * 1500)
+    )
+    long = [*arguments, "--passage-tokens", "2000"]
+    assert go(long, "--overlong", "error") == 1
+    assert "error: query 'q" in (shown := capsys.readouterr().err) and "exceeds" in shown
+    os.remove(tmp_path / "out.trec.journal")
+    assert go(long) == 0
+    assert ", 8 shortened" in capsys.readouterr().out
+
+
+def test_an_unreachable_server(arguments, capsys):
+    server = ["--base-url", "http://127.0.0.1:9/v1"]
+    assert go(arguments, *server) == 1
+    shown = capsys.readouterr().err
+    assert "error: no server answers at http://127.0.0.1:9/v1" in shown and "Traceback" not in shown
+
+
+def test_a_journal_that_was_tampered_with(tmp_path, arguments, engines, capsys):
+    assert go(arguments) == 0
+    journal = tmp_path / "out.trec.journal"
+    journal.write_text(journal.read_text().replace("doc 1/3", "doc 1/x"))
+    assert go(arguments) == 1
+    assert "query 'q1' has other documents than the run" in capsys.readouterr().err

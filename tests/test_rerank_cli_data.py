@@ -1,0 +1,153 @@
+"""Folders as BEIR and BRIGHT publish them, read by `rerank --data`; and the readers below it."""
+
+import gzip
+import json
+
+import pyarrow
+import pytest
+from pyarrow import parquet
+
+from fakes.rerank_script import NumberEngine
+from reasonrank import stages
+from reasonrank.cli import rerank
+from reasonrank.cli.main import main
+from reasonrank.runs import read_excluded, read_trec
+from reasonrank.sources import files
+
+RUN = "q1 Q0 a/x y.txt 1 3 t\nq1 Q0 b 2 2 t\nq1 Q0 c 3 1 t\n"
+PASSAGES = {"a/x y.txt": "1 one", "b": "2 two", "c": "3 three", "unused": "no number"}
+
+
+@pytest.fixture
+def go(tmp_path, monkeypatch):
+    """Runs the command on `tmp_path/data` and gives the run that came out."""
+    monkeypatch.setattr(rerank, "open_engine", lambda options, kind: NumberEngine())
+    monkeypatch.setattr(stages, "hardware", dict)
+    (tmp_path / "first.trec").write_text(RUN)
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "config.json").write_text("{}")
+
+    def run(*more):
+        options = {"--run": "first.trec", "--data": "data", "--model": "model", "--out": "out.trec"}
+        paths = [text for option, name in options.items() for text in (option, str(tmp_path / name))]
+        status = main(["rerank", *paths, "--max-tokens", "100", *more])
+        return status, read_trec(tmp_path / "out.trec") if status == 0 else None
+
+    (tmp_path / "data").mkdir()
+    return run
+
+
+def put(path, rows):
+    """JSON lines, gzipped where the name says so, or Parquet."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.suffix == ".parquet":
+        parquet.write_table(pyarrow.Table.from_pylist(rows), path)
+        return
+    text = "".join(json.dumps(row) + "\n" for row in rows).encode()
+    path.write_bytes(gzip.compress(text) if path.suffix == ".gz" else text)
+
+
+@pytest.mark.parametrize("end", ["jsonl", "jsonl.gz"])
+def test_beir(tmp_path, go, end):
+    put(tmp_path / f"data/queries.{end}", [{"_id": "q1", "text": "which?", "metadata": {}}])
+    rows = [{"_id": docid, "title": "", "text": text} for docid, text in PASSAGES.items()]
+    put(tmp_path / f"data/corpus.{end}", rows)
+    (tmp_path / "data" / "qrels").mkdir()
+    (tmp_path / "data" / "qrels" / "test.tsv").write_text("query-id\tcorpus-id\tscore\n")
+    assert go() == (0, {"q1": ["c", "b", "a/x y.txt"]})
+
+
+def bright(folder, subset, end="parquet", excluded=("N/A",)):
+    example = {"query": "which?", "reasoning": "", "id": "q1", "excluded_ids": list(excluded)}
+    example |= {"gold_ids_long": ["N/A"], "gold_ids": ["c"], "gold_answer": "N/A"}
+    put(folder / f"examples/{subset}.{end}", [example])
+    rows = [{"id": docid, "content": text} for docid, text in PASSAGES.items()]
+    put(folder / f"documents/{subset}.{end}", rows)
+
+
+@pytest.mark.parametrize("end", ["parquet", "jsonl"])
+def test_bright_with_excluded_documents(tmp_path, go, capsys, end):
+    bright(tmp_path / "data", "aops-00000-of-00001", end, excluded=["b", "elsewhere"])
+    assert go() == (0, {"q1": ["c", "a/x y.txt"]})
+    assert "rows of excluded documents, dropped: 1" in capsys.readouterr().err
+    assert json.loads((tmp_path / "out.trec.json").read_text())["result"]["excluded_rows"] == 1
+
+
+def test_bright_with_several_subsets(tmp_path, go, capsys):
+    for subset in ("aops-00000-of-00001", "biology-00000-of-00002"):
+        bright(tmp_path / "data", subset)
+    put(tmp_path / "data/documents/biology-00001-of-00002.parquet", [{"id": "more", "content": "4"}])
+    assert go() == (2, None)
+    assert "there are several subsets; expected --subset with one of aops, biology" in capsys.readouterr().err
+    assert go("--subset", "physics")[0] == 2
+    assert "no subset 'physics'" in capsys.readouterr().err
+    assert go("--subset", "biology") == (0, {"q1": ["c", "b", "a/x y.txt"]})
+    found = files.layout(tmp_path / "data", "biology")
+    assert set(files.read_passages(found.passages, {"more", "b"})) == {"more", "b"}
+
+
+def test_topics_and_excluded_ids_as_anserini_writes_them(tmp_path, go):
+    put(tmp_path / "data/topics.jsonl.gz", [{"query": "which?", "id": "q1", "excluded_ids": ["N/A"]}])
+    (tmp_path / "data/excluded.txt").write_text("q1 a/x y.txt\nq1 N/A\n")
+    put(tmp_path / "texts/1.jsonl", [{"docid": "c", "contents": "3", "title": "T"}])
+    put(tmp_path / "texts/2.jsonl.gz", [{"docid": "b", "passage": "2"}])
+    assert go("--corpus", str(tmp_path / "texts")) == (0, {"q1": ["c", "b"]})
+
+
+def test_what_a_folder_lacks(tmp_path, go, capsys):
+    assert go() == (2, None)
+    assert "data: expected queries and corpus, or examples and documents, in it" in capsys.readouterr().err
+    put(tmp_path / "data/queries.jsonl", [{"_id": "q1", "text": "which?"}])
+    assert go() == (2, None)
+    assert "no corpus: give --corpus FILE" in capsys.readouterr().err
+    (tmp_path / "data/corpus.parquet").write_bytes(b"none")
+    assert go() == (2, None)
+    assert "corpus.parquet: not a Parquet file" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ({"id": "q", "query": 3}, "no text; expected a string under one of text, query, question"),
+        ({"id": "q", "query": "x", "excluded_ids": "b"}, "excluded_ids is 'b'; expected a list of ids"),
+        ({"id": "", "query": "x"}, "no id; expected one of _id, id"),
+    ],
+)
+def test_wrong_rows(tmp_path, row, message):
+    put(tmp_path / "queries.jsonl", [row])
+    with pytest.raises(ValueError, match=r"queries\.jsonl, line 1: ") as error:
+        files.read_queries(tmp_path / "queries.jsonl")
+    assert message in str(error.value)
+
+
+def test_numbers_as_ids_titles_and_other_names(tmp_path):
+    put(tmp_path / "a.jsonl", [{"id": 0, "title": "T", "text": "x"}, {"id": 1, "title": None, "text": ""}])
+    assert files.read_passages([tmp_path / "a.jsonl"], {"0", "1", "2"}) == {"0": "T: x", "1": ""}
+    put(tmp_path / "b.jsonl", [{"id": 1, "text": "again"}])
+    with pytest.raises(
+        ValueError, match=r"b\.jsonl, line 1: id '1' a second time; the first is .*a\.jsonl, line 2"
+    ):
+        files.read_passages([tmp_path / "a.jsonl", tmp_path / "b.jsonl"], set())
+    (tmp_path / "q.txt").write_text("1\tx\n")
+    with pytest.raises(ValueError, match=r"q\.txt: expected a name that ends in one of \.jsonl"):
+        files.read_queries(tmp_path / "q.txt")
+
+
+@pytest.mark.parametrize("name", ["leetcode", "aops", "stackoverflow"])
+def test_the_real_topics_and_runs(shared, tmp_path, go, name):
+    """BRIGHT's own queries, excluded ids and run, with made-up passages; every row comes out again."""
+    folder = shared / "bright" / name
+    first = read_trec(folder / "reasonir_gpt4cot_top100.run.gz")
+    docids = sorted({docid for found in first.values() for docid in found})
+    put(tmp_path / "texts.jsonl", [{"id": docid, "text": str(n)} for n, docid in enumerate(docids)])
+    more = ["--run", str(folder / "reasonir_gpt4cot_top100.run.gz"), "--data", str(folder)]
+    status, run = go(*more, "--corpus", str(tmp_path / "texts.jsonl"), "--top", "4", "--query-tokens", "50")
+    assert status == 0 and list(run) == list(first)
+    excluded = files.read_exclusions(files.read_queries(folder / "topics.jsonl.gz"), None)
+    if (folder / "excluded.txt.gz").exists():
+        assert {q: ids for q, ids in read_excluded(folder / "excluded.txt.gz").items() if q in first} == {
+            q: ids for q, ids in excluded.items() if q in first
+        }
+    for qid, docids in first.items():
+        kept = [docid for docid in docids if docid not in excluded.get(qid, ())]
+        assert sorted(run[qid]) == sorted(kept) and run[qid][4:] == kept[4:]

@@ -1,0 +1,69 @@
+"""`rerank` killed again and again: the files of an undisturbed run, and nothing asked for twice."""
+
+import json
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from fakes.rerank_script import write_inputs
+from reasonrank.runs import read_trec
+
+SCRIPT = Path(__file__).parent / "fakes" / "rerank_script.py"
+QUERIES = 40  # of two windows each
+KILLS = 5
+
+
+def start(log, seconds, arguments):
+    command = [sys.executable, str(SCRIPT), str(log), str(seconds), *arguments, "--max-in-flight", "2"]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def requests(log):
+    return log.read_text().splitlines() if log.exists() else []
+
+
+def finished(journal):
+    """Queries whose line is whole, with their values but for the times."""
+    lines = journal.read_bytes().split(b"\n")[1:-1] if journal.exists() else []
+    rows = [json.loads(line) for line in lines]
+    return {row["key"]: {k: v for k, v in row["value"].items() if k != "seconds"} for row in rows}
+
+
+def kill_after(process, log, count, pause):
+    """SIGKILL once `count` requests are in the log, and a moment later."""
+    while len(requests(log)) < count and process.poll() is None:
+        time.sleep(0.002)
+    time.sleep(pause)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+
+
+def test_kills_change_nothing(tmp_path):
+    folders = [tmp_path / "undisturbed", tmp_path / "killed"]
+    for folder in folders:
+        folder.mkdir()
+    calm, killed = (write_inputs(folder, queries=QUERIES) for folder in folders)
+    first = start(tmp_path / "calm.log", 0.0, calm)
+    journal, log = folders[1] / "out.trec.journal", tmp_path / "log"
+    draw = random.Random(0)
+    for number in range(KILLS):
+        done, seen = finished(journal), len(requests(log))
+        process = start(log, 0.05, killed)
+        kill_after(process, log, seen + draw.randint(1, 14), draw.uniform(0, 0.05))
+        assert process.returncode == -signal.SIGKILL and not (folders[1] / "out.trec").exists()
+        asked = {query.removeprefix("question ") for query in requests(log)[seen:]}
+        assert asked and not asked & {qid.removeprefix("q") for qid in done}
+        assert done.items() <= finished(journal).items()
+        if number == 2:
+            with open(journal, "ab") as file:
+                file.write(b'{"key": "q39", "value": {"docids": ["doc 1')
+    assert 0 < len(finished(journal)) < QUERIES
+    last = start(log, 0.0, killed)
+    assert last.wait() == 0, last.stderr.read()
+    assert first.wait() == 0, first.stderr.read()
+    assert (folders[1] / "out.trec").read_bytes() == (folders[0] / "out.trec").read_bytes()
+    assert finished(journal) == finished(folders[0] / "out.trec.journal")
+    assert len(read_trec(folders[1] / "out.trec")) == QUERIES == len(finished(journal))

@@ -1,0 +1,298 @@
+"""Verdicts on claims and figures: what is checked, what is not, and when the command fails."""
+
+import gzip
+import json
+import shutil
+
+import pytest
+
+from reasonrank import checks, paper, verify
+from reasonrank.checks import Inputs, Measured
+from reasonrank.cli.main import main
+from reasonrank.stages import ROOT
+
+RECORDS = ROOT / "data" / "records"
+
+
+def outcomes(report, claim):
+    return {outcome.id: outcome for outcome in report.claims[claim]}
+
+
+def put(path, result):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps({"result": result}))
+
+
+def ratio(value, low, high, pointwise=144):
+    limits = {"listwise_tokens": 144, "pointwise_tokens": pointwise}
+    rows = [{"method": method, "n": n} for method, n in (("listwise", 4), ("pointwise", 4), ("listwise", 3))]
+    return {"ratio": {"value": value, "low": low, "high": high}, "limits": limits, "rows": rows}
+
+
+@pytest.fixture
+def records(tmp_path):
+    """A folder of records with the one that must be there; listwise is faster in it."""
+    folder = tmp_path / "records"
+    put(folder / "default" / "06_latency_study.json", ratio(2.4, 2.1, 2.8))
+    return folder
+
+
+def test_without_any_input_the_exact_checks_are_made_and_nothing_fails(records):
+    report = verify.verify(Inputs(records))
+    exact = outcomes(report, "exact")
+    assert {name: o.verdict for name, o in exact.items()} == {
+        "reward": "not run",
+        "windows": "OK",
+        "averages": "OK",
+        "table5-total": "OK",
+    }
+    assert exact["reward"].missing.startswith("golden data not given")
+    assert exact["windows"].ours == 9 and exact["table5-total"].ours == 13517
+    assert report.failures == []
+    assert {o.verdict for o in report.claims["C7"]} == {"OK"}
+    assert [round(o.ours, 4) for o in report.claims["C7"]] == [0.6131, 0.3618]
+
+
+def test_every_printed_value_has_a_verdict_and_what_it_takes(records):
+    report = verify.verify(Inputs(records))
+    tables = [table for name, table in paper.tables().items() if name != "reproduction"]
+    printed = sum(len(r.values or ()) + (r.avg is not None) for table in tables for r in table.rows)
+    assert len(report.figures) == printed == 601
+    assert report.count() == {"not run": 601}
+    assert all(o.missing for o in report.figures)
+    by_id = {o.id: o for o in report.figures}
+    assert "ReasonRank (32B), 2 GPUs of 80 GB, R2MED" in by_id["table2 / ReasonRank (32B) / avg"].missing
+
+
+def test_all_claims_are_covered(records):
+    report = verify.verify(Inputs(records))
+    assert list(report.claims) == ["exact", *(f"C{n}" for n in range(1, 8))]
+    assert all(report.claims.values())
+
+
+def test_the_golden_cases(shared, records, tmp_path):
+    golden = shared / "golden" / "reward_released.jsonl"
+    good = outcomes(verify.verify(Inputs(records, golden=golden)), "exact")["reward"]
+    assert (good.verdict, good.n) == ("OK", 240) and good.ours <= 1e-9
+    cases = [json.loads(line) for line in golden.read_text().splitlines()]
+    cases[7]["reward"] += 1e-6
+    (tmp_path / "g.jsonl").write_text("".join(json.dumps(case) + "\n" for case in cases))
+    report = verify.verify(Inputs(records, golden=tmp_path / "g.jsonl"))
+    assert outcomes(report, "exact")["reward"].verdict == "FAIL"
+    assert report.failures == ["FAIL: reward"]
+    del cases[3]["relevant"]
+    (tmp_path / "g.jsonl").write_text("".join(json.dumps(case) + "\n" for case in cases))
+    with pytest.raises(ValueError, match=r"g\.jsonl, case 4: lacks relevant"):
+        verify.verify(Inputs(records, golden=tmp_path / "g.jsonl"))
+
+
+def test_the_retriever_row_of_table_1(shared, records):
+    report = verify.verify(Inputs(records, bright=shared / "bright"))
+    row = {name.split(" / ")[2]: o for name, o in outcomes(report, "C1").items()}
+    assert row.pop("avg").missing.endswith("5 given")
+    ours = {name: round(o.ours, 2) for name, o in row.items()}
+    expected = {"biology": 43.49, "stackoverflow": 30.96, "leetcode": 31.68, "aops": 7.37}
+    assert ours == expected | {"theoremqa_questions": 33.93}
+    assert {o.verdict for o in row.values()} == {"OK"} and row["aops"].n == 111
+    assert {o.note for o in row.values()} == {""}  # all inputs are the pinned ones
+    assert report.count() == {"OK": 10, "not run": 591}  # Tables 1 and 9 print the same row
+
+
+def one_set(shared, tmp_path, change):
+    """A BRIGHT folder with biology alone, the text of its run changed."""
+    place = tmp_path / "bright" / "biology"
+    shutil.copytree(shared / "bright" / "biology", place)
+    (path,) = place.glob("*.run.gz")
+    text = gzip.decompress(path.read_bytes()).decode()
+    path.unlink()
+    path.with_suffix("").write_text(change(text))
+    return place.parent
+
+
+def test_a_run_that_is_not_the_published_one_is_a_fail_that_says_so(shared, records, tmp_path):
+    def turn(text):
+        """The first query's ranking, the other way round."""
+        rows = [line.split() for line in text.splitlines()]
+        for row in rows:
+            if row[0] == rows[0][0]:
+                row[4] = str(-float(row[4]))
+        return "".join(" ".join(row) + "\n" for row in rows)
+
+    report = verify.verify(Inputs(records, bright=one_set(shared, tmp_path, turn)))
+    outcome = outcomes(report, "C1")["table1 / ReasonIR (8B) / biology"]
+    assert outcome.verdict == "FAIL" and outcome.ours < 43.4
+    assert outcome.note == "not the published file: reasonir_gpt4cot_top100.run"
+    assert report.failures[0] == "FAIL: table1 / ReasonIR (8B) / biology"
+
+
+def test_a_run_with_another_number_of_candidates_is_refused(shared, records, tmp_path):
+    folder = one_set(shared, tmp_path, lambda text: text[: text.rstrip().rindex("\n") + 1])
+    with pytest.raises(
+        ValueError, match=r"expected 103 judged queries of 100 candidates each.*\{100: 102, 99: 1\}"
+    ):
+        verify.verify(Inputs(records, bright=folder))
+
+
+def test_an_excluded_document_in_a_run_is_refused(shared, records, tmp_path):
+    folder = one_set(shared, tmp_path, str)
+    (path,) = (folder / "biology").glob("*.run")
+    qid, _, docid, *_ = path.read_text().splitlines()[5].split()
+    (folder / "biology" / "excluded.txt").write_text(f"{qid} {docid}\n")
+    with pytest.raises(ValueError, match="which is excluded"):
+        verify.verify(Inputs(records, bright=folder))
+
+
+def test_a_folder_without_any_set_is_an_error(records, tmp_path):
+    with pytest.raises(ValueError, match="holds no set of BRIGHT"):
+        verify.verify(Inputs(records, bright=tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "scale", "expected"),
+    [
+        (0.1, 2.0, "small", "OK"),
+        (-0.1, 2.0, "small", "OKish"),
+        (-2.0, -0.1, "small", "not run"),  # a small run cannot refute the claim
+        (-2.0, -0.1, "paper", "FAIL"),
+        (0.0, 0.0, "paper", "OKish"),
+    ],
+)
+def test_directions(low, high, scale, expected):
+    assert verify.direction(Measured((low + high) / 2, low, high), 0.0, scale) == expected
+
+
+def test_latency_is_compared_at_equal_token_limits_only(records):
+    small = outcomes(verify.verify(Inputs(records)), "C4")["latency-small"]
+    assert (small.verdict, small.ours, small.n) == ("OK", 2.4, 7)
+    put(records / "default" / "06_latency_study.json", ratio(0.3, 0.2, 0.4))
+    small = outcomes(verify.verify(Inputs(records)), "C4")["latency-small"]
+    assert small.verdict == "not run" and small.ours == 0.3 and "the other way" in small.missing
+    put(records / "default" / "06_latency_study.json", ratio(2.4, 2.1, 2.8, pointwise=32))
+    unequal = verify.verify(Inputs(records))
+    small = outcomes(unequal, "C4")["latency-small"]
+    assert small.verdict == "not run"
+    assert small.missing.startswith("equal token limits; the record has 144 a window and 32 a passage")
+    assert unequal.failures == []
+
+
+def test_a_record_that_a_claim_requires_must_be_there(tmp_path):
+    report = verify.verify(Inputs(tmp_path))
+    assert report.failures == [
+        "missing: record default/06_latency_study.json; needs SmolLM2-135M, 2 CPU cores, our collections "
+        "(latency-small)"
+    ]
+
+
+def test_the_record_of_a_run_is_found_too(tmp_path):
+    put(tmp_path / "06_latency_study" / "record.json", ratio(1.1, 0.9, 1.3))
+    small = outcomes(verify.verify(Inputs(tmp_path)), "C4")["latency-small"]
+    assert (small.verdict, small.low, small.high) == ("OKish", 0.9, 1.3)
+
+
+def test_ablations_are_directions_beside_the_papers_difference(records):
+    rows = [
+        {"variant": "only SFT", "value": 2.0, "low": 0.5, "high": 3.5, "n": 150},
+        {"variant": "NDCG alone", "value": -3.0, "low": -5.0, "high": -1.0, "n": 150},
+    ]
+    put(records / "ablations.json", {"comparisons": rows})
+    found = outcomes(verify.verify(Inputs(records)), "C3")
+    assert (found["ablation-reinforcement"].verdict, found["ablation-reinforcement"].n) == ("OK", 150)
+    assert found["ablation-reinforcement"].note == "paper, 7B: +2.59"  # 35.74 - 33.15
+    assert found["ablation-reward"].verdict == "not run" and found["ablation-reward"].ours == -3.0
+    assert found["ablation-filter"].missing.startswith("ablations.json: no comparison with 'without filter'")
+    rows[0]["low"] = None
+    put(records / "ablations.json", {"comparisons": rows})
+    with pytest.raises(
+        ValueError, match=r"ablations\.json, comparison 'only SFT': expected numbers for value"
+    ):
+        verify.verify(Inputs(records))
+
+
+def figures(*values):
+    row = {"table": "table1", "system": "ReasonRank (7B)"}
+    return {"figures": [row | {"column": column, "value": value, "n": 103} for column, value in values]}
+
+
+def test_a_run_at_the_papers_scale_gets_a_verdict_on_each_figure(records):
+    put(records / "published" / "a.json", figures(("biology", 56.71), ("avg", 35.30), ("pony", 22.0)))
+    report = verify.verify(Inputs(records))
+    found = {o.text: o for o in report.claims["C2"]}
+    assert found["table1: ReasonRank (7B), biology"].verdict == "OK"  # 56.70
+    average = found["table1: ReasonRank (7B), avg"]  # 35.74; an independent run is 0.48 off
+    assert average.verdict == "OKish" and "independent run" in average.note
+    assert average.difference == pytest.approx(-0.44)
+    assert found["table1: ReasonRank (7B), pony"].verdict == "FAIL"  # 24.95, 2.95 off, over 1.90
+    assert report.failures == ["FAIL: table1 / ReasonRank (7B) / pony"]
+
+
+@pytest.mark.parametrize(
+    ("result", "message"),
+    [
+        (figures(("botany", 1.0)), r"a\.json, figure 1: .*botany is no printed figure"),
+        (figures(("pony", 1.0), ("pony", 1.0)), r"figure 2: .*pony is there twice"),
+        ({"figures": [{"table": "table1"}]}, "figure 1: expected table, system, column and value"),
+    ],
+)
+def test_a_malformed_record_of_figures_is_named(records, result, message):
+    put(records / "published" / "a.json", result)
+    with pytest.raises(ValueError, match=message):
+        verify.verify(Inputs(records))
+
+
+def test_a_record_without_a_result_is_named(records):
+    (records / "default" / "06_latency_study.json").write_text("[]")
+    with pytest.raises(ValueError, match=r"06_latency_study\.json: expected a record with the key 'result'"):
+        verify.verify(Inputs(records))
+
+
+def test_the_noise_between_two_runs_is_what_the_reproduction_shows():
+    theirs = paper.tables()["reproduction"].rows[0]
+    printed = paper.tables()["table1"].row("ReasonRank (7B)")
+    noise = paper.noises()["independent_run"]
+    gaps = [abs(a - b) for a, b in zip(theirs.values, printed.values, strict=True)]
+    assert noise.value == pytest.approx(max(gaps)) and noise.avg == pytest.approx(printed.avg - theirs.avg)
+
+
+def test_checks_name_claims_and_rows_that_exist():
+    claims = {"exact", *(claim.id for claim in paper.claims())}
+    for check in checks.checks():
+        assert check.claim in claims
+        assert check.way in checks.WAYS
+        assert check.record or check.way not in ("record", "ablation", "latency")
+        if check.published:
+            paper.tables()[check.published.table].row(check.published.system)
+
+
+def test_the_command_prints_and_writes_the_same(records, tmp_path, capsys):
+    assert main(["verify", "--records", str(records), "--out", str(tmp_path / "out")]) == 0
+    printed = capsys.readouterr().out
+    assert "C7: The worked example" in printed and "601 in all: 601 not run." in printed
+    (line,) = [line for line in printed.splitlines() if "at equal token limits" in line]
+    assert line.split()[:8] == ["OK", "2.40", "[2.10,", "2.80]", ">", "1", "+1.40", "7"]
+    body = json.loads((tmp_path / "out" / "verify.json").read_text())
+    assert body["failures"] == [] and len(body["figures"]) == 601
+    assert body["claims"]["C7"][0]["paper"] == 0.61
+    page = (tmp_path / "out" / "verify.md").read_text()
+    assert "| OK | 0.61 | 0.61 | +3.1e-03 | 1 | relevant passages at ranks 1 and 11 of 20 |  |" in page
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["verify.json", "verify.md"]
+
+
+def test_the_command_fails_on_fail_and_on_a_missing_record(records, tmp_path, capsys):
+    out = ["--out", str(tmp_path / "out")]
+    put(records / "published" / "a.json", figures(("pony", 1.0)))
+    assert main(["verify", "--records", str(records), *out]) == 1
+    assert "FAIL: table1 / ReasonRank (7B) / pony" in capsys.readouterr().err
+    assert (tmp_path / "out" / "verify.json").is_file()
+    (tmp_path / "empty").mkdir()
+    assert main(["verify", "--records", str(tmp_path / "empty"), *out]) == 1
+    assert "missing: record default/06_latency_study.json" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("option", ["--bright", "--records", "--golden"])
+def test_the_command_names_a_place_that_is_not_there(option, tmp_path, capsys):
+    assert main(["verify", option, str(tmp_path / "none"), "--out", str(tmp_path)]) == 2
+    assert f"{option} {tmp_path / 'none'}: no such" in capsys.readouterr().err
+
+
+def test_the_committed_records_pass(tmp_path):
+    assert main(["verify", "--records", str(RECORDS), "--out", str(tmp_path)]) == 0
