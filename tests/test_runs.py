@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reasonrank import runs
+from reasonrank import runs, stages
 
 RUN = {"q1": ["b", "a c  d", "é\u00a0\u2028x"], "q2": ["[1] > [2].txt"]}
 
@@ -159,3 +159,26 @@ def test_jsonl(tmp_path):
         with pytest.raises(ValueError, match="row 2: "):
             runs.write_jsonl(tmp_path / "y.jsonl", [{}, {"a": bad}])
     assert not (tmp_path / "y.jsonl").exists()
+
+
+BOM = "\ufeff"
+
+
+def test_a_byte_order_mark_is_skipped_by_every_reader(tmp_path):
+    assert runs.read_trec(put(tmp_path, BOM + TIES)) == {"q": ["z", "a", "c", "b"]}
+    assert runs.read_qrels(put(tmp_path, BOM + "q 0 c 1\n")) == {"q": {"c": 1}}
+    assert runs.read_excluded(put(tmp_path, BOM + "q a\nq b\n")) == {"q": {"a", "b"}}
+    assert runs.read_jsonl(put(tmp_path, BOM + '{"a": 1}\n')) == [{"a": 1}]
+    assert next(runs.lines(put(tmp_path, BOM + "\n x \n")))[1] == " x "
+    assert stages.read_json(put(tmp_path, BOM + "[1]")) == [1]
+
+
+def test_a_lone_surrogate_is_read_as_the_replacement_character(tmp_path):
+    rows = (
+        '{"a": "x\\ud83d", "b": ["\\UDE00y"], "c": {"\\udfff": 1}, "d": "\\ud83d\\ude00", "e": "\\\\ud83d"}\n'
+    )
+    rows = rows.replace("\\U", "\\u")
+    expected = {"a": "x\ufffd", "b": ["\ufffdy"], "c": {"\ufffd": 1}, "d": "\U0001f600", "e": "\\ud83d"}
+    assert runs.read_jsonl(put(tmp_path, rows)) == [expected]
+    assert stages.read_json(put(tmp_path, rows)) == expected
+    runs.write_jsonl(tmp_path / "out.jsonl", runs.read_jsonl(put(tmp_path, rows)))

@@ -7,6 +7,7 @@ whole or not at all.
 
 from __future__ import annotations
 
+import codecs
 import gzip
 import json
 import math
@@ -29,6 +30,7 @@ _RUN_ROW = re.compile(_GAP.join([_FIELD, _FIELD, _DOCID, _FIELD, _FIELD, _FIELD]
 _QRELS_ROW = re.compile(_GAP.join([_FIELD, _FIELD, _DOCID, r"([+-]?[0-9]+)"]) + r"[ \t]*", re.DOTALL)
 _EXCLUDED_ROW = re.compile(_GAP.join([_FIELD, _DOCID]) + r"[ \t]*", re.DOTALL)
 _BLANK = re.compile(r"[ \t]")
+_SURROGATE = re.compile(r"\\ud[89a-f]", re.IGNORECASE)  # as JSON escapes it
 
 
 def read_trec(path: Path | str, lenient_ids: bool = True, ties: Literal["file", "trec_eval"] = "file") -> Run:
@@ -65,12 +67,12 @@ def write_trec(path: Path | str, run: Mapping[str, Sequence[str]], tag: str) -> 
     and for a document that comes twice.
     """
     _check_field("tag", tag)
-    lines = []
+    rows: list[str] = []
     for qid, docids in run.items():
         _check_ranking(qid, docids)
-        rows = enumerate(docids, start=1)
-        lines += [f"{qid} Q0 {docid} {rank} {len(docids) - rank} {tag}\n" for rank, docid in rows]
-    _write(path, "".join(lines).encode())
+        ranked = enumerate(docids, start=1)
+        rows += [f"{qid} Q0 {docid} {rank} {len(docids) - rank} {tag}\n" for rank, docid in ranked]
+    _write(path, "".join(rows).encode())
 
 
 def read_qrels(path: Path | str) -> Qrels:
@@ -86,11 +88,11 @@ def read_qrels(path: Path | str) -> Qrels:
 
 def write_qrels(path: Path | str, qrels: Mapping[str, Mapping[str, int]]) -> None:
     """Write TREC judgements; ValueError for ids that could not be read back, as for `write_trec`."""
-    lines = []
+    rows: list[str] = []
     for qid, grades in qrels.items():
         _check_ranking(qid, list(grades))
-        lines += [f"{qid} 0 {docid} {grade:d}\n" for docid, grade in grades.items()]
-    _write(path, "".join(lines).encode())
+        rows += [f"{qid} 0 {docid} {grade:d}\n" for docid, grade in grades.items()]
+    _write(path, "".join(rows).encode())
 
 
 def read_excluded(path: Path | str) -> dict[str, set[str]]:
@@ -103,36 +105,54 @@ def read_excluded(path: Path | str) -> dict[str, set[str]]:
 
 def read_jsonl(path: Path | str) -> list[dict[str, Any]]:
     """Read JSON lines, an object each; ValueError, with file and line, for one that is malformed."""
-    rows = []
-    for place, line in _lines(path):
+    return [row for _, row in objects(path)]
+
+
+def objects(path: Path | str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The objects of a file of JSON lines, each with its place, "FILE, line N"; their texts are `well_formed`."""
+    for place, line in lines(path):
         try:
             row = json.loads(line)
         except json.JSONDecodeError as error:
             raise ValueError(f"{place}: not valid JSON ({error.msg})") from None
         if not isinstance(row, dict):
             raise ValueError(f"{place}: expected a JSON object, got {type(row).__name__}")
-        rows.append(row)
-    return rows
+        yield place, well_formed(row) if _SURROGATE.search(line) else row
+
+
+def well_formed(value: Any) -> Any:
+    """A JSON value with U+FFFD for each lone surrogate in its texts, which no tokenizer takes and no file holds."""
+    if isinstance(value, str):
+        return value.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    if isinstance(value, list):
+        return [well_formed(item) for item in value]
+    if isinstance(value, dict):
+        return {well_formed(key): well_formed(item) for key, item in value.items()}
+    return value
 
 
 def write_jsonl(path: Path | str, rows: Iterable[Mapping[str, Any]]) -> None:
     """Write a JSON object a line; ValueError, with the row's number, for what JSON cannot hold (NaN too)."""
-    lines = []
+    written = []
     for number, row in enumerate(rows, start=1):
         try:
-            lines.append((json.dumps(dict(row), ensure_ascii=False, allow_nan=False) + "\n").encode())
+            written.append((json.dumps(dict(row), ensure_ascii=False, allow_nan=False) + "\n").encode())
         except (TypeError, ValueError) as error:
             raise ValueError(f"{path}, row {number}: {error}") from None
-    _write(path, b"".join(lines))
+    _write(path, b"".join(written))
 
 
-def _lines(path: Path | str) -> Iterator[tuple[str, str]]:
-    """The lines of a file that are not blank, each with its place, "FILE, line N", for errors."""
+def lines(path: Path | str) -> Iterator[tuple[str, str]]:
+    """The lines of a file that are not blank, each with its place, "FILE, line N", for errors.
+
+    Plain or gzipped; a byte order mark at the beginning is skipped. ValueError for what is not UTF-8.
+    """
     opened = gzip.open if str(path).endswith(".gz") else open
     with opened(path, "rb") as file:
         try:
             for number, raw in enumerate(file, start=1):
                 place = f"{path}, line {number}"
+                raw = raw.removeprefix(codecs.BOM_UTF8) if number == 1 else raw
                 if raw.strip():
                     yield place, raw.decode("utf-8").rstrip("\r\n")
         except UnicodeDecodeError as error:
@@ -142,7 +162,7 @@ def _lines(path: Path | str) -> Iterator[tuple[str, str]]:
 
 
 def _rows(path: Path | str, pattern: re.Pattern[str], expected: str) -> Iterator[tuple[str, tuple[str, ...]]]:
-    for place, line in _lines(path):
+    for place, line in lines(path):
         match = pattern.fullmatch(line.lstrip(" \t"))
         if not match:
             raise ValueError(f"{place}: expected {expected}, got {line[:200]!r}")

