@@ -1,0 +1,184 @@
+"""Finished work by key, in a SQLite file: a record counts once it is on the disk, so that a kill loses nothing.
+
+The file also holds a header that says what the records depend on. JSON lines, which earlier versions wrote, are
+taken over when such a file is opened.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import sqlite3
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+MARK = b'{"journal": 1, "header": '  # how a file of JSON lines begins
+TABLES = "CREATE TABLE header (value TEXT); CREATE TABLE records (key TEXT PRIMARY KEY, value TEXT);"
+
+
+class StoreError(ValueError):
+    """A store that cannot be used: damaged, in use, or made with other settings."""
+
+
+class Store:
+    """Records by key, appended durably; a context manager, safe between threads and tasks.
+
+    `header`: what the records depend on (settings, hashes of inputs), as JSON can hold it. `replay`: nothing is
+    written, `append` is refused, and the file must be there. Raises StoreError naming the file where it is no
+    store, was made with another header (each setting that differs is named) or is open elsewhere; OSError where
+    the file cannot be made.
+    """
+
+    def __init__(self, path: Path | str, header: Mapping[str, Any], replay: bool = False) -> None:
+        self.path, self.replay = Path(path), replay
+        self._header, self._done = json.loads(_json(dict(header))), {}
+        self._lock, self._database, self._file = threading.Lock(), None, None
+        try:
+            if not replay:
+                self._take()
+                if _is_journal(self.path):
+                    self._take_over()
+                    self._take()
+            _compare(self.path, self._load(), self._header)
+        except sqlite3.Error as error:
+            self.close()
+            raise StoreError(f"{self.path}: expected a store of this project ({error})") from None
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def done(self) -> Mapping[str, Any]:
+        """Key -> value of all records, in the order in which they came in; it grows with `append`."""
+        return MappingProxyType(self._done)
+
+    def append(self, key: str, value: Any) -> None:
+        """Add a record; when this returns it is on the disk, and where it raises nothing was added.
+
+        Raises StoreError for a key that is there already or a store that is closed or opened for replay, TypeError
+        or ValueError for what JSON cannot hold, OSError where the disk refuses.
+        """
+        text = _json(value)
+        with self._lock:
+            if self._database is None or self.replay:
+                raise StoreError(f"{self.path}: closed, or opened for reading only")
+            if key in self._done:
+                raise StoreError(f"{self.path}: {key!r} is there already")
+            try:
+                self._database.execute("INSERT INTO records VALUES (?, ?)", (key, text))
+            except sqlite3.OperationalError as error:
+                raise OSError(f"{self.path}: {error}") from None
+            self._done[key] = json.loads(text)
+
+    def close(self) -> None:
+        """Let go of the file; may be called again."""
+        with self._lock:
+            if self._database is not None:
+                self._database.close()
+            if self._file is not None:
+                os.close(self._file)
+            self._database = self._file = None
+
+    def __enter__(self) -> Store:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def _take(self) -> None:
+        """Keep other processes out; the lock ends with the process, however that ends."""
+        if self._file is not None:
+            os.close(self._file)
+        self._file = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise StoreError(f"{self.path}: in use by another process") from None
+
+    def _load(self) -> Any:
+        """Read the records, and return the header; an empty file becomes a store."""
+        if _is_journal(self.path):
+            header, self._done = _read_journal(self.path)
+            return header
+        self._database = _connect(self.path)
+        if not self.replay and not self._database.execute("SELECT name FROM sqlite_master").fetchone():
+            _fill(self._database, self._header, {})
+        header = self._database.execute("SELECT value FROM header").fetchone()
+        rows = self._database.execute("SELECT key, value FROM records ORDER BY rowid")
+        self._done = {key: json.loads(value) for key, value in rows}
+        return json.loads(*header)
+
+    def _take_over(self) -> None:
+        """Put a store in the place of JSON lines, whole or not at all."""
+        made = self.path.with_name(f".{self.path.name}.partial")
+        made.unlink(missing_ok=True)
+        made.touch()
+        database = _connect(made)
+        _fill(database, *_read_journal(self.path))
+        database.close()
+        os.replace(made, self.path)
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    """Each statement is a transaction, and durable when it returns."""
+    database = sqlite3.connect(
+        f"{path.absolute().as_uri()}?mode=rw", uri=True, isolation_level=None, check_same_thread=False
+    )
+    database.execute("PRAGMA synchronous = EXTRA")
+    return database
+
+
+def _fill(database: sqlite3.Connection, header: Mapping[str, Any], records: Mapping[str, Any]) -> None:
+    database.executescript(f"BEGIN; {TABLES}")
+    database.execute("INSERT INTO header VALUES (?)", (_json(header),))
+    rows = ((key, _json(value)) for key, value in records.items())
+    database.executemany("INSERT INTO records VALUES (?, ?)", rows)
+    database.execute("COMMIT")
+
+
+def _is_journal(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(len(MARK)) == MARK
+
+
+def _read_journal(path: Path) -> tuple[Any, dict[str, Any]]:
+    """Header and records of a file of JSON lines; a last line that a kill left half-written is dropped."""
+    records, data = {}, path.read_bytes()
+    header, *lines = data[: data.rfind(b"\n") + 1].splitlines() or [b"{}"]
+    for number, line in enumerate(lines, start=2):
+        try:
+            row = json.loads(line)
+            records[row["key"]] = row["value"]
+        except (ValueError, TypeError, KeyError):
+            raise StoreError(f"{path}, line {number}: expected a record with key and value") from None
+    return json.loads(header).get("header"), records
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, allow_nan=False)
+
+
+def _compare(path: Path, found: Any, header: Mapping[str, Any]) -> None:
+    there, now = _flat(found or {}), _flat(header)
+    changed = [key for key in {**there, **now} if there.get(key, "absent") != now.get(key, "absent")]
+    if changed:
+        named = (
+            f"{key} was {there.get(key, 'absent')!r} and is {now.get(key, 'absent')!r}" for key in changed
+        )
+        raise StoreError(
+            f"{path}: made with other settings: {'; '.join(named)}. Go on with those of the store, "
+            "or delete it or name another one to start anew"
+        )
+
+
+def _flat(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """{"a": {"b": 1}} as {"a.b": 1}."""
+    flat: dict[str, Any] = {}
+    for key, entry in value.items():
+        inside = isinstance(entry, dict) and entry
+        flat |= _flat(entry, f"{prefix}{key}.") if inside else {f"{prefix}{key}": entry}
+    return flat
