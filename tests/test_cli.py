@@ -9,8 +9,9 @@ import nbformat
 import pytest
 
 from reasonrank.cli.main import main
+from reasonrank.cli.parameters import read_parameters
 from reasonrank.cli.progress import ProgressLine, clock
-from reasonrank.cli.run import ThisPython, read_parameters
+from reasonrank.cli.run import ThisPython
 
 PARAMETERS = 'profile = ""\nrun_dir = ""\nalpha = 0.4'
 STAGE = """from pathlib import Path
@@ -93,7 +94,7 @@ def test_an_old_manifest_is_no_proof(tmp_path, capsys):
         (["-p", "api_key=1"], "'api_key' looks like a secret"),
         (["-p", "alpha"], "-p alpha: expected KEY=VALUE"),
         (["-p", "profile=smoke"], "-p profile=smoke: give it as --profile"),
-        (["-p", "alpha=[1"], "-p alpha=[1: the value is no YAML"),
+        (["-p", "alpha=[1"], "-p alpha=[1: expected a value as in YAML"),
         (["--deadline", "0"], "--deadline 0: expected seconds, more than 0"),
         (["--profile", "huge"], "no profile 'huge'; known are"),
     ],

@@ -1,4 +1,8 @@
-"""Arguments of `python -m reasonrank` and its exit codes: 0 done, 1 failed, 2 called wrongly."""
+"""The commands of `python -m reasonrank` and their exit codes: 0 done, 1 failed, 2 called wrongly.
+
+A command is a typed function of its own module, registered here. Modules that take seconds to import (papermill,
+torch) are imported by the functions that use them.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +10,10 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Annotated
+
+import typer
+from typer.exceptions import TyperException
 
 from . import (
     DEADLINE,
@@ -16,76 +24,104 @@ from . import (
     release,
     rerank,
     rerank_options,
-    summary,
     sweep,
     verify,
 )
+from . import summary as summaries
 from .errors import CommandError
+from .parameters import Parameters, ProfileName, RunFolder, read_parameters
 
-_RUN = (
-    "Execute a notebook into a run's folder: this interpreter as kernel, known parameters only, a deadline."
+app = typer.Typer(
+    help="ReasonRank, reproducible: notebooks in batches, data, reranking, checks.",
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    no_args_is_help=True,
 )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code; `arguments` are the process's own by default."""
-    options = _parser().parse_args(arguments)
+    words = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        options.command(options)
+        code = app(args=words, prog_name="reasonrank", standalone_mode=False)
     except CommandError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.code
-    except KeyboardInterrupt:
+    except TyperException as error:  # called wrongly; without arguments, the help
+        print(error.format_message() if not words else f"error: {error.format_message()}", file=sys.stderr)
+        return 2
+    except (KeyboardInterrupt, typer.Abort):
         print("interrupted", file=sys.stderr)
         return 130
-    return 0
+    return code if isinstance(code, int) else 0
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="reasonrank", description="ReasonRank, reproducible.")
+@app.command()
+def run(
+    notebook: Annotated[str, typer.Argument(metavar="NOTEBOOK", help="a file, or a name such as 03_sft")],
+    profile: ProfileName,
+    run_dir: RunFolder,
+    parameter: Parameters = [],  # noqa: B006 - typer makes a list of its own
+    deadline: Annotated[float, typer.Option(metavar="SECONDS", help="for the whole notebook")] = DEADLINE,
+) -> None:
+    """Execute a notebook into a run's folder: this interpreter as kernel, known parameters only, a deadline."""
+    from .run import run_notebook
+
+    run_notebook(notebook, profile, run_dir, read_parameters(parameter), deadline)
+
+
+@app.command()
+def summary(run_dirs: Annotated[list[Path], typer.Argument(metavar="RUN_DIR")]) -> None:
+    """Show what runs gave: where notebooks and figures are, and the scores of each system."""
+    print("\n\n".join(map(summaries.summary, run_dirs)))
+
+
+# Commands that still read their arguments with argparse: each is handed what follows its name. To convert one,
+# write a typed function in its module, register it with `app.command()(function)` below, and remove it here.
+BRIDGED = {
+    "publish": (publish, "keep a run's outputs"),
+    "release": (release, "release adapters"),
+    "preflight": (preflight, "check before a long run"),
+    "rerank": (rerank, "rerank a TREC run"),
+    "synthesise": (data_arguments, "label your own data with a teacher"),
+    "filter": (data_arguments, "keep examples whose labels agree"),
+    "published": (data_arguments, "take the authors' training data over"),
+    "sweep": (sweep, "compare the points of a sweep"),
+    "ablations": (ablations, "what each part of the recipe adds"),
+    "verify": (verify, "check the paper's claims"),
+}
+
+
+def _bridge(name: str, about: str) -> None:
+    def command(context: typer.Context) -> None:
+        try:
+            options = _old_parser().parse_args([name, *context.args])
+        except SystemExit as ended:
+            raise typer.Exit(ended.code or 0) from None
+        options.command(options)
+
+    settings = {"allow_extra_args": True, "ignore_unknown_options": True}
+    app.command(name, help=about, add_help_option=False, context_settings=settings)(command)
+
+
+def _old_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="reasonrank")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    _add_run(commands.add_parser("run", help="execute a notebook", description=_RUN))
-    _add_publish(commands.add_parser("publish", help="keep a run's outputs", description=publish.__doc__))
-    _add_release(commands.add_parser("release", help="release adapters", description=release.__doc__))
-    _add_preflight(
-        commands.add_parser("preflight", help="check before a long run", description=preflight.__doc__)
-    )
-    _add_summary(commands.add_parser("summary", help="show what a run gave", description=summary.__doc__))
-    _add_rerank(commands.add_parser("rerank", help="rerank a TREC run", description=rerank.__doc__))
+    for name, add in {
+        "publish": _add_publish,
+        "release": _add_release,
+        "preflight": _add_preflight,
+        "rerank": _add_rerank,
+        "verify": _add_verify,
+    }.items():
+        if name in BRIDGED:
+            module, about = BRIDGED[name]
+            add(commands.add_parser(name, help=about, description=module.__doc__))
     data_arguments.add(commands)
     sweep.add(commands)
     ablations.add(commands)
-    _add_verify(commands.add_parser("verify", help="check the paper's claims", description=verify.__doc__))
     return parser
-
-
-def _add_run(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("notebook", metavar="NOTEBOOK", help="a file, or a name such as 03_sft")
-    parser.add_argument("--profile", required=True, metavar="NAME", help="in profiles/, or a YAML file")
-    parser.add_argument("--run-dir", required=True, type=Path, metavar="DIR", help="the run's folder")
-    parser.add_argument(
-        "-p",
-        "--parameter",
-        dest="parameters",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="a parameter of the notebook, its value as in YAML; may be repeated",
-    )
-    parser.add_argument(
-        "--deadline",
-        type=float,
-        default=DEADLINE,
-        metavar="SECONDS",
-        help="for the whole notebook (default: %(default).0f)",
-    )
-    parser.set_defaults(command=_run)
-
-
-def _run(options: argparse.Namespace) -> None:
-    from . import run  # papermill takes seconds to import; no other command needs it
-
-    run.command(options)
 
 
 def _add_rerank(parser: argparse.ArgumentParser) -> None:
@@ -95,13 +131,7 @@ def _add_rerank(parser: argparse.ArgumentParser) -> None:
 
 def _add_publish(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run_dir", type=Path, metavar="RUN_DIR")
-    parser.add_argument(
-        "--to",
-        type=Path,
-        default=publish.NOTEBOOKS,
-        metavar="DIR",
-        help="the folder of the notebooks; data/records and figures lie beside it (default: the project's)",
-    )
+    parser.add_argument("--to", type=Path, default=publish.NOTEBOOKS, metavar="DIR", help="of the notebooks")
     parser.set_defaults(command=publish.command)
 
 
@@ -124,11 +154,6 @@ def _add_preflight(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(command=preflight.command)
 
 
-def _add_summary(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("run_dirs", type=Path, nargs="+", metavar="RUN_DIR")
-    parser.set_defaults(command=summary.command)
-
-
 def _add_verify(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--bright", type=Path, metavar="DIR", help="published runs and judgements of BRIGHT")
     parser.add_argument("--golden", type=Path, metavar="FILE", help="golden cases of the released reward")
@@ -139,3 +164,8 @@ def _add_verify(parser: argparse.ArgumentParser) -> None:
         parser.add_argument(name, type=Path, default=default, metavar="DIR", help=what)
     parser.add_argument("--brief", action="store_true", help="print a line of counts alone")
     parser.set_defaults(command=verify.command)
+
+
+for _name, (_module, _about) in BRIDGED.items():
+    _bridge(_name, _about)
+# Converted commands: app.command()(module.function)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import argparse
 import logging
 import os
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +28,6 @@ from .progress import ProgressLine, clock
 
 START = 300  # seconds for a kernel to start: a cold disk and busy cores are slow
 SECRET = re.compile(r"(?:^|_)(?:api)?(?:key|token)(?:_|$)|password|passwd|secret|credential", re.IGNORECASE)
-EXPONENT = re.compile(r"[-+]?\d+(?:\.\d*)?[eE][-+]?\d+")
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
 
 
@@ -43,12 +41,6 @@ class ThisPython(AsyncKernelManager):
     @default("transport_encryption")
     def _encrypted_where_possible(self) -> str:
         return "auto" if zmq.has("curve") else "disabled"
-
-
-def command(options: argparse.Namespace) -> None:
-    """`run`: see `run_notebook`."""
-    parameters = read_parameters(options.parameters)
-    run_notebook(options.notebook, options.profile, options.run_dir, parameters, options.deadline)
 
 
 def run_notebook(
@@ -68,6 +60,8 @@ def run_notebook(
     """
     source = find_notebook(notebook)
     parameters, own = dict(parameters or {}), _own(profile, run_dir)
+    for key in sorted(set(own) & set(parameters)):
+        raise UsageError(f"-p {key}={parameters[key]}: give it as --{key.replace('_', '-')}")
     seed = None if "seed" in notebook_parameters(source) else parameters.pop("seed", None)
     parameters = {**own, **parameters}
     check_parameters(source, parameters)
@@ -120,27 +114,6 @@ def find_notebook(notebook: str | Path) -> Path:
             return path.resolve()
     known = ", ".join(sorted(path.stem for path in named.parent.glob("*.ipynb")))
     raise UsageError(f"no notebook {str(notebook)!r}; expected a file *.ipynb, or one of {known}")
-
-
-def read_parameters(pairs: Sequence[str]) -> dict[str, Any]:
-    """Parameters from "key=value" words, values read as YAML; UsageError names the word that is not one."""
-    parameters = {}
-    for pair in pairs:
-        key, equals, value = pair.partition("=")
-        if not (equals and key.isidentifier()):
-            raise UsageError(f"-p {pair}: expected KEY=VALUE, the key a name of the parameters cell")
-        if key in ("profile", "run_dir"):
-            raise UsageError(f"-p {pair}: give it as --{key.replace('_', '-')}")
-        parameters[key] = _value(pair, value)
-    return parameters
-
-
-def _value(pair: str, text: str) -> Any:
-    try:
-        # YAML 1.1 takes 1e-4 for a word
-        return float(text) if EXPONENT.fullmatch(text) else yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise UsageError(f"-p {pair}: the value is no YAML ({str(error).splitlines()[0]})") from None
 
 
 def check_parameters(notebook: Path, parameters: Mapping[str, Any]) -> None:

@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 from pathlib import Path
 
 from .. import report, stages
 from .errors import CommandError
-
-
-def command(options: argparse.Namespace) -> None:
-    """`summary`: print `summary` of each run."""
-    print("\n\n".join(summary(run_dir) for run_dir in options.run_dirs))
 
 
 def summary(run_dir: Path) -> str:
