@@ -30,7 +30,10 @@ def evaluation(run_dir: Path, settings, place: int, n: int = 2, recorded: float 
     )
     rows, qrels = [], {f"q{i}": {"rel": 1} for i in range(n)}
     runs.write_qrels(stage.path("runs/coding.qrels"), qrels)
-    for system, tag, at in (("SFT", "sft", 2), ("SFT + RL", "sft-rl", place)):
+    for system, tag, at in (
+        ("SFT (this run)", "sft-this-run", 2),
+        ("SFT + RL (this run)", "sft-rl-this-run", place),
+    ):
         ranking = ["a", "b"]
         ranking.insert(at - 1, "rel")
         runs.write_trec(stage.path(f"runs/coding.{tag}.trec"), dict.fromkeys(qrels, ranking), tag)
@@ -49,7 +52,9 @@ def test_values_by_query_are_those_of_the_record(tmp_path):
     evaluation(tmp_path, settings, place=3)
     assert ablations.per_query(tmp_path) == {"coding": {"q0": 0.5, "q1": 0.5}}
     assert ablations.per_query(tmp_path, "SFT")["coding"]["q0"] == pytest.approx(SECOND)
-    with pytest.raises(ValueError, match=r"no system 'RL'; it has \['SFT', 'SFT \+ RL'\]"):
+    with pytest.raises(
+        ValueError, match=r"no system 'RL \(this run\)'; it has \['SFT \(this run\)', 'SFT \+ RL"
+    ):
         ablations.per_query(tmp_path, "RL")
     evaluation(tmp_path, settings, place=3, recorded=0.9)
     with pytest.raises(ValueError, match=r"NDCG@10 0\.500000, but the record has 0\.900000"):

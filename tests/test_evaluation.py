@@ -1,13 +1,22 @@
-"""Scores of runs, intervals and paired tests; the retriever row of Table 1."""
+"""Scores of runs, intervals and paired tests, systems side by side; the retriever row of Table 1."""
 
 import math
 
 import numpy as np
 import pytest
 import yaml
+from scipy import stats
 
-from reasonrank import metrics, runs
-from reasonrank.evaluation import bootstrap_interval, evaluate, paired_test
+from fakes.engine import FakeEngine, FakePrompt, reverse
+from fakes.tokenizer import CharTokenizer
+from reasonrank import evaluation, metrics, profiles, release, runs
+from reasonrank.evaluation import TestSet, bootstrap, compare, evaluate, mean_interval, paired_test
+from reasonrank.prompts import DirectPrompt, ListwisePrompt, PointwisePrompt
+from reasonrank.rerank.listwise import ListwiseReranker
+from reasonrank.rerank.pointwise import PointwiseReranker
+from reasonrank.rerank.topdown import TopDownReranker
+from reasonrank.sources import Collection, Passage, Query
+from reasonrank.stages import Stage
 
 QRELS = {"q1": {"a": 1, "b": 1}, "q2": {"c": 1}, "q3": {"d": 0}}
 RUN = {"q1": ["a", "x", "b"], "other": ["a"]}
@@ -31,13 +40,6 @@ def test_file_order_of_ties_gives_other_values(shared, dataset, value):
     run = runs.read_trec(folder / "reasonir_gpt4cot_top100.run.gz")
     scores = evaluate(run, runs.read_qrels(folder / "qrels.txt.gz"))
     assert 100 * scores.mean["nDCG@10"] == pytest.approx(value, abs=0.005)
-
-
-def test_excluded_documents_of_bright_are_in_none_of_its_runs(shared):
-    folder = shared / "bright" / "leetcode"
-    run = runs.read_trec(folder / "reasonir_gpt4cot_top100.run.gz")
-    excluded = runs.read_excluded(folder / "excluded.txt.gz")
-    assert evaluate(run, runs.read_qrels(folder / "qrels.txt.gz"), excluded=excluded).removed == 0
 
 
 def test_all_judged_queries_or_those_of_the_run():
@@ -89,44 +91,182 @@ def test_bad_input(run, settings, message):
         evaluate(run, QRELS, **settings)
 
 
-def test_bootstrap_interval():
+def test_interval_of_a_mean():
     values = [0.0, 1.0] * 50
-    low, high = bootstrap_interval(values, seed=1)
+    interval = mean_interval([values], seed=1)
     # normal approximation: 0.5 +- 1.96 * 0.5 / 10
-    assert low == pytest.approx(0.402, abs=0.02)
-    assert high == pytest.approx(0.598, abs=0.02)
-    assert bootstrap_interval(values, seed=1) == (low, high)
-    assert bootstrap_interval(values, seed=1, level=0.5)[0] == pytest.approx(0.466, abs=0.02)
-    assert bootstrap_interval([0.3] * 4, seed=0, n_boot=10) == pytest.approx((0.3, 0.3))
-    for bad in ([], [math.nan, 1.0]):
+    assert (interval.value, interval.low, interval.high) == pytest.approx((0.5, 0.402, 0.598), abs=0.02)
+    assert mean_interval([values], seed=1) == interval
+    assert mean_interval([values], seed=1, level=0.5).low == pytest.approx(0.466, abs=0.02)
+
+
+def test_interval_draws_within_each_collection():
+    """One collection varies, the other does not: half the spread of the first."""
+    interval = mean_interval([[0.0, 1.0] * 50, [0.25] * 3, [0.25]], seed=1)
+    assert interval.value == pytest.approx(1 / 3)
+    assert interval.high - interval.low == pytest.approx(0.196 / 3, abs=0.01)
+
+
+def test_one_query_has_no_width_and_no_query_is_an_error():
+    one = mean_interval([[0.3]], seed=0)
+    assert (one.value, one.low, one.high) == (0.3, 0.3, 0.3)
+    for bad in ([], [[]], [[1.0], []], [[math.nan, 1.0]]):
         with pytest.raises(ValueError, match="expected finite values"):
-            bootstrap_interval(bad, seed=0)
+            mean_interval(bad, seed=0)
     with pytest.raises(ValueError, match="level is 95"):
-        bootstrap_interval([1.0], seed=0, level=95)
+        bootstrap([[1.0]], np.mean, seed=0, level=95)
 
 
-def test_paired_test_of_three_queries():
-    """Three equal differences: 2 of the 8 sign patterns are as extreme, so p is about 0.25."""
-    a, b = {"x": 0.5, "y": 0.75, "z": 1.0}, {"z": 0.75, "x": 0.25, "y": 0.5}
+def test_paired_test_of_three_queries_is_exact():
+    """Three equal differences: 2 of the 8 sign patterns are as extreme."""
+    a, b = {"c": {"x": 0.5, "y": 0.75, "z": 1.0}}, {"c": {"z": 0.75, "x": 0.25, "y": 0.5}}
     result = paired_test(a, b, seed=3)
-    assert (result.difference, result.low, result.high, result.n) == (0.25, 0.25, 0.25, 3)
-    assert result.p_value == pytest.approx(0.25, abs=0.02)
-    assert paired_test(b, a, seed=3).difference == -0.25
+    assert (result.value, result.low, result.high, result.n) == (0.25, 0.25, 0.25, 3)
+    assert result.p_value == 0.25
+    assert paired_test(b, a, seed=3).value == -0.25
+
+
+def test_paired_test_weighs_collections_alike():
+    """Two queries of one collection weigh as much as the one of the other: (+1/4 +1/4 -1/2) is 0."""
+    a = {"one": {"x": 1.0, "y": 1.0}, "two": {"z": 0.0}}
+    b = {"one": {"x": 0.0, "y": 0.0}, "two": {"z": 1.0}}
+    result = paired_test(a, b, seed=0)
+    assert (result.value, result.p_value, result.n) == (0.0, 1.0, 3)
 
 
 def test_paired_test_extremes():
-    a = {str(i): 1.0 for i in range(30)}
-    assert paired_test(a, a, seed=0, n_perm=99).p_value == 1.0
-    assert paired_test(a, dict.fromkeys(a, 0.0), seed=0, n_perm=99).p_value == 0.01
-    with pytest.raises(ValueError, match="differ in 2 queries, as \\['0', 'x'\\]"):
-        paired_test({"0": 1.0}, {"x": 1.0}, seed=0)
+    a = {"c": {str(i): 1.0 for i in range(30)}}
+    assert paired_test(a, a, seed=0, draws=99).p_value == 1.0
+    assert paired_test(a, {"c": dict.fromkeys(a["c"], 0.0)}, seed=0, draws=99).p_value == 0.01
+    with pytest.raises(ValueError, match=r"differ in 2 queries, as \[\('c', '0'\), \('c', 'x'\)\]"):
+        paired_test({"c": {"0": 1.0}}, {"c": {"x": 1.0}}, seed=0)
 
 
 def test_paired_test_agrees_with_a_t_test_on_many_queries():
-    from scipy import stats
-
     rng = np.random.default_rng(5)
     a = {str(i): float(x) for i, x in enumerate(rng.normal(0.06, 0.3, 100))}
-    b = dict.fromkeys(a, 0.0)
     expected = stats.ttest_1samp(list(a.values()), 0.0).pvalue
-    assert paired_test(a, b, seed=0).p_value == pytest.approx(expected, abs=0.02)
+    assert paired_test({"c": a}, {"c": dict.fromkeys(a, 0.0)}, 0).p_value == pytest.approx(expected, abs=0.02)
+
+
+def made_up(name: str, places: list[int]) -> TestSet:
+    """One query for each place: its one relevant passage stands there (from 1) among three in the run."""
+    queries = {f"q{i}": Query(f"q{i}", "text") for i in range(len(places))}
+    passages = {docid: Passage(docid, docid) for docid in ("rel", "a", "b")}
+    qrels = {qid: {"rel": 1} for qid in queries}
+    c = Collection(name, "coding", "tests", queries, passages, qrels, dict.fromkeys(queries, "test"))
+    run = {}
+    for qid, place in zip(queries, places, strict=True):
+        run[qid] = ["a", "b"]
+        run[qid].insert(place - 1, "rel")
+    return TestSet(c, "dense", {qid: "text" for qid in queries}, run, qrels)
+
+
+def test_average_is_over_collections_and_tests_are_against_the_first_system():
+    sets = {"one": made_up("one", [1, 1, 1, 1]), "two": made_up("two", [2, 2])}
+    best = {name: {q: ["rel", "a", "b"] for q in t.run} for name, t in sets.items()}
+    found = {"retriever": {name: t.run for name, t in sets.items()}, "ours": best}
+    rows = evaluation.score_rows(found, sets, seed=1, bootstrap=500)
+    by = {(row["collection"], row["system"]): row for row in rows}
+    second = 0.6309297535714575  # 1 / log2(3)
+    assert by["one", "retriever"]["ndcg"] == pytest.approx(1)
+    assert by["two", "retriever"]["ndcg"] == pytest.approx(second)
+    assert by["average", "retriever"]["ndcg"] == pytest.approx((1 + second) / 2)  # not over the six queries
+    assert by["average", "ours"]["difference"] == pytest.approx((1 - second) / 2)
+    assert by["average", "ours"]["n"] == 6 and by["two", "ours"]["n"] == 2
+    assert by["one", "ours"]["p_value"] == 1.0 and by["one", "retriever"]["p_value"] is None
+    # two queries that differ can flip in four ways, two of them as extreme
+    assert by["average", "ours"]["p_value"] == pytest.approx(0.5)
+    assert all(row["low"] <= row["ndcg"] + 1e-9 and row["ndcg"] <= row["high"] + 1e-9 for row in rows)
+
+
+def test_score_frame_shows_percent_interval_and_n():
+    row = {"collection": "coding", "system": "SFT", "ndcg": 0.3123, "low": 0.25, "high": 0.361, "n": 12}
+    frame = evaluation.score_frame([row, {**row, "collection": "average", "system": "retriever", "n": 60}])
+    assert frame.loc["SFT", "coding (n = 12)"] == "31.2 [25.0, 36.1]"
+    assert frame.loc["retriever", "coding (n = 12)"] == ""
+    assert list(frame.columns) == ["coding (n = 12)", "average (n = 60)"]
+
+
+@pytest.mark.parametrize("asked", [["zero-shot", "SFT", "SFT + RL"], ["SFT"], ["zero-shot"]])
+def test_systems_are_named_by_where_their_weights_come_from(asked, tmp_path, monkeypatch):
+    monkeypatch.setattr(release, "released", lambda base: {"SFT": tmp_path / base})
+    for name in ("03_sft", "04_rl"):
+        stage = Stage(tmp_path, name, {}, seed=0)
+        stage.path("model").mkdir()
+        stage.finish()
+    profile = profiles.load("smoke", {"evaluation.systems": asked, "evaluation.adapters": True})
+    base = profile.model.name
+    every = {
+        "zero-shot": (base, None),
+        "SFT (this run)": (tmp_path / "03_sft" / "model", None),
+        "SFT + RL (this run)": (tmp_path / "04_rl" / "model", None),
+    }
+    chosen = {label: place for label, place in every.items() if label.removesuffix(" (this run)") in asked}
+    assert evaluation.systems(profile, tmp_path) == chosen | {
+        "SFT (released adapter)": (base, tmp_path / base)
+    }
+
+
+def test_run_files_are_named_apart():
+    labels = ("zero-shot", "SFT (this run)", "SFT + RL (this run)", "SFT (released adapter)")
+    names = [evaluation.run_file("coding", label) for label in labels]
+    assert names[2] == "coding.sft-rl-this-run.trec" and len(set(names)) == 4
+
+
+@pytest.mark.parametrize(
+    ("strategy", "kind", "prompt"),
+    [
+        (None, ListwiseReranker, ListwisePrompt),
+        ("topdown", TopDownReranker, ListwisePrompt),
+        ("pointwise", PointwiseReranker, PointwisePrompt),
+        ("direct", ListwiseReranker, DirectPrompt),
+    ],
+)
+def test_rerankers_follow_the_profile(strategy, kind, prompt):
+    profile = profiles.load("smoke", {"evaluation.retry": True, "evaluation.overlong": "error"})
+    engine = FakeEngine(reverse)
+    engine.tokenizer = CharTokenizer()
+    built = evaluation.reranker(profile, engine, strategy, max_tokens=40)
+    assert type(built) is kind and type(built.prompt) is prompt
+    assert (built.prompt.passage_tokens, built.prompt.query_tokens) == (32, 80)
+    assert (built.prompt.max_length, built.prompt.overlong) == (1536 - 40, "error")
+    assert (built.sampling.max_tokens, built.sampling.seed, built.max_in_flight) == (40, 20250807, 32)
+    if kind is not PointwiseReranker:
+        assert (built.window, built.retry, built.constrained) == (10, True, False)
+
+
+def test_open_reranker_closes_its_engine(monkeypatch):
+    opened, closed = [], []
+
+    def fake(kind, model, **options):
+        engine = FakeEngine(reverse)
+        engine.tokenizer = CharTokenizer()
+        engine.close = lambda: closed.append(model)
+        opened.append((kind, model, options))
+        return engine
+
+    monkeypatch.setattr(compare, "open_engine", fake)
+    with evaluation.open_reranker(profiles.load("smoke"), "weights", "single", adapter="folder") as reranker:
+        assert reranker.strategy == "single" and closed == []
+    options = {"dtype": "bfloat16", "max_model_len": 1536, "seed": 20250807, "adapter": "folder"}
+    assert opened == [("auto", "weights", options)] and closed == ["weights"]
+
+
+def test_all_collections_are_reranked_and_their_costs_summed():
+    sets = {"one": made_up("one", [1, 2]), "two": made_up("two", [3])}
+    results = evaluation.rerank_sets(ListwiseReranker(FakeEngine(reverse), FakePrompt()), sets, top=2)
+    assert results["one"].run == {"q0": ["a", "rel", "b"], "q1": ["rel", "a", "b"]}
+    assert results["two"].run == {"q0": ["b", "a", "rel"]}
+    row = evaluation.totals("ours", results.values())
+    assert (row["system"], row["ok"], row["malformed"], row["n"], row["calls"]) == ("ours", 3, 0, 3, 3)
+    assert row["output_tokens"] == sum(result.output_tokens for result in results.values()) > 0
+
+
+def test_a_pointwise_verdict_that_could_not_be_read_is_malformed():
+    class Result:
+        counts = {"ok": 2, "undecided": 3}  # noqa: RUF012
+
+    assert evaluation.answer_row("pointwise", [Result(), Result()]) == {
+        "system": "pointwise", "ok": 4, "repaired": 0, "truncated": 0, "malformed": 6, "n": 10
+    }  # fmt: skip

@@ -3,7 +3,7 @@
 import pytest
 
 from fakes.engine import FakeEngine, FakePrompt, reverse
-from reasonrank.latency import LatencyResult, measure, ratio
+from reasonrank.latency import LatencyResult, measure, pool, ratio
 from reasonrank.rerank.listwise import ListwiseReranker, run_sync
 
 
@@ -23,26 +23,26 @@ def result(name="a", seconds=(1.0, 2.0, 3.0), qids=("1", "2", "3")):
     )
 
 
-def test_quantiles_and_throughput():
+def test_quantiles():
     one = result()
     assert one.quantile(0.5).value == 2.0
     assert one.quantile(0.95).value == pytest.approx(2.9)
     assert one.quantile(0.5, "engine_seconds").value == 1.0
-    assert one.throughput == 2.0
     median = one.quantile(0.5)
     assert 1.0 <= median.low <= median.value <= median.high <= 3.0
     assert one.quantile(0.5, seed=3) == one.quantile(0.5, seed=3)
 
 
-def test_no_spread_gives_no_width():
-    interval = result(seconds=(2.0, 2.0, 2.0)).quantile(0.95)
-    assert (interval.low, interval.value, interval.high) == (2.0, 2.0, 2.0)
+def test_a_row_holds_means_per_query():
+    row = result().row("coding")
+    assert (row["collection"], row["method"], row["n"], row["p50"]) == ("coding", "a", 3, 2.0)
+    assert (row["calls"], row["prompt_tokens"], row["together_seconds"]) == (2.0, 20.0, 0.5)
 
 
-def test_summary_is_of_means_per_query():
-    summary = result().summary()
-    assert summary["calls"] == 2.0 and summary["prompt_tokens"] == 20.0 and summary["queries"] == 3
-    assert summary["p50_seconds"]["value"] == 2.0
+def test_pooled_measurements_keep_their_queries_apart():
+    both = pool([result(), result(seconds=(4.0,), qids=("1",))])
+    assert both.qids == ["0/1", "0/2", "0/3", "1/1"] and both.seconds == [1.0, 2.0, 3.0, 4.0]
+    assert both.counts == {"ok": 8} and both.together_seconds == 3.0
 
 
 def test_ratio_is_paired():
@@ -53,21 +53,37 @@ def test_ratio_is_paired():
         ratio(result(), result("b", qids=("1", "3", "2")))
 
 
-def test_measure_warms_up_then_times_one_by_one_and_together():
+TEXTS = dict.fromkeys("abcdef", "1")
+RUN = {"x": ["a", "b", "c", "d", "e"], "y": ["c", "b", "a", "d", "e", "f"]}
+
+
+def timed(run=RUN, top=5, calls=(2, 2), **options):
+    """Two windows of a query's first five candidates: [1, 5) and [0, 3)."""
     engine = FakeEngine(reverse)
-    reranker = ListwiseReranker(engine, FakePrompt(), window=4, step=2)
-    run = {"x": ["a", "b", "c"], "y": ["c", "b", "a", "d", "e"]}
-    texts = dict.fromkeys("abcde", "1")
-    measured = run_sync(measure(reranker, run, {"x": "qx", "y": "qy"}, texts, name="ours", warmup=1))
-    assert engine.finished[:4] == ["qx", "qx", "qy", "qy"]  # warm-up, then x (one window), y (two)
-    assert sorted(engine.finished[4:]) == ["qx", "qy", "qy"]
+    reranker = ListwiseReranker(engine, FakePrompt(), window=4, step=2, **options)
+    queries = {qid: f"q{qid}" for qid in run}
+    return engine, run_sync(measure(reranker, run, queries, TEXTS, name="ours", top=top, calls=calls))
+
+
+def test_measure_warms_up_then_times_one_by_one_and_together():
+    engine, measured = timed()
+    assert engine.finished[:6] == ["qx", "qx", "qx", "qx", "qy", "qy"]  # warm-up, then one by one
+    assert sorted(engine.finished[6:]) == ["qx", "qx", "qy", "qy"]
     assert engine.resets == 2
-    assert measured.qids == ["x", "y"] and measured.calls == [1, 2] and measured.counts == {"ok": 3}
-    assert measured.output_tokens == [3, 6]
+    assert measured.qids == ["x", "y"] and measured.calls == [2, 2] and measured.counts == {"ok": 4}
     assert all(0 < e <= s for e, s in zip(measured.engine_seconds, measured.seconds, strict=True))
 
 
-def test_measure_needs_a_query():
-    reranker = ListwiseReranker(FakeEngine(reverse), FakePrompt())
-    with pytest.raises(ValueError, match="no query"):
-        run_sync(measure(reranker, {}, {}, {}, name="ours"))
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"run": {}}, "no query"),
+        ({"top": 6}, "query 'x' has 5 candidates; expected 6 or more"),
+        ({"run": {"x": []}, "top": 1}, "query 'x' has 0 candidates; expected 1"),
+        ({"calls": (3, 3)}, "ours, query 'x': 2 requests to the engine; expected 3 to 3 for 5 candidates"),
+        ({"calls": (0, 1)}, "query 'x': 2 requests"),
+    ],
+)
+def test_what_is_not_as_planned_is_an_error(options, message):
+    with pytest.raises(ValueError, match=message):
+        timed(**options)

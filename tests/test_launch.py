@@ -42,8 +42,8 @@ def run(tmp_path, monkeypatch):
     """A run with the stages that training reads, and with stand-ins for what loads a model."""
     monkeypatch.setattr(stages, "commit", lambda: "0" * 12)
     monkeypatch.setattr(common, "load_tokenizer", lambda name: CharTokenizer())
-    monkeypatch.setattr(launch.comparison, "open_reranker", open_reranker)
-    monkeypatch.setattr(launch.comparison, "test_set", made_up_set)
+    monkeypatch.setattr(launch.evaluation, "open_reranker", open_reranker)
+    monkeypatch.setattr(launch.evaluation, "test_set", made_up_set)
     folder = tmp_path / "run"
     first = stages.Stage(folder, "01_synthesis", {}, seed=0)
     stages.write_json(first.path("id_query.json"), {"made_up": {"q1": "which?"}})

@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from fakes import made_up
-from reasonrank import paper, report
+from reasonrank import evaluation, paper, report
 
 TABLES = ["reproduction", "table1", "table10", "table2", "table3_6", "table4_7", "table5", "table8", "table9"]
 
@@ -143,7 +143,7 @@ def test_claims_without_any_run_still_check_the_worked_example():
 def test_score_frame_shows_percent_interval_and_n():
     row = {"collection": "coding", "system": "SFT", "ndcg": 0.3123, "low": 0.25, "high": 0.361, "n": 12}
     other = {**row, "collection": "average", "system": "retriever", "n": 60}
-    frame = report.score_frame([row, other])
+    frame = evaluation.score_frame([row, other])
     assert frame.loc["SFT", "coding (n = 12)"] == "31.2 [25.0, 36.1]"
     assert frame.loc["retriever", "coding (n = 12)"] == ""
     assert list(frame.columns) == ["coding (n = 12)", "average (n = 60)"]

@@ -54,7 +54,7 @@ def stage(run, name, result, weights=None):
 @pytest.fixture
 def run(tmp_path):
     scores = []
-    for system, ndcg in (("retriever", 0.30), ("SFT", 0.32), ("SFT + RL", 0.36)):
+    for system, ndcg in (("retriever", 0.30), ("SFT (this run)", 0.32), ("SFT + RL (this run)", 0.36)):
         own = {"low": ndcg - 0.05, "high": ndcg + 0.05, "system": system, "ndcg": ndcg, "n": 12}
         tested = {"difference": ndcg - 0.30, "p_value": 0.04} if system != "retriever" else {}
         scores += [own | tested | {"collection": name} for name in ("coding", "average")]

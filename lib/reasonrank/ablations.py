@@ -15,8 +15,7 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from . import paper
-from .comparison import MEASURE, mean_over_collections
-from .evaluation import evaluate
+from .evaluation import MEASURE, evaluate, mean_interval, run_file, this_run
 from .runs import read_qrels, read_trec
 from .stages import ROOT, read_json, stage_file
 
@@ -116,13 +115,14 @@ def per_query(run_dir: Path, system: str = SYSTEM) -> PerQuery:
     """
     file = stage_file(run_dir, "05_gpu_evaluation", "record.json")
     scores = read_json(file)["result"]["scores"]
-    recorded = {row["collection"]: row["ndcg"] for row in scores if row["system"] == system}
+    label = this_run(system)
+    recorded = {row["collection"]: row["ndcg"] for row in scores if row["system"] == label}
     if not recorded:
-        raise ValueError(f"{file}: no system {system!r}; it has {sorted({row['system'] for row in scores})}")
+        raise ValueError(f"{file}: no system {label!r}; it has {sorted({row['system'] for row in scores})}")
     recorded.pop("average")
-    tag, found = system.replace(" + ", "-").lower(), {}
+    found = {}
     for name, mean in recorded.items():
-        run, qrels = file.parent / f"runs/{name}.{tag}.trec", file.parent / f"runs/{name}.qrels"
+        run, qrels = file.parent / "runs" / run_file(name, label), file.parent / f"runs/{name}.qrels"
         found[name] = evaluate(read_trec(run), read_qrels(qrels)).per_query[MEASURE]
         own = np.mean(list(found[name].values()))
         if abs(own - mean) > 1e-6:
@@ -169,14 +169,14 @@ def compare(
         [float(np.mean([d[key] for d in differences])) for key in differences[0] if key[0] == name]
         for name in names
     ]
-    result = mean_over_collections(groups, draw_seed, draws)
+    mean = mean_interval(groups, draw_seed, draws)
     own, other = (np.array([_average(values) for values in side.values()]) for side in (whole, variant))
     return {
         "whole_ndcg": 100 * float(own.mean()),
         "variant_ndcg": 100 * float(other.mean()),
-        "value": 100 * result["ndcg"],
-        "low": 100 * result["low"],
-        "high": 100 * result["high"],
+        "value": 100 * mean.value,
+        "low": 100 * mean.low,
+        "high": 100 * mean.high,
         "n": sum(map(len, groups)),
         "seeds": list(whole),
         "by_seed": (100 * (own - other)).tolist(),

@@ -8,25 +8,22 @@ before each of the two.
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from typing import Any, Literal
 
 import numpy as np
 
+from .evaluation import Interval, bootstrap
 from .rerank.base import RerankedRun, Reranker
 
 Clock = Literal["seconds", "engine_seconds"]
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A figure with its 95 % bootstrap interval over queries."""
-
-    value: float
-    low: float
-    high: float
+_WORK = ("calls", "prompt_tokens", "output_tokens")
+_LISTS = ("seconds", "engine_seconds", *_WORK)
+DRAWS = 2000
 
 
 @dataclass(frozen=True)
@@ -48,36 +45,25 @@ class LatencyResult:
     together_seconds: float
     together_engine_seconds: float
 
-    def quantile(self, q: float, clock: Clock = "seconds", resamples: int = 2000, seed: int = 0) -> Interval:
-        """Seconds per query at quantile `q` in 0..1 (0.5: p50, 0.95: p95), queries one by one."""
-        values = np.array(getattr(self, clock))
-        draws = values[_resamples(len(values), resamples, seed)]
-        return _interval(np.quantile(values, q), np.quantile(draws, q, axis=1))
+    def quantile(self, q: float, clock: Clock = "seconds", seed: int = 0) -> Interval:
+        """Seconds per query at quantile `q` in 0..1 (0.5: p50, 0.95: p95), queries one by one, 95 % interval."""
+        return bootstrap([getattr(self, clock)], partial(np.quantile, q=q), seed, DRAWS)
 
-    @property
-    def throughput(self) -> float:
-        """Queries per second, all together."""
-        return len(self.qids) / self.together_seconds
-
-    def summary(self) -> dict[str, Any]:
-        """The figures of a record or a table's row; calls and tokens are means per query."""
-        means = {name: float(np.mean(getattr(self, name))) for name in _PER_QUERY}
+    def row(self, collection: str) -> dict[str, Any]:
+        """A row of the study's table; times in seconds per query, calls and tokens as means per query."""
+        p50 = self.quantile(0.5)
         return {
-            "name": self.name,
-            "queries": len(self.qids),
-            "p50_seconds": asdict(self.quantile(0.5)),
-            "p95_seconds": asdict(self.quantile(0.95)),
-            "p50_engine_seconds": asdict(self.quantile(0.5, "engine_seconds")),
-            "p95_engine_seconds": asdict(self.quantile(0.95, "engine_seconds")),
-            **means,
-            "queries_per_second": self.throughput,
-            "together_seconds": self.together_seconds,
-            "together_engine_seconds": self.together_engine_seconds,
-            "counts": self.counts,
+            "collection": collection,
+            "method": self.name,
+            "n": len(self.qids),
+            "p50": p50.value,
+            "p50_low": p50.low,
+            "p50_high": p50.high,
+            "p95": self.quantile(0.95).value,
+            "generation_seconds": self.quantile(0.5, "engine_seconds").value,
+            **{field: float(np.mean(getattr(self, field))) for field in _WORK},
+            "together_seconds": self.together_seconds / len(self.qids),
         }
-
-
-_PER_QUERY = ("calls", "prompt_tokens", "output_tokens")
 
 
 async def measure(
@@ -87,60 +73,73 @@ async def measure(
     texts: Mapping[str, str],
     *,
     name: str,
-    top: int | None = None,
+    top: int,
+    calls: tuple[int, int],
     warmup: int = 1,
 ) -> LatencyResult:
-    """Time `reranker` on the queries of `run`; `warmup` of them run beforehand, untimed.
+    """Time `reranker` on the first `top` candidates of each query; `warmup` queries run beforehand, untimed.
 
-    Arguments as for `Reranker.rerank_run`. Raises ValueError for a run without queries.
+    `calls`: the fewest and the most requests that a query should take, as `rerank.strategies` has them, without
+    retries (a constrained answer may take two each). Other arguments as for `Reranker.rerank_run`. Raises
+    ValueError for a run without queries, a query with fewer than `top` candidates, and one that took other than
+    the expected requests.
     """
     if not run:
         raise ValueError("the run has no query to measure")
+    for qid, docids in run.items():
+        if len(docids) < top:
+            raise ValueError(
+                f"query {qid!r} has {len(docids)} candidates; expected {top} or more, as `top` asks"
+            )
     for qid in islice(run, warmup):
         await reranker.rerank_run({qid: run[qid]}, queries, texts, top)
     await asyncio.to_thread(reranker.engine.reset_prefix_cache)
     single = [await reranker.rerank_run({qid: run[qid]}, queries, texts, top) for qid in run]
     await asyncio.to_thread(reranker.engine.reset_prefix_cache)
     together = await reranker.rerank_run(run, queries, texts, top)
+    most = calls[1] * (2 if getattr(reranker, "constrained", False) else 1)
+    for qid, one in zip(run, single, strict=True):
+        if not calls[0] <= one.calls - one.retries <= most:
+            expected = f"expected {calls[0]} to {most} for {top} candidates"
+            raise ValueError(
+                f"{name}, query {qid!r}: {one.calls - one.retries} requests to the engine; {expected}"
+            )
     return LatencyResult(
         name=name,
         qids=list(run),
-        **{
-            field: [getattr(one, field) for one in single]
-            for field in ("seconds", "engine_seconds", *_PER_QUERY)
-        },
+        **{field: [getattr(one, field) for one in single] for field in _LISTS},
         counts=_counts(single),
         together_seconds=together.seconds,
         together_engine_seconds=together.engine_seconds,
     )
 
 
-def ratio(
-    a: LatencyResult, b: LatencyResult, clock: Clock = "seconds", resamples: int = 2000, seed: int = 0
-) -> Interval:
+def ratio(a: LatencyResult, b: LatencyResult, clock: Clock = "seconds", seed: int = 0) -> Interval:
     """Median seconds per query of `a` by that of `b`: over 1 means that `b` is faster, so many times.
 
-    The interval is a paired bootstrap: each resample takes the same queries from both. Raises ValueError
-    where the two were not measured on the same queries in the same order.
+    The 95 % interval is a paired bootstrap: each draw takes the same queries from both. Raises ValueError where the
+    two were not measured on the same queries in the same order.
     """
     if a.qids != b.qids:
         raise ValueError(f"{a.name} and {b.name} were measured on different queries")
-    left, right = np.array(getattr(a, clock)), np.array(getattr(b, clock))
-    rows = _resamples(len(left), resamples, seed)
-    draws = np.median(left[rows], axis=1) / np.median(right[rows], axis=1)
-    return _interval(np.median(left) / np.median(right), draws)
+
+    def medians(left: np.ndarray, right: np.ndarray, axis: int) -> np.ndarray:
+        return np.median(left, axis=axis) / np.median(right, axis=axis)
+
+    return bootstrap([getattr(a, clock), getattr(b, clock)], medians, seed, DRAWS, paired=True)
 
 
-def _counts(results: Sequence[RerankedRun]) -> dict[str, int]:
-    statuses = dict.fromkeys(status for result in results for status in result.counts)
-    return {status: sum(result.counts.get(status, 0) for result in results) for status in statuses}
+def pool(results: Sequence[LatencyResult]) -> LatencyResult:
+    """Measurements on several collections as one, for a ratio over all of them."""
+    return LatencyResult(
+        name=results[0].name,
+        qids=[f"{number}/{qid}" for number, result in enumerate(results) for qid in result.qids],
+        **{field: [value for result in results for value in getattr(result, field)] for field in _LISTS},
+        counts=_counts(results),
+        together_seconds=sum(result.together_seconds for result in results),
+        together_engine_seconds=sum(result.together_engine_seconds for result in results),
+    )
 
 
-def _resamples(n: int, resamples: int, seed: int) -> np.ndarray:
-    """Indices of bootstrap samples: (resamples, n)."""
-    return np.random.default_rng(seed).integers(n, size=(resamples, n))
-
-
-def _interval(value: float, draws: np.ndarray) -> Interval:
-    low, high = np.quantile(draws, [0.025, 0.975])
-    return Interval(float(value), float(low), float(high))
+def _counts(results: Sequence[RerankedRun | LatencyResult]) -> dict[str, int]:
+    return dict(sum((Counter(result.counts) for result in results), Counter()))

@@ -18,6 +18,7 @@ from safetensors.torch import load_file, save_file
 from . import stages
 from .engines.adapters import save_merged
 from .engines.adapters import settings as adapter_settings
+from .evaluation import this_run
 from .models import load_tokenizer
 from .profiles import Model, Sft
 from .training import Trained
@@ -191,7 +192,7 @@ def from_run(run: Path, out: Path = ADAPTERS) -> list[Path]:
         training["03_sft"] = _earlier_training(sft / WEIGHTS, out / "sft")
     for name, parts in parts_of.items():
         used = list(made.values())[: len(parts)]
-        figures = _figures(evaluated["result"]["scores"], NAMES[name])
+        figures = _figures(evaluated["result"]["scores"], this_run(NAMES[name]))
         figures["training"] = {_SHORT[stage["stage"]]: training[stage["stage"]] for stage in used}
         figures["curves"] = {stage["stage"]: _curves(stage["result"]) for stage in used}
         written.append(

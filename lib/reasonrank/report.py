@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 from pydantic import BaseModel, ConfigDict
 
+from .evaluation import score_frame
 from .paper import Claim, Verdict, claims, facts, verdict
 
 
@@ -19,21 +20,6 @@ class Checked(BaseModel):
     claim: Claim
     ours: str
     verdict: Verdict
-
-
-def score_frame(scores: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
-    """NDCG@10 in percent with its 95 % interval, systems by collections, n in the column's name.
-
-    `scores`: rows of `collection`, `system`, `ndcg`, `low`, `high` (0..1) and `n` (queries), as notebook 05
-    records them. Cells read "31.2 [25.0, 36.1]"; one that was not measured is empty.
-    """
-    cells: dict[str, dict[str, str]] = {}
-    for row in scores:
-        column = f"{row['collection']} (n = {row['n']})"
-        value, low, high = (100 * row[key] for key in ("ndcg", "low", "high"))
-        cells.setdefault(column, {})[row["system"]] = f"{value:.1f} [{low:.1f}, {high:.1f}]"
-    systems = list(dict.fromkeys(row["system"] for row in scores))
-    return pd.DataFrame(cells, index=systems).fillna("").rename_axis("NDCG@10 in %")
 
 
 def ablations_frame(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:

@@ -8,7 +8,7 @@ from pathlib import Path
 from statistics import fmean, median
 from typing import Any
 
-from .. import ablations, fidelity, release, report, stages, throughput
+from .. import ablations, evaluation, fidelity, release, report, stages, throughput
 
 
 def fill(text: str, folder: Path) -> str:
@@ -39,7 +39,7 @@ def results(folder: Path) -> str:
     speed = stages.read_json(folder / "06_latency_study.json")["result"]
     parts = [
         "NDCG@10 in percent with 95 % bootstrap intervals over n test queries:",
-        report.score_frame(scores["result"]["scores"]).T.to_markdown(disable_numparse=True),
+        evaluation.score_frame(scores["result"]["scores"]).T.to_markdown(disable_numparse=True),
         _tests(scores["result"]["scores"]),
         _answers(scores["result"]["answers"]),
         _speed(speed),

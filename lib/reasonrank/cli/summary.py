@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from .. import report, stages
+from .. import evaluation, stages
 from .errors import CommandError
 
 
@@ -16,7 +16,7 @@ def summary(run_dir: Path) -> str:
     """
     try:
         record = stages.read_json(stages.stage_file(run_dir, "05_gpu_evaluation", "record.json"))
-        scores = report.score_frame(record["result"]["scores"])
+        scores = evaluation.score_frame(record["result"]["scores"])
     except (FileNotFoundError, ValueError) as error:
         raise CommandError(f"{_shown(run_dir)}: {error}") from None
     except (KeyError, TypeError) as error:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .. import comparison, models, profiles, stages, synthesis
+from .. import evaluation, models, profiles, stages, synthesis
 from . import Trained, processes, train_grpo, train_sft, window_prompt, windows_of
 from .common import load_model, save_model
 
@@ -104,7 +104,7 @@ def train(work: Work) -> None:
     if processes.is_main():
         shutil.rmtree(work.trained, ignore_errors=True)
         work.trained.mkdir(parents=True)
-    judged = comparison.dev_sets(settings) if getattr(settings, work.which).evaluate_every else None
+    judged = evaluation.dev_sets(settings) if getattr(settings, work.which).evaluate_every else None
     more = {"dev": judged, "checkpoints": work.run / ".checkpoints" / work.stage}
     if work.which == "sft":
         trained = train_sft(rows, settings, work.trained, **more)
@@ -142,11 +142,11 @@ def finish(work: Work) -> Path:
 def answers(settings: profiles.Profile, weights: str | Path) -> tuple[dict[str, int], str]:
     """Counts of answers by status over the first windows of some dev queries, and the text of one answer."""
     count = -(-settings.sft.validity_queries // len(settings.collections))
-    dev = [comparison.test_set(settings, name, "dev", count) for name in settings.collections]
-    with comparison.open_reranker(settings, weights, "sliding") as reranker:
+    dev = [evaluation.test_set(settings, name, "dev", count) for name in settings.collections]
+    with evaluation.open_reranker(settings, weights, "sliding") as reranker:
         top = settings.evaluation.window
         found = [reranker.rerank_run_sync(t.run, t.queries, t.collection.texts(), top=top) for t in dev]
-    counts = comparison.answer_row(str(weights), found)
+    counts = evaluation.answer_row(str(weights), found)
     counts.pop("system")
     return counts, next(iter(found[len(dev) // 2].traces.values()))[0].text
 

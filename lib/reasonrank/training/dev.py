@@ -18,12 +18,11 @@ Score = Callable[[Any], Mapping[str, Any]]
 def first_window_score(settings: Profile, tokenizer: Any, sets: Mapping[str, Any]) -> Score:
     """A judge of a policy: one window over the first passages of every dev query, greedy.
 
-    `sets`: collection -> comparison.TestSet. Returns a function model -> {"ndcg": mean over collections of
+    `sets`: collection -> evaluation.TestSet. Returns a function model -> {"ndcg": mean over collections of
     NDCG@10 in 0..1, "low" and "high": its 95 % interval, "ok": share of answers that are a ranking (repaired ones
     included), "n": queries}.
     """
-    from ..comparison import MEASURE, mean_over_collections, open_reranker
-    from ..evaluation import evaluate
+    from ..evaluation import MEASURE, evaluate, mean_interval, open_reranker
 
     window, draws = settings.evaluation.window, settings.evaluation.bootstrap
 
@@ -39,8 +38,14 @@ def first_window_score(settings: Profile, tokenizer: Any, sets: Mapping[str, Any
                     groups.append(list(values.values()))
                     states = {key: states[key] + found.counts.get(key, 0) for key in states}
         n = sum(map(len, groups))
-        mean = mean_over_collections(groups, settings.seed, draws)
-        return {**mean, "ok": sum(states.values()) / max(1, n), "n": n}
+        mean = mean_interval(groups, settings.seed, draws)
+        return {
+            "ndcg": mean.value,
+            "low": mean.low,
+            "high": mean.high,
+            "ok": sum(states.values()) / max(1, n),
+            "n": n,
+        }
 
     return score
 

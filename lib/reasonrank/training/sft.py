@@ -80,7 +80,7 @@ def train_sft(
 ) -> Trained:
     """Train on `rows` and save to `output/model` (and `output/adapter`). Raises ValueError without rows.
 
-    `dev`: collection -> comparison.TestSet, scored every `sft.evaluate_every` steps; the best weights are saved.
+    `dev`: collection -> evaluation.TestSet, scored every `sft.evaluate_every` steps; the best weights are saved.
     `checkpoints`: a folder outside of `output` for checkpoints every few minutes, from which the same training
     goes on after a kill; None: none are written.
     """

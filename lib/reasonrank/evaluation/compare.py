@@ -1,0 +1,222 @@
+"""Systems compared on test collections: first-stage runs, rerankers over one engine, scores and costs in rows."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from ..engines import PRESETS, Engine, open_engine
+from ..profiles import Profile
+from ..rerank import strategies
+from ..rerank.base import Progress, RerankedRun, Reranker
+from ..retrieval import first_stage
+from ..runs import Qrels, Run
+from ..sources import Collection, load
+from ..stages import stage_file
+from .score import evaluate
+from .statistics import mean_interval, paired_test
+
+STATES = ("ok", "repaired", "truncated", "malformed")
+MEASURE = "nDCG@10"
+TRAINED = {"SFT": "03_sft", "SFT + RL": "04_rl"}
+"""A trained system -> the stage that leaves its weights in the run."""
+
+
+@dataclass(frozen=True)
+class TestSet:
+    """Queries of one split of a collection with their first-stage run and judgements."""
+
+    __test__ = False  # no test case, whatever pytest makes of the name
+
+    collection: Collection
+    stage: str
+    queries: dict[str, str]
+    run: Run
+    qrels: Qrels
+
+
+def test_set(
+    settings: Profile, name: str, split: str = "test", queries: int | None = None, top: int | None = None
+) -> TestSet:
+    """The first `queries` (None: all) judged queries of a split, with the first-stage run the profile names.
+
+    `top`: candidates of a query; None: the profile's `evaluation.top`.
+    """
+    collection = load(name)
+    chosen = {qid: collection.queries[qid].text for qid in collection.ids(split, queries)}
+    stages = settings.evaluation.first_stage
+    stage = stages.get(name, stages["default"])
+    run = first_stage(stage, collection, chosen, top or settings.evaluation.top)
+    return TestSet(collection, stage, chosen, run, {qid: collection.qrels[qid] for qid in chosen})
+
+
+test_set.__test__ = False
+
+
+def dev_sets(settings: Profile) -> dict[str, TestSet]:
+    """The dev queries of each collection of the profile, as many as `evaluation.queries` (None: all)."""
+    return {
+        name: test_set(settings, name, "dev", settings.evaluation.queries) for name in settings.collections
+    }
+
+
+def this_run(system: str) -> str:
+    """The label of a system (as "SFT") with the weights that this run has trained."""
+    return f"{system} (this run)"
+
+
+def systems(settings: Profile, run: Path) -> dict[str, tuple[str | Path, Path | None]]:
+    """The systems of a run that rerank, by label: weights (a name or a folder) and adapter (a folder or None).
+
+    Those of `evaluation.systems`, then the released adapters where `evaluation.adapters` asks for them and there
+    are any for the model. Labels say where the weights come from. FileNotFoundError where a stage has not run.
+    """
+    from ..release import released  # needs torch, which no other scoring does
+
+    own, base = settings.evaluation, settings.model.name
+    trained = [name for name in own.systems if name in TRAINED]
+    adapters = released(base) if own.adapters else {}
+    return (
+        {name: (base, None) for name in own.systems if name not in TRAINED}
+        | {this_run(name): (stage_file(run, TRAINED[name], "model"), None) for name in trained}
+        | {f"{name} (released adapter)": (base, adapter) for name, adapter in adapters.items()}
+    )
+
+
+def run_file(collection: str, system: str) -> str:
+    """The name of a system's run on a collection: "coding.sft-rl-this-run.trec"."""
+    return f"{collection}.{re.sub(r'[^a-z0-9]+', '-', system.lower()).strip('-')}.trec"
+
+
+@contextmanager
+def open_reranker(
+    settings: Profile,
+    weights: str | Path,
+    strategy: str | None = None,
+    max_tokens: int | None = None,
+    adapter: Path | None = None,
+) -> Iterator[Reranker]:
+    """An engine for `weights` (a folder or a model's name), with a LoRA `adapter` (a folder) or without,
+    and a reranker over it, with the profile's settings.
+
+    The engine, `reranker.engine`, is closed at the end. Other arguments as for `reranker`.
+    """
+    model, own = settings.model, settings.evaluation
+    options = {"dtype": model.dtype, "max_model_len": model.max_length, "seed": settings.seed}
+    if own.engine in ("auto", "vllm") and settings.hardware.vllm_tensor_parallel > 1:
+        options["tensor_parallel_size"] = settings.hardware.vllm_tensor_parallel
+    with open_engine(own.engine, str(weights), adapter=adapter, **options) as engine:
+        yield reranker(settings, engine, strategy, max_tokens)
+
+
+def reranker(
+    settings: Profile, engine: Engine, strategy: str | None = None, max_tokens: int | None = None
+) -> Reranker:
+    """A reranker over an open engine, with the profile's settings.
+
+    `strategy`: see `rerank.strategies`; None: the profile's `evaluation.strategy`. `max_tokens` of an answer
+    (of a chain, for pointwise); None: the profile's `evaluation.max_tokens`. Raises ValueError for an unknown
+    strategy.
+    """
+    own = settings.evaluation
+    limit = max_tokens or own.max_tokens
+    return strategies.build(
+        strategy or own.strategy,
+        engine,
+        **settings.prompting.model_dump(),
+        max_length=settings.model.max_length - limit,
+        overlong=own.overlong,
+        window=own.window,
+        step=own.step,
+        sampling=replace(PRESETS[own.sampling], max_tokens=limit, seed=settings.seed),
+        max_in_flight=own.max_in_flight,
+        retry=own.retry,
+        constrained=own.constrained,
+    )
+
+
+def rerank_sets(
+    reranker: Reranker, sets: Mapping[str, TestSet], top: int | None = None, progress: Progress | None = None
+) -> dict[str, RerankedRun]:
+    """Rerank the first `top` documents (None: all) of each collection's run; by the collection's name."""
+    return {
+        name: reranker.rerank_run_sync(
+            test.run, test.queries, test.collection.texts(), top=top, progress=progress
+        )
+        for name, test in sets.items()
+    }
+
+
+def score_rows(
+    runs: Mapping[str, Mapping[str, Run]], sets: Mapping[str, TestSet], *, seed: int, bootstrap: int
+) -> list[dict[str, Any]]:
+    """NDCG@10 of each system on each collection and on average over collections.
+
+    `runs`: system -> collection -> run; the first system is the one that the others are tested against. Values
+    are in 0..1; `low`, `high`: 95 % bootstrap interval over queries; `difference`, `p_value`: paired
+    randomisation test against the first system, None for itself. `bootstrap`: draws of both.
+    """
+    values = {
+        (system, name): evaluate(found[name], test.qrels, excluded=test.collection.excluded).per_query[
+            MEASURE
+        ]
+        for system, found in runs.items()
+        for name, test in sets.items()
+    }
+    groups = [(name, test.collection.scenario, [name]) for name, test in sets.items()]
+    base, rows = next(iter(runs)), []
+    for title, scenario, names in [*groups, ("average", "all", list(sets))]:
+        for system in runs:
+            own, first = ({name: values[s, name] for name in names} for s in (system, base))
+            mean = mean_interval([list(found.values()) for found in own.values()], seed, bootstrap)
+            test = None if system == base else paired_test(own, first, seed, bootstrap)
+            row = {
+                "collection": title,
+                "scenario": scenario,
+                "system": system,
+                "n": sum(map(len, own.values())),
+            }
+            row |= {"ndcg": mean.value, "low": mean.low, "high": mean.high}
+            rows.append(row | {"difference": test and test.value, "p_value": test and test.p_value})
+    return rows
+
+
+def score_frame(scores: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+    """NDCG@10 in percent with its 95 % interval, systems by collections, n in the column's name.
+
+    `scores`: rows of `score_rows`. Cells read "31.2 [25.0, 36.1]"; one that was not measured is empty.
+    """
+    cells: dict[str, dict[str, str]] = {}
+    for row in scores:
+        value, low, high = (100 * row[key] for key in ("ndcg", "low", "high"))
+        column = cells.setdefault(f"{row['collection']} (n = {row['n']})", {})
+        column[row["system"]] = f"{value:.1f} [{low:.1f}, {high:.1f}]"
+    order = list(dict.fromkeys(row["system"] for row in scores))
+    return pd.DataFrame(cells, index=order).fillna("").rename_axis("NDCG@10 in %")
+
+
+def answer_row(system: str, results: Iterable[RerankedRun]) -> dict[str, Any]:
+    """How many answers of a system, over all collections, were ok, repaired, truncated and malformed, of `n`.
+
+    A pointwise verdict that could not be read counts as malformed.
+    """
+    counts = sum((Counter(result.counts) for result in results), Counter())
+    counts["malformed"] += counts.pop("undecided", 0)
+    return {"system": system, **{state: counts[state] for state in STATES}, "n": counts.total()}
+
+
+def totals(system: str, results: Iterable[RerankedRun]) -> dict[str, Any]:
+    """`answer_row`, with what the answers took: requests, tokens, seconds end to end and in the engine, and what
+    was cut or asked again."""
+    results = list(results)
+    work = ("calls", "prompt_tokens", "output_tokens", "seconds", "engine_seconds")
+    cut = ("retries", "shortened", "capped_passages", "capped_queries")
+    summed = {field: sum(getattr(result, field) for result in results) for field in work + cut}
+    return answer_row(system, results) | summed

@@ -1,0 +1,80 @@
+"""Scoring of runs through ir-measures."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import ir_measures
+import numpy as np
+
+from ..runs import Qrels
+
+DEFAULT_MEASURES = ("nDCG@10",)
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Means and values for each query, in 0..1, by measure; `removed` counts excluded documents left out."""
+
+    mean: dict[str, float]
+    per_query: dict[str, dict[str, float]]
+    removed: int = 0
+
+
+def evaluate(
+    run: Mapping[str, Sequence[str]],
+    qrels: Qrels,
+    measures: Sequence[str] = DEFAULT_MEASURES,
+    queries: Literal["judged", "run"] = "judged",
+    excluded: Mapping[str, Collection[str]] | None = None,
+) -> Scores:
+    """Score a run (query id -> document ids, best first) by judgements.
+
+    `measures`: names of ir-measures, as "nDCG@10" or "R@100". `queries="judged"`: the mean is over all judged
+    queries, and one that the run lacks counts 0; `"run"`: over the judged queries of the run, as in the
+    authors' released code. `excluded` documents are taken out of the rankings first. The order of the run is
+    what is scored: scores are made from it, strictly decreasing, so that no tie is left to the tool. Raises
+    ValueError for an unknown measure or choice of queries, a document that comes twice for a query, and a run
+    of which no query is judged.
+    """
+    parsed = {name: _measure(name) for name in measures}
+    qids = _select(run, qrels, queries)
+    scored, removed = {}, 0
+    for qid in (qid for qid in qids if qid in run):
+        banned = set((excluded or {}).get(qid, ()))
+        kept = [docid for docid in run[qid] if docid not in banned]
+        removed += len(run[qid]) - len(kept)
+        if len(set(kept)) != len(kept):
+            raise ValueError(f"query {qid!r}: a document comes twice in its ranking")
+        if kept:
+            scored[qid] = {docid: float(len(kept) - rank) for rank, docid in enumerate(kept)}
+    judged = {qid: qrels[qid] for qid in qids if qrels[qid]}
+    per_query = {name: dict.fromkeys(qids, 0.0) for name in parsed}
+    for name, measure in parsed.items():
+        for value in ir_measures.iter_calc([measure], judged, scored):
+            per_query[name][value.query_id] = float(value.value)
+    mean = {name: float(np.mean(list(values.values()))) for name, values in per_query.items()}
+    return Scores(mean, per_query, removed)
+
+
+def _measure(name: str) -> ir_measures.Measure:
+    try:
+        measure = ir_measures.parse_measure(name)
+    except (NameError, SyntaxError, ValueError) as error:
+        raise ValueError(f"measure {name!r}: not one of ir-measures ({error})") from None
+    if measure.params.get("cutoff", 1) < 1:
+        raise ValueError(f"measure {name!r}: expected a cut-off of 1 or more")
+    return measure
+
+
+def _select(run: Mapping[str, Sequence[str]], qrels: Qrels, queries: str) -> list[str]:
+    """Ids of the queries that the mean is over."""
+    if queries not in ("judged", "run"):
+        raise ValueError(f"queries is {queries!r}; expected 'judged' or 'run'")
+    common = [qid for qid in run if qid in qrels]
+    if not qrels or (run and not common) or (queries == "run" and not common):
+        examples = f"run: {list(run)[:3]}, judgements: {list(qrels)[:3]}"
+        raise ValueError(f"no query of the run is judged; query ids of the two begin with {examples}")
+    return list(qrels) if queries == "judged" else common

@@ -1,0 +1,102 @@
+"""Bootstrap intervals and paired randomisation tests over queries, by scipy.
+
+Where there are several collections, each counts the same: the figure is the mean over collections of their means
+over queries, and queries are drawn, or have their signs flipped, within their own collection.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy import stats
+
+PerQuery = Mapping[str, Mapping[str, float]]
+"""Collection -> query id -> value."""
+Statistic = Callable[..., Any]
+"""Of samples and an `axis`, as scipy calls it."""
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A figure with the low and high end of its interval over queries."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class PairedTest(Interval):
+    """Mean difference of two systems over n queries with its 95 % interval, and the p-value against 0."""
+
+    p_value: float
+    n: int
+
+
+def bootstrap(
+    samples: Sequence[Sequence[float]],
+    statistic: Statistic,
+    seed: int,
+    draws: int = 10_000,
+    level: float = 0.95,
+    paired: bool = False,
+) -> Interval:
+    """Percentile bootstrap interval of `statistic(*samples, axis=...)`.
+
+    `paired`: a draw takes the same places from all samples; else each is drawn from by itself. Raises
+    ValueError for no sample, an empty one, a value that is not finite, or a level outside (0, 1).
+    """
+    arrays = [np.asarray(sample, dtype=float) for sample in samples]
+    if not arrays or any(a.size == 0 or not np.isfinite(a).all() for a in arrays):
+        raise ValueError(
+            f"expected finite values of one query or more, got {[a[:3].tolist() for a in arrays]}"
+        )
+    if not 0 < level < 1:
+        raise ValueError(f"level is {level}; expected a number between 0 and 1")
+    # scipy asks for two values; one value, or the same one twice, have the same draws
+    twice = [np.repeat(a, 2) if a.size == 1 else a for a in arrays]
+    settings = {"n_resamples": draws, "confidence_level": level, "paired": paired, "batch": 1000}
+    found = stats.bootstrap(
+        twice, statistic, method="percentile", vectorized=True, rng=np.random.default_rng(seed), **settings
+    ).confidence_interval
+    return Interval(float(statistic(*arrays, axis=-1)), float(found.low), float(found.high))
+
+
+def mean_interval(
+    groups: Sequence[Sequence[float]], seed: int, draws: int = 10_000, level: float = 0.95
+) -> Interval:
+    """Mean over groups (the queries of each collection) of their means; errors as for `bootstrap`."""
+    return bootstrap(groups, _mean_of_means, seed, draws, level)
+
+
+def paired_test(a: PerQuery, b: PerQuery, seed: int, draws: int = 10_000) -> PairedTest:
+    """Paired randomisation test of two systems, a - b, two-sided, with signs flipped at random.
+
+    The p-value is the share of flips whose mean is at least as far from 0: of all flips where there are no more
+    than `draws`, else (1 + those of `draws`) / (1 + `draws`), so never 0. Raises ValueError where the two were not
+    scored on the same queries.
+    """
+    keys = [{(name, qid) for name, values in side.items() for qid in values} for side in (a, b)]
+    if odd := sorted(keys[0] ^ keys[1]):
+        raise ValueError(f"the two differ in {len(odd)} queries, as {odd[:3]}; expected the same queries")
+    groups = [np.array([a[name][qid] - b[name][qid] for qid in a[name]], dtype=float) for name in a]
+    interval = mean_interval(groups, seed, draws)
+    weighted = np.concatenate([group / (len(groups) * group.size) for group in groups])
+    p_value = stats.permutation_test(
+        (weighted,),
+        lambda values, axis: np.abs(values.sum(axis=axis)),
+        permutation_type="samples",
+        alternative="greater",
+        vectorized=True,
+        n_resamples=draws,
+        batch=1000,
+        rng=np.random.default_rng(seed),
+    ).pvalue
+    return PairedTest(interval.value, interval.low, interval.high, float(p_value), weighted.size)
+
+
+def _mean_of_means(*samples: np.ndarray, axis: int) -> np.ndarray:
+    return np.mean([sample.mean(axis=axis) for sample in samples], axis=0)
