@@ -43,6 +43,37 @@ def test_inside_of_the_answer(answer, ranking, status):
 
 
 @pytest.mark.parametrize(
+    ("answer", "ranking", "status"),
+    [
+        ("1. Passage 3\n2. Passage 1\n3. Passage 2", [3, 1, 2], "ok"),
+        ("1) 3\n2) 1\n3) 2", [3, 1, 2], "ok"),
+        ("Rank 1: Passage 3; Rank 2: Passage 1; Rank 3: 2", [3, 1, 2], "ok"),
+        ("| 1 | 3 |\n| 2 | 1 |\n| 3 | 2 |", [3, 1, 2], "ok"),
+        ("1 3\n2 1\n3 2", [3, 1, 2], "ok"),
+        ("1. 3, 2. 1, 3. 2", [3, 1, 2], "ok"),
+        ("1. Passage 3\n1. Passage 1\n1. Passage 2", [3, 1, 2], "ok"),
+        ("0. 3\n1. 1\n2. 2", [3, 1, 2], "ok"),
+        ("The 3 passages:\n**1.** Passage 3 (9/10)\n**2.** [1], with 2 facts", [3, 1, 2], "repaired"),
+        ("1. Passage 2", [2, 1, 3], "repaired"),
+        ("1. Bees\n2. Birds\n3. Wasps", INPUT_ORDER, "malformed"),
+        # no lists: identifiers alone, or at the beginnings of lines out of order
+        ("1 > 3 > 2", [1, 3, 2], "ok"),
+        ("1. 3. 2.", [1, 3, 2], "ok"),
+        ("3. Bees\n1. Birds\n2. Wasps", [3, 1, 2], "ok"),
+    ],
+)
+def test_numbered_lists_are_read_by_what_they_name(answer, ranking, status):
+    assert parse(completion(answer), 3) == answers.Answer(ranking, status, "x")
+
+
+def test_what_the_released_code_reads():
+    text = "<think> [1] </think> <answer> [3] > [3] > [9] > [02] </answer>"
+    assert answers.read_released(text, 3) == parse(text, 3).ranking == [3, 2, 1]
+    cut = "<think> [3] fits best, then 12 and [2]"  # digits of the reasoning count where no answer is
+    assert answers.read_released(cut, 4) == [3, 2, 1, 4] and parse(cut, 4).ranking == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize(
     ("text", "ranking", "status", "reasoning"),
     [
         ("", INPUT_ORDER, "malformed", ""),

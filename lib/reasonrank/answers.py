@@ -19,11 +19,18 @@ TAGS = (THINK, THINK_END, ANSWER, ANSWER_END)
 
 _BRACKETED = re.compile(r"\[\s*([0-9]+)\s*\]")
 _NUMBER = re.compile(r"(?<![\w.])[0-9]+(?!\w|\.[0-9])")
+_COUNT = (
+    re.compile(  # "1. ", "(1) ", "Rank 1: "; without a point, bracket or colon (group 2) it is no sure sign
+        r"[^\w\[]*(?:(?:rank|place|position|top|no|number)\W*)?([0-9]+)"
+        r"(?:\s*(\.(?![0-9])|[):])(?=.*\S)|\s*[^\w\s.\[\]]+(?=.*[0-9])|\s+(?=.*[0-9]))",
+        re.IGNORECASE,
+    )
+)
 
 
 @dataclass(frozen=True)
 class Answer:
-    """A parsed answer: a permutation of 1..n, how it was come by, and the reasoning ("" for none)."""
+    """A parsed answer: a permutation of 1..n, how it was read, and the reasoning ("" for none)."""
 
     ranking: list[int]
     status: Status
@@ -45,7 +52,8 @@ def parse(text: str, num_passages: int, reasoning: bool = True) -> Answer:
     `<think>` may be missing, since some chat templates put it at the end of the prompt; text before it is
     ignored. Of several answers after the reasoning the last closed one counts; a `<think>` that opens again
     ends what is read. Identifiers are `[n]`, or bare numbers where the bracketed ones are no ranking; only
-    the digits 0 to 9 make one. Raises ValueError for a negative `num_passages`.
+    the digits 0 to 9 make one. A numbered list is read by what its entries name, never by its counts. Raises
+    ValueError for a negative `num_passages`.
 
     `reasoning=False` is for a model that was asked for none: a text without any `<think>` or `</think>` counts
     as if its reasoning, empty, had been closed before it.
@@ -80,22 +88,53 @@ def _split(text: str) -> tuple[str, str | None, Status]:
 
 def _ranking(answer: str, num_passages: int) -> tuple[list[int], Status]:
     """The permutation that the inside of an answer stands for, and its status."""
-    order = list(range(1, num_passages + 1))
-    readings = [_identifiers(pattern, answer, num_passages) for pattern in (_BRACKETED, _NUMBER)]
-    for reading in readings:
+    known = {str(i): i for i in range(1, num_passages + 1)}  # looked up: a number may be huge
+    order = list(known.values())
+    bracketed, listed, bare = _BRACKETED.findall(answer), _listed(answer), _NUMBER.findall(answer)
+    readings = [bracketed, bare] if listed is None else [bracketed, listed]
+    found = [[known.get(token.lstrip("0")) for token in reading] for reading in readings]
+    for reading in found:
         if len(reading) == num_passages and set(reading) == set(order):
             return [i for i in reading if i is not None], "ok"
-    for reading in readings:
+    for reading in found if listed is None else found[1:]:
         valid = [i for i in dict.fromkeys(reading) if i is not None]
         if valid:
             return list(dict.fromkeys(valid + order)), "repaired"
     return order, "malformed"
 
 
-def _identifiers(pattern: re.Pattern[str], answer: str, num_passages: int) -> list[int | None]:
-    """Identifiers in the order of the answer, None for a foreign one (looked up: a number may be huge)."""
+def _listed(answer: str) -> list[str] | None:
+    """What the entries of a numbered list name, in order ("1. Passage 2" names 2); None where it is none.
+
+    Entries are lines, or parts of a single line. They begin with counts: from 1 or 0 on, or 1 each. An entry
+    names its bracketed identifiers, or else the first number after its count. Counts without a sure sign make
+    a list only where numbers come twice, so that two columns are one and `1 > 3 > 2` is none.
+    """
+    lines = [line for line in answer.splitlines() if line.strip()]
+    entries = lines if len(lines) > 1 else re.split(r"[;,]|(?<![-=])>", answer)
+    counted = [(found, entry[found.end() :]) for entry in entries if (found := _COUNT.match(entry))]
+    counts, size = [int(found[1][:9]) for found, _ in counted], len(counted)
+    if not counts or counts not in ([1] * size, list(range(size)), list(range(1, size + 1))):
+        return None
+    numbers = _NUMBER.findall(answer)
+    if size == 1 and len(numbers) > 2:
+        return None
+    if not all(found[2] for found, _ in counted) and len(set(numbers)) == len(numbers):
+        return None
+    return [token for _, rest in counted for token in _BRACKETED.findall(rest) or _NUMBER.findall(rest)[:1]]
+
+
+def read_released(text: str, num_passages: int) -> list[int]:
+    """The permutation of 1..n that the authors' released code reads, where `parse` is ours.
+
+    Every run of digits in `<answer>` counts, and of the whole text, reasoning included, where there is none;
+    numbers outside 1..n and those that come again are dropped, missing ones appended in input order.
+    """
+    found = re.search(r"<answer>(.*?)</answer>", text, re.DOTALL)
     known = {str(i): i for i in range(1, num_passages + 1)}
-    return [known.get(token.lstrip("0")) for token in pattern.findall(answer)]
+    tokens = [token.lstrip("0") for token in re.findall(r"[0-9]+", found[1] if found else text)]
+    named = [known[token] for token in tokens if token in known]
+    return list(dict.fromkeys([*named, *known.values()]))
 
 
 def render(ranking: Iterable[int]) -> str:

@@ -154,7 +154,7 @@ def lines(path: Path | str) -> Iterator[tuple[str, str]]:
                 place = f"{path}, line {number}"
                 raw = raw.removeprefix(codecs.BOM_UTF8) if number == 1 else raw
                 if raw.strip():
-                    yield place, raw.decode("utf-8").rstrip("\r\n")
+                    yield place, well_formed(raw.decode("utf-8", "surrogatepass")).rstrip("\r\n")
         except UnicodeDecodeError as error:
             raise ValueError(f"{place}: not valid UTF-8 ({error.reason})") from None
         except (gzip.BadGzipFile, EOFError, zlib.error) as error:
