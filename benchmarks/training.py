@@ -29,10 +29,10 @@ from datasets import Dataset
 from grpo_step import PARTS, one_step, shaped
 from trl import GRPOConfig, GRPOTrainer, SFTTrainer
 
-from reasonrank import models, profiles, release, retrieval, sources, stages, synthesis, training
+from reasonrank import adapters, models, profiles, retrieval, sources, stages, synthesis, training
 from reasonrank.rerank.base import run_sync
 from reasonrank.teachers import OfflineTeacher
-from reasonrank.training import common, head
+from reasonrank.training import common, label_head
 from reasonrank.training.sft import label_head_trainer, sft_config
 from reasonrank.training.shared_prefix import SharedPrefixGRPOTrainer, pack
 
@@ -103,7 +103,7 @@ def grpo_trainers(settings: profiles.Profile, group: int, folder: Path) -> dict[
         made.model.train()
         return made
 
-    plain = head.use_label_head
+    plain = label_head.use_label_head
     module = SharedPrefixGRPOTrainer.__init__.__globals__
     module["use_label_head"] = lambda *_, **__: None
     try:
@@ -199,7 +199,7 @@ def main() -> None:
         print(f"GRPO, prompt of {4 * answer} tokens, {group} answers of {answer}")
         stepped = interleave({n: lambda t=t: grpo_step(t, batch) for n, t in trainers.items()}, repeats)
         del trainers
-        release.adopt("sft", settings.model, folder / "sft")
+        adapters.adopt("sft", settings.model, folder / "sft")
         whole = shaped(settings, 2, group, answer)
         rewarded = [{k: v for k, v in row.items() if k != "completion"} for row in made]
         step = lambda ours: one_step(whole, rewarded, folder / "sft" / "model", ours, folder)  # noqa: E731

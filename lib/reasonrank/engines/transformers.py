@@ -11,9 +11,8 @@ from typing import Any
 
 import torch
 
-from reasonrank.models import load_tokenizer
+from reasonrank.models import load_model, load_tokenizer
 
-from .adapters import load_merged
 from .base import Completion, EngineError, FinishReason, Sampling, cut_at_stop
 from .inprocess import InProcessEngine, Request
 from .paged import Paged
@@ -64,7 +63,7 @@ class TransformersEngine(InProcessEngine):
         from transformers import GenerationConfig
 
         self.tokenizer = load_tokenizer(self.name)
-        model = load_merged(self.name, self._adapter, self._dtype)
+        model = load_model(self.name, self._dtype, self._adapter)
         self._model = model.to(self._device).eval()
         own = getattr(model.config, "max_position_embeddings", None) or 32768
         self.max_model_len = min(self._asked_len or own, own)

@@ -13,9 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from reasonrank.models import load_tokenizer, resolve
+from reasonrank import models
 
-from . import adapters
 from .base import Completion, EngineError, Sampling
 from .inprocess import InProcessEngine, Request
 
@@ -68,7 +67,7 @@ class VllmEngine(InProcessEngine):
         self._on_cpu = (kv_cache_gib, enforce_eager)
         self._on_gpu = (gpu_memory_utilization, enforce_eager)
         self._settings = {
-            "model": resolve(model),
+            "model": models.resolve(model),
             "dtype": dtype,
             "max_model_len": max_model_len,
             "max_num_seqs": max_num_seqs,
@@ -88,7 +87,7 @@ class VllmEngine(InProcessEngine):
 
     def _load(self) -> None:
         VllmEngine._open = self
-        self.tokenizer = load_tokenizer(self.name)
+        self.tokenizer = models.load_tokenizer(self.name)
         with _quiet_start(), _hidden("llvmlite.binding.ffi"), tempfile.TemporaryDirectory() as folder:
             from vllm import EngineArgs
             from vllm.platforms import current_platform
@@ -106,7 +105,7 @@ class VllmEngine(InProcessEngine):
             # After a part of a prompt vLLM turns a seeded generator back, which a CPU's cannot.
             chosen["enable_chunked_prefill"] = False
         if self._adapter is not None:
-            adapters.save_merged(self.name, self._adapter, self._settings["dtype"], self.tokenizer, folder)
+            models.save_merged(self.name, self._adapter, self._settings["dtype"], folder)
             chosen["model"] = folder
         return chosen
 
@@ -117,7 +116,8 @@ class VllmEngine(InProcessEngine):
         if self._adapter is not None:
             from vllm.lora.request import LoRARequest
 
-            rank = adapters.settings(self._adapter)["r"]
+            models.check_adapter(self.name, self._adapter)  # vLLM passes over keys that it does not know
+            rank = models.adapter_settings(self._adapter)["r"]
             known = (1, 8, 16, 32, 64, 128, 256, 320, 512)
             chosen |= {"enable_lora": True, "max_lora_rank": min(r for r in known if r >= rank)}
             self._lora = LoRARequest(self._adapter.name, 1, str(self._adapter.absolute()))

@@ -78,7 +78,7 @@ def systems(settings: Profile, run: Path) -> dict[str, tuple[str | Path, Path | 
     Those of `evaluation.systems`, then the released adapters where `evaluation.adapters` asks for them and there
     are any for the model. Labels say where the weights come from. FileNotFoundError where a stage has not run.
     """
-    from ..release import released  # needs torch, which no other scoring does
+    from ..adapters import released  # needs torch, which no other scoring does
 
     own, base = settings.evaluation, settings.model.name
     trained = [name for name in own.systems if name in TRAINED]

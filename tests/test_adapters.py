@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from reasonrank import release, stages
+from reasonrank import adapters, stages
 from reasonrank.models import resolve
 from reasonrank.profiles import Model
 
@@ -19,8 +19,8 @@ def adapter(folder, rank, alpha, seed, key=KEY):
     torch.manual_seed(seed)
     folder.mkdir(parents=True)
     weights = {key.format("A"): torch.randn(rank, 6), key.format("B"): torch.randn(5, rank)}
-    save_file(weights, folder / release.WEIGHTS)
-    (folder / release.CONFIG).write_text(json.dumps({"r": rank, "lora_alpha": alpha, "peft_type": "LORA"}))
+    save_file(weights, folder / adapters.WEIGHTS)
+    (folder / adapters.CONFIG).write_text(json.dumps({"r": rank, "lora_alpha": alpha, "peft_type": "LORA"}))
     return folder
 
 
@@ -30,15 +30,15 @@ def update(weights, scale):
 
 def test_two_adapters_in_a_row_are_one_of_the_ranks_sum(tmp_path):
     first, second = adapter(tmp_path / "a", 3, 6, 1), adapter(tmp_path / "b", 2, 8, 2)
-    joined, config = release.stack([first, second])
+    joined, config = adapters.stack([first, second])
     assert config["r"] == config["lora_alpha"] == 5
-    expected = update(load_file(first / release.WEIGHTS), 2.0) + update(
-        load_file(second / release.WEIGHTS), 4.0
+    expected = update(load_file(first / adapters.WEIGHTS), 2.0) + update(
+        load_file(second / adapters.WEIGHTS), 4.0
     )
     assert torch.allclose(update(joined, 1.0), expected, rtol=0.03, atol=0.1)  # bfloat16
     other = adapter(tmp_path / "c", 2, 2, 3, KEY.replace("up", "down"))
     with pytest.raises(ValueError, match=r"different matrices, such as .*proj.lora_A"):
-        release.stack([first, other])
+        adapters.stack([first, other])
 
 
 def stage(run, name, result, weights=None):
@@ -46,7 +46,7 @@ def stage(run, name, result, weights=None):
     if name != "05_gpu_evaluation":
         adapter(made.folder / "adapter", 2, 4, 1)
     if weights:
-        shutil.copyfile(weights, made.folder / "adapter" / release.WEIGHTS)
+        shutil.copyfile(weights, made.folder / "adapter" / adapters.WEIGHTS)
     made.record(result)
     made.finish()
 
@@ -71,71 +71,71 @@ def run(tmp_path):
 
 def test_a_run_is_released_with_cards_and_checked_weights(run, tmp_path):
     out = tmp_path / "adapters"
-    assert [folder.name for folder in release.from_run(run, out)] == ["sft", "sft-rl"]
+    assert [folder.name for folder in adapters.from_run(run, out)] == ["sft", "sft-rl"]
     text = (out / "sft-rl" / "README.md").read_text()
     assert "| coding (n = 12) | 30.0 [25.0, 35.0] | 36.0 [31.0, 41.0] |" in text
     assert "On average +6.0 points, paired randomisation test p = 0.040." in text
     assert "SFT: 9 steps, 2 minutes; best on dev at step 5 (NDCG@10 40.0, first window, n = 8)" in text
-    assert json.loads((out / "sft-rl" / release.CONFIG).read_text())["r"] == 4
-    found = release.released("some-base", out)
+    assert json.loads((out / "sft-rl" / adapters.CONFIG).read_text())["r"] == 4
+    found = adapters.released("some-base", out)
     assert found == {"SFT": out / "sft", "SFT + RL": out / "sft-rl"}
-    assert release.released("another-base", out) == {}
-    curves = release.curves("some-base", out)
+    assert adapters.released("another-base", out) == {}
+    curves = adapters.curves("some-base", out)
     assert list(curves) == ["03_sft", "04_rl"] and curves["04_rl"]["dev"][0] == {
         "step": 5,
         "ndcg": 0.4,
         "n": 8,
     }
-    (out / "sft" / release.WEIGHTS).write_bytes(b"something else")
+    shutil.copyfile(out / "sft-rl" / adapters.WEIGHTS, out / "sft" / adapters.WEIGHTS)
     with pytest.raises(ValueError, match=r"its SHA-256 is not the one in record\.json"):
-        release.released("some-base", out)
+        adapters.released("some-base", out)
 
 
 def test_weights_that_are_too_large_are_refused(run, tmp_path, monkeypatch):
-    monkeypatch.setattr(release, "LIMIT", 10)
+    monkeypatch.setattr(adapters, "LIMIT", 10)
     with pytest.raises(ValueError, match="more than 0; lower the rank"):
-        release.from_run(run, tmp_path / "adapters")
+        adapters.from_run(run, tmp_path / "adapters")
     assert not (tmp_path / "adapters" / "sft").exists()
 
 
 def test_an_adapter_is_taken_over_in_place_of_a_training(tmp_path):
     model = Model(name="smollm2-135m-instruct", dtype="float32", max_length=64)
-    trained = release.adopt("sft", model, tmp_path)
-    record = stages.read_json(release.ADAPTERS / "sft" / "record.json")["result"]
-    assert stages.sha256(tmp_path / "adapter" / release.WEIGHTS) == record["sha256"]
+    trained = adapters.adopt("sft", model, tmp_path)
+    record = stages.read_json(adapters.ADAPTERS / "sft" / "record.json")["result"]
+    assert stages.sha256(tmp_path / "adapter" / adapters.WEIGHTS) == record["sha256"]
     assert trained.steps == 549 and trained.log == record["curves"]["03_sft"]["loss"]
     assert trained.dev == record["curves"]["03_sft"]["dev"] and trained.seconds == 0
     name = "model.layers.3.mlp.up_proj"
     base = load_file(Path(resolve(model.name)) / "model.safetensors")[f"{name}.weight"].float()
     merged = load_file(tmp_path / "model" / "model.safetensors")[f"{name}.weight"]
     down, up = (
-        load_file(release.ADAPTERS / "sft" / release.WEIGHTS)[
+        load_file(adapters.ADAPTERS / "sft" / adapters.WEIGHTS)[
             f"base_model.model.{name}.lora_{x}.weight"
         ].float()
         for x in "AB"
     )
     assert (merged - base).abs().max() > 1e-3
     assert torch.allclose(merged, base + up @ down, atol=1e-5)
-    assert release.settings("sft").lora.rank == 12
+    assert adapters.settings("sft").lora.rank == 12
 
 
 def test_only_the_released_adapter_of_sft_is_taken_over(tmp_path):
     model = Model(name="another-base", dtype="float32", max_length=64)
     with pytest.raises(ValueError, match="adapter 'sft-rl': expected 'sft'"):
-        release.adopt("sft-rl", model, tmp_path)
+        adapters.adopt("sft-rl", model, tmp_path)
     with pytest.raises(ValueError, match="adapter 'sft': none is released for another-base in adapters/"):
-        release.adopt("sft", model, tmp_path)
+        adapters.adopt("sft", model, tmp_path)
 
 
 def test_a_run_from_a_released_adapter_leaves_it_as_it_is(run, tmp_path):
     out = tmp_path / "adapters"
-    release.from_run(run, out)
+    adapters.from_run(run, out)
     before = (out / "sft" / "record.json").read_bytes()
-    own = out / "sft" / release.WEIGHTS
+    own = out / "sft" / adapters.WEIGHTS
     stage(
         run, "03_sft", {"adopted": "sft", "steps": 9, "seconds": 0.0, "loss": [{"step": 9, "loss": 0.1}]}, own
     )
-    assert [folder.name for folder in release.from_run(run, out)] == ["sft-rl"]
+    assert [folder.name for folder in adapters.from_run(run, out)] == ["sft-rl"]
     assert (out / "sft" / "record.json").read_bytes() == before
     said = stages.read_json(out / "sft-rl" / "record.json")["result"]["training"]
     commit = stages.read_json(out / "sft" / "record.json")["commit"]
@@ -144,13 +144,12 @@ def test_a_run_from_a_released_adapter_leaves_it_as_it_is(run, tmp_path):
     assert said["RL"].startswith("9 steps, 2 minutes")
     stage(run, "03_sft", {"adopted": "sft", "steps": 9, "seconds": 0.0})
     with pytest.raises(ValueError, match="not the weights that this run started from"):
-        release.from_run(run, out)
+        adapters.from_run(run, out)
 
 
-@pytest.mark.parametrize("name", release.NAMES)
+@pytest.mark.parametrize("name", adapters.NAMES)
 def test_the_committed_cards_are_what_their_records_say(name):
-    folder = release.ADAPTERS / name
+    folder = adapters.ADAPTERS / name
     record = stages.read_json(folder / "record.json")
-    rank = json.loads((folder / release.CONFIG).read_text())["r"]
-    card = release.card(name, record["result"]["base"], rank, record["result"], record)
-    assert (folder / "README.md").read_text(encoding="utf-8") == card
+    rank = json.loads((folder / adapters.CONFIG).read_text())["r"]
+    assert (folder / "README.md").read_text(encoding="utf-8") == adapters.card(name, rank, record)

@@ -1,4 +1,4 @@
-"""Adapters as they are released: LoRA weights of a run in bfloat16, small enough to lie in the repository.
+"""Released adapters: the LoRA weights of a run in bfloat16, small enough to lie in the repository.
 
 SFT leaves an adapter on the base model; RL leaves one on SFT's result. `stack` puts both into one adapter on
 the base model, exactly: the sum of two low-rank updates is one of the ranks' sum.
@@ -8,18 +8,17 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub import ModelCard, ModelCardData
 from safetensors.torch import load_file, save_file
 
 from . import stages
-from .engines.adapters import save_merged
-from .engines.adapters import settings as adapter_settings
 from .evaluation import this_run
-from .models import load_tokenizer
+from .models import adapter_settings, check_files, save_merged
 from .profiles import Model, Sft
 from .training import Trained
 
@@ -27,6 +26,7 @@ WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
 LIMIT = 12_000_000  # bytes of an adapter in the repository
 ADAPTERS = stages.ROOT / "data" / "adapters"
 NAMES = {"sft": "SFT", "sft-rl": "SFT + RL"}  # folder -> system, as notebook 05 calls it
+STAGES = {"SFT": "03_sft", "RL": "04_rl"}
 
 
 def released(base: str, folder: Path = ADAPTERS) -> dict[str, Path]:
@@ -43,6 +43,7 @@ def released(base: str, folder: Path = ADAPTERS) -> dict[str, Path]:
         result = stages.read_json(path / "record.json")["result"]
         if result["base"] != base:
             continue
+        check_files(path)
         if stages.sha256(path / WEIGHTS) != result["sha256"]:
             raise ValueError(f"{path.name}/{WEIGHTS}: its SHA-256 is not the one in record.json")
         found[system] = path
@@ -71,8 +72,8 @@ def adopt(name: str, model: Model, out: Path, folder: Path = ADAPTERS) -> Traine
     (out / "adapter").mkdir(parents=True, exist_ok=True)
     for file in (WEIGHTS, CONFIG):
         shutil.copyfile(path / file, out / "adapter" / file)
-    save_merged(model.name, path, model.dtype, load_tokenizer(model.name), str(out / "model"))
-    curve = stages.read_json(path / "record.json")["result"]["curves"]["03_sft"]
+    save_merged(model.name, path, model.dtype, out / "model")
+    curve = stages.read_json(path / "record.json")["result"]["curves"][STAGES["SFT"]]
     return Trained(int(curve["loss"][-1]["step"]), 0.0, curve["loss"], dev=curve.get("dev", []))
 
 
@@ -84,7 +85,7 @@ def settings(name: str, folder: Path = ADAPTERS) -> Sft:
     return Sft.model_validate(stages.read_json(folder / name / "record.json")["config"]["sft"])
 
 
-def stack(adapters: list[Path]) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+def stack(adapters: Sequence[Path]) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
     """Adapters, each trained on the result of the one before, as one: its weights (bfloat16) and its settings.
 
     Scales (alpha / rank) go into the B matrices, so the result has a scale of 1. Raises ValueError where the
@@ -108,9 +109,9 @@ def stack(adapters: list[Path]) -> tuple[dict[str, torch.Tensor], dict[str, Any]
 
 
 def write(
-    out: Path, adapters: list[Path], *, base: str, figures: Mapping[str, Any], source: Mapping[str, Any]
+    out: Path, adapters: Sequence[Path], *, base: str, figures: Mapping[str, Any], source: Mapping[str, Any]
 ) -> Path:
-    """Write one released adapter: weights, PEFT's settings, record.json (last) and a card.
+    """Write one released adapter: weights, PEFT's settings, a card, and record.json last.
 
     `base`: the base model's name; `figures`: what the card and the record say of it (dev and test scores,
     training); `source`: the record of the run's evaluation, whose provenance is kept. Raises ValueError for
@@ -129,48 +130,50 @@ def write(
     partial.replace(out / WEIGHTS)
     stages.write_text(out / CONFIG, json.dumps(config, indent=1, sort_keys=True) + "\n")
     kept = {key: source[key] for key in ("config", "seed", "versions", "commit", "hardware", "created")}
-    result = {"base": base, "sha256": stages.sha256(out / WEIGHTS), **figures}
-    stages.write_text(out / "README.md", card(out.name, base, config["r"], result, kept))
-    stages.write_json(out / "record.json", {"stage": "release", **kept, "result": result})
+    record = {
+        "stage": "release",
+        **kept,
+        "result": {"base": base, "sha256": stages.sha256(out / WEIGHTS), **figures},
+    }
+    stages.write_text(out / "README.md", card(out.name, config["r"], record))
+    stages.write_json(out / "record.json", record)
     return out
 
 
-def card(name: str, base: str, rank: int, result: Mapping[str, Any], source: Mapping[str, Any]) -> str:
-    """A model card in Markdown: what it is, how it was made, dev and test figures, licence, limits."""
-    lines = [
-        "---",
-        f"base_model: {base}",
-        "library_name: peft",
-        "license: apache-2.0",
-        "---",
-        f"# {NAMES.get(name, name)} adapter",
-        "",
-        f"A LoRA adapter (rank {rank}, bfloat16, PEFT format) that makes {base} a listwise passage reranker: it",
-        f"reasons, then ranks a window of passages. Made with this repository's `{source['config']['name']}` profile.",
-        "",
-        "| NDCG@10 in percent, test queries | retriever | this adapter |",
-        "|---|---|---|",
-        *(
-            f"| {row['collection']} (n = {row['n']}) | {_cell(row['retriever'])} | {_cell(row['ours'])} |"
-            for row in result["test"]
-        ),
-        "",
-        f"95 % intervals by bootstrap over queries. On average {result['difference']:+.1f} points, paired "
-        f"randomisation test p = {result['p_value']:.3f}.",
-        "",
-        *(f"- {key}: {value}" for key, value in result["training"].items()),
-        f"- seed {source['seed']}, commit {source['commit']}, {source['created'][:10]}",
-        "",
-        "Licence: Apache-2.0, as the base model. Limits: trained on a few hundred queries of five small",
-        f"collections; passages are cut to {source['config']['prompting']['passage_tokens']} tokens. "
-        "A study of the method in small, and no product.",
-    ]
-    return "\n".join(lines) + "\n"
+CARD = """\
+---
+{{ card_data }}
+---
+# {{ system }} adapter
+
+A LoRA adapter (rank {{ rank }}, bfloat16, PEFT format) that makes {{ result.base }} a listwise passage reranker: it
+reasons, then ranks a window of passages. Made with this repository's `{{ config.name }}` profile.
+
+| NDCG@10 in percent, test queries | retriever | this adapter |
+|---|---|---|
+{%- for row in result.test %}
+| {{ row.collection }} (n = {{ row.n }}){% for cell in (row.retriever, row.ours) %} | {{ "%.1f [%.1f, %.1f]" | \
+format(100 * cell.ndcg, 100 * cell.low, 100 * cell.high) }}{% endfor %} |
+{%- endfor %}
+
+95 % intervals by bootstrap over queries. On average {{ "%+.1f" | format(result.difference) }} points, paired \
+randomisation test p = {{ "%.3f" | format(result.p_value) }}.
+{% for stage, said in result.training.items() %}
+- {{ stage }}: {{ said }}
+{%- endfor %}
+- seed {{ seed }}, commit {{ commit }}, {{ created[:10] }}
+
+Licence: Apache-2.0, as the base model. Limits: trained on a few hundred queries of five small
+collections; passages are cut to {{ config.prompting.passage_tokens }} tokens. \
+A study of the method in small, and no product.
+"""
 
 
-def _cell(values: Mapping[str, float]) -> str:
-    ndcg, low, high = (100 * values[key] for key in ("ndcg", "low", "high"))
-    return f"{ndcg:.1f} [{low:.1f}, {high:.1f}]"
+def card(name: str, rank: int, record: Mapping[str, Any]) -> str:
+    """The model card (Markdown) of the adapter in the folder `name`, from its record.json."""
+    data = ModelCardData(base_model=record["result"]["base"], library_name="peft", license="apache-2.0")
+    made = ModelCard.from_template(data, template_str=CARD, system=NAMES.get(name, name), rank=rank, **record)
+    return str(made).rstrip() + "\n"
 
 
 def from_run(run: Path, out: Path = ADAPTERS) -> list[Path]:
@@ -182,63 +185,48 @@ def from_run(run: Path, out: Path = ADAPTERS) -> list[Path]:
     """
     evaluated = stages.read_json(stages.stage_file(run, "05_gpu_evaluation", "record.json"))
     made = {
-        name: stages.read_json(stages.stage_file(run, name, "record.json")) for name in ("03_sft", "04_rl")
+        name: stages.read_json(stages.stage_file(run, stage, "record.json")) for name, stage in STAGES.items()
     }
-    sft, rl = (stages.stage_file(run, name, "adapter") for name in made)
-    written, parts_of = [], {"sft": [sft], "sft-rl": [sft, rl]}
-    training = {stage: _training(record) for stage, record in made.items()}
-    if made["03_sft"]["result"].get("adopted"):
+    sft, rl = (stages.stage_file(run, stage, "adapter") for stage in STAGES.values())
+    training = {name: _training(record["result"]) for name, record in made.items()}
+    parts_of = {"sft": [sft], "sft-rl": [sft, rl]}
+    if made["SFT"]["result"].get("adopted"):
         del parts_of["sft"]
-        training["03_sft"] = _earlier_training(sft / WEIGHTS, out / "sft")
+        training["SFT"] = _earlier_training(sft / WEIGHTS, out / "sft")
+    written = []
     for name, parts in parts_of.items():
-        used = list(made.values())[: len(parts)]
+        used = list(made)[: len(parts)]
         figures = _figures(evaluated["result"]["scores"], this_run(NAMES[name]))
-        figures["training"] = {_SHORT[stage["stage"]]: training[stage["stage"]] for stage in used}
-        figures["curves"] = {stage["stage"]: _curves(stage["result"]) for stage in used}
-        written.append(
-            write(out / name, parts, base=evaluated["result"]["model"], figures=figures, source=evaluated)
-        )
+        figures["training"] = {stage: training[stage] for stage in used}
+        figures["curves"] = {STAGES[stage]: _curves(made[stage]["result"]) for stage in used}
+        base = evaluated["result"]["model"]
+        written.append(write(out / name, parts, base=base, figures=figures, source=evaluated))
     return written
 
 
-_SHORT = {"03_sft": "SFT", "04_rl": "RL"}
+def _figures(scores: Sequence[Mapping[str, Any]], system: str) -> dict[str, Any]:
+    """Test scores of a system and of the retriever, by collection."""
+    ours, retriever = (
+        {row["collection"]: row for row in scores if row["system"] == name} for name in (system, "retriever")
+    )
+    cells = lambda row: {key: row[key] for key in ("ndcg", "low", "high")}  # noqa: E731
+    test = [
+        {"collection": name, "n": row["n"], "ours": cells(row), "retriever": cells(retriever[name])}
+        for name, row in ours.items()
+    ]
+    average = ours["average"]
+    tested = {"difference": 100 * average["difference"], "p_value": average["p_value"]}
+    return {"system": system, "test": test, **tested}
 
 
-def _figures(scores: list[dict[str, Any]], system: str) -> dict[str, Any]:
-    """Test scores of a system and of the retriever."""
-    by_system = {
-        name: {row["collection"]: row for row in scores if row["system"] == name}
-        for name in ("retriever", system)
-    }
-    keep = ("ndcg", "low", "high")
-    average = by_system[system]["average"]
-    return {
-        "system": system,
-        "test": [
-            {
-                "collection": name,
-                "n": row["n"],
-                "ours": {key: row[key] for key in keep},
-                "retriever": {key: by_system["retriever"][name][key] for key in keep},
-            }
-            for name, row in by_system[system].items()
-        ],
-        "difference": 100 * average["difference"],
-        "p_value": average["p_value"],
-    }
-
-
-def _training(stage: Mapping[str, Any]) -> str:
+def _training(result: Mapping[str, Any]) -> str:
     """A stage's training in a line: how long it was, and its best score on dev queries."""
-    result = stage["result"]
     said = f"{result['steps']} steps, {result['seconds'] / 60:.0f} minutes"
     best = max(result.get("dev") or [], key=lambda row: row["ndcg"], default=None)
-    if best:
-        said += (
-            f"; best on dev at step {best['step']} (NDCG@10 {100 * best['ndcg']:.1f}, first window, "
-            f"n = {best['n']})"
-        )
-    return said
+    if best is None:
+        return said
+    score = f"NDCG@10 {100 * best['ndcg']:.1f}, first window, n = {best['n']}"
+    return f"{said}; best on dev at step {best['step']} ({score})"
 
 
 def _earlier_training(weights: Path, released_before: Path) -> str:
