@@ -9,7 +9,7 @@ from scipy import stats
 
 from fakes.engine import FakeEngine, FakePrompt, reverse
 from fakes.tokenizer import CharTokenizer
-from reasonrank import evaluation, metrics, profiles, release, runs
+from reasonrank import adapters, evaluation, metrics, profiles, runs
 from reasonrank.evaluation import TestSet, bootstrap, compare, evaluate, mean_interval, paired_test
 from reasonrank.prompts import DirectPrompt, ListwisePrompt, PointwisePrompt
 from reasonrank.rerank.listwise import ListwiseReranker
@@ -190,7 +190,7 @@ def test_score_frame_shows_percent_interval_and_n():
 
 @pytest.mark.parametrize("asked", [["zero-shot", "SFT", "SFT + RL"], ["SFT"], ["zero-shot"]])
 def test_systems_are_named_by_where_their_weights_come_from(asked, tmp_path, monkeypatch):
-    monkeypatch.setattr(release, "released", lambda base: {"SFT": tmp_path / base})
+    monkeypatch.setattr(adapters, "released", lambda base: {"SFT": tmp_path / base})
     for name in ("03_sft", "04_rl"):
         stage = Stage(tmp_path, name, {}, seed=0)
         stage.path("model").mkdir()
