@@ -14,7 +14,7 @@ from datasets import Dataset
 from trl import GRPOTrainer
 
 from reasonrank import models, profiles
-from reasonrank.rewards import make_trl_reward
+from reasonrank.rewards import Reward
 from reasonrank.training import common
 from reasonrank.training.grpo import grpo_config
 from reasonrank.training.rollouts import engine_rollouts
@@ -98,7 +98,7 @@ def one_step(
         args=config,
         train_dataset=Dataset.from_list(rows),
         processing_class=models.load_tokenizer(str(start)),
-        reward_funcs=make_trl_reward(**rl.reward.model_dump()),
+        reward_funcs=Reward(**rl.reward.model_dump()).for_trl(),
         peft_config=common.peft_config(rl.lora),
         **more,
     )

@@ -68,7 +68,7 @@ def train(stage, profile, tiny, folder):
 def test_a_killed_training_ends_as_an_undisturbed_one(
     stage, dies_after, goes_on_from, profile, tiny, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(grpo, "make_trl_reward", alternating_reward)
+    monkeypatch.setattr(grpo.Reward, "for_trl", alternating_reward)
     with monkeypatch.context() as patch:
         kill_after(patch, None)
         whole = train(stage, profile, tiny, tmp_path / "whole")

@@ -1,6 +1,7 @@
 """The self-consistency filter."""
 
 import math
+from types import SimpleNamespace
 
 import pytest
 
@@ -20,6 +21,16 @@ EXAMPLES = [THIRD, NONE, FIRST, SECOND]
 def test_score_is_the_ndcg_of_the_listwise_by_the_pointwise_label():
     expected = [1.0, 1 / math.log2(3), 0.5, 0.0]
     assert [score(item) for item in (FIRST, SECOND, THIRD, NONE)] == pytest.approx(expected)
+
+
+def test_objects_are_taken_as_well_as_mappings():
+    """They come back as they were given."""
+    objects = [SimpleNamespace(**item) for item in EXAMPLES]
+    result, plain = self_consistency(objects, 0.5), self_consistency(EXAMPLES, 0.5)
+    assert result.scores == plain.scores and result.dropped == [objects[1]]
+    assert alpha_sweep(objects, [0.5]) == alpha_sweep(EXAMPLES, [0.5])
+    with pytest.raises(ValueError, match=r"example \?/7: key 'final_list' is missing"):
+        score(SimpleNamespace(qid="7"))
 
 
 def test_score_is_cut_at_10():

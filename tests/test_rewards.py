@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from reasonrank import runs
 from reasonrank.answers import TAGS, format_completion
-from reasonrank.rewards import EMPTY_CHAIN, make_trl_reward, multi_view_reward, reward_parts, trl_reward
+from reasonrank.rewards import EMPTY_CHAIN, Reward, multi_view_reward, trl_reward
 
 LABELS = dict(gold_ranking=[2, 1, 3], relevant={2}, num_passages=3)
 LOG3 = math.log2(3)
@@ -25,7 +25,7 @@ def test_released_variant_matches_the_golden_cases(shared):
 
 
 def test_parts_by_hand():
-    parts = reward_parts(format_completion("why", [1, 2, 3]), **LABELS)
+    parts = Reward().parts(format_completion("why", [1, 2, 3]), **LABELS)
     assert parts.ndcg == pytest.approx(1 / LOG3)
     assert parts.recall == 1.0
     assert parts.rbo == pytest.approx((0 + 1 + 1) / 3)
@@ -34,7 +34,7 @@ def test_parts_by_hand():
 
 
 def test_strict_parts_by_hand():
-    parts = reward_parts(format_completion("why", [1, 2, 3]), **LABELS, variant="strict", recall_weight=0.5)
+    parts = Reward("strict", recall_weight=0.5).parts(format_completion("why", [1, 2, 3]), **LABELS)
     assert parts.rbo == pytest.approx(0.1 * (0 + 0.9 + 0.81))
     assert parts.total == pytest.approx(1 / LOG3 + 0.5 + 0.1 * parts.rbo)
 
@@ -68,20 +68,20 @@ def test_best_answer_has_the_highest_reward():
 )
 def test_formats(completion, released, strict):
     for variant, expected in (("released", released), ("strict", strict)):
-        parts = reward_parts(completion, **LABELS, variant=variant)
+        parts = Reward(variant).parts(completion, **LABELS)
         assert parts.format == expected
         assert parts.total > 0 if expected == 1 else parts.total == expected
 
 
 def test_released_zero_is_the_last_passage_at_its_last_place():
     # [0] names passage 3 again: it counts at place 3, not 1, so 2 moves up to place 1
-    parts = reward_parts("<think></think><answer>[3] > [2] > [0]</answer>", **LABELS)
+    parts = Reward().parts("<think></think><answer>[3] > [2] > [0]</answer>", **LABELS)
     assert parts.ndcg == 1.0
     assert parts.rbo == pytest.approx((0 + 1 / 2 + 2 / 3) / 3)
 
 
 def test_released_drops_identifiers_past_the_end():
-    parts = reward_parts("<think></think><answer>[9] > [2] > [1]</answer>", **LABELS)
+    parts = Reward().parts("<think></think><answer>[9] > [2] > [1]</answer>", **LABELS)
     assert parts.ndcg == 1.0
     assert parts.rbo == pytest.approx((0 + 1 / 2 + 2 / 3) / 3)
 
@@ -133,9 +133,9 @@ def test_trl_column_of_another_length():
         trl_reward(["", ""], [[1], [1]], [[1]], [1, 1])
 
 
-def test_bound_reward_has_a_name_and_logs_its_parts():
+def test_what_trl_gets_has_a_name_and_logs_its_parts():
     logged = []
-    reward = make_trl_reward(variant="strict", recall_weight=0.0, rbo_weight=0.0, log=logged.append)
+    reward = Reward("strict", recall_weight=0.0, rbo_weight=0.0).for_trl(logged.append)
     columns = dict(gold_ranking=[[2, 1], [2, 1]], relevant=[[2], [2]], num_passages=[2, 2])
     completions = [format_completion("", [2, 1]), "<think></think><answer>[2]</answer>"]
     assert reward(completions=completions, **columns, recall_weight=[9, 9]) == [1.0, 0.0]
@@ -146,9 +146,8 @@ def test_bound_reward_has_a_name_and_logs_its_parts():
 @pytest.mark.parametrize("variant", ["released", "strict"])
 def test_an_answer_that_was_asked_for_without_reasoning(variant):
     labels = {"gold_ranking": [[2, 1]], "relevant": [[2]], "num_passages": [2]}
-    direct = make_trl_reward(variant=variant, prefix=EMPTY_CHAIN)
-    assert direct(["<answer> [2] > [1] </answer>"], **labels) == pytest.approx(
-        make_trl_reward(variant=variant)(["<think> </think> <answer> [2] > [1] </answer>"], **labels)
-    )
-    assert direct(["[2] > [1]"], **labels) == [-1.0]
-    assert make_trl_reward(variant=variant)(["<answer> [2] > [1] </answer>"], **labels) == [-1.0]
+    direct, plain = Reward(variant).for_trl(prefix=EMPTY_CHAIN), Reward(variant).for_trl()
+    whole = plain([format_completion("", [2, 1])], **labels)
+    assert whole[0] > 1.2
+    assert direct(["<answer> [2] > [1] </answer>"], **labels) == whole
+    assert direct(["[2] > [1]"], **labels) == plain(["<answer> [2] > [1] </answer>"], **labels) == [-1.0]

@@ -119,7 +119,7 @@ def test_grpo_changes_the_weights_and_logs_every_part(profile, tiny, tmp_path):
 def test_a_reward_that_differs_moves_the_policy(profile, tiny, tmp_path, monkeypatch):
     from reasonrank.training import grpo
 
-    monkeypatch.setattr(grpo, "make_trl_reward", alternating_reward)
+    monkeypatch.setattr(grpo.Reward, "for_trl", alternating_reward)
     training.train_grpo(rows(), profile, tiny, tmp_path)
     before, after = load_file(tiny / "model.safetensors"), load_file(tmp_path / "model" / "model.safetensors")
     key = "model.layers.0.mlp.up_proj.weight"

@@ -1,8 +1,8 @@
 """The self-consistency filter (paper, section 4.1.5): the listwise label, judged by the pointwise labels.
 
-An example is a mapping with the fields of the authors' published data: `initial_list` (the window),
+It takes examples as `Example` objects or as mappings with the same fields, those of the authors' published data:
 `final_list` (the listwise label: document ids, best first) and `relevant_docids` (the pointwise label), with
-`dataset`, `qid` and `scenario` to name it by.
+`dataset`, `qid` and `scenario` to name an example by.
 """
 
 from __future__ import annotations
@@ -14,38 +14,33 @@ from typing import Any
 
 from . import metrics
 
-Example = Mapping[str, Any]
-
 
 @dataclass(frozen=True)
 class Filtered:
-    """What the filter keeps and drops, in input order, and the score (0..1) of every input example."""
+    """What the filter keeps and drops, in input order and as it was given; `scores` (0..1) of all examples."""
 
-    kept: list[Example]
-    dropped: list[Example]
+    kept: list[Any]
+    dropped: list[Any]
     scores: list[float]
 
 
-def score(example: Example) -> float:
+def score(example: Any) -> float:
     """NDCG@10 of `final_list` by `relevant_docids`, in 0..1; 0.0 for an example without relevant documents.
 
     Raises ValueError, with the example's name and the key, for a missing field or one that is no list.
     """
-    ranking, relevant = _field(example, "final_list"), _field(example, "relevant_docids")
-    return metrics.ndcg(ranking, relevant, k=10)
+    fields = example if isinstance(example, Mapping) else vars(example)
+    name = f"example {fields.get('dataset', '?')}/{fields.get('qid', '?')}"
+    for key in ("final_list", "relevant_docids"):
+        if key not in fields:
+            raise ValueError(f"{name}: key {key!r} is missing; it has {sorted(fields)}")
+        if isinstance(fields[key], str) or not isinstance(fields[key], Sequence):
+            found = type(fields[key]).__name__
+            raise ValueError(f"{name}: {key!r} is {found}; expected a list of document ids")
+    return metrics.ndcg(fields["final_list"], fields["relevant_docids"], k=10)
 
 
-def _field(example: Example, key: str) -> Sequence[str]:
-    name = f"example {example.get('dataset', '?')}/{example.get('qid', '?')}"
-    if key not in example:
-        raise ValueError(f"{name}: key {key!r} is missing; it has {sorted(example)}")
-    value = example[key]
-    if isinstance(value, str) or not isinstance(value, Sequence):
-        raise ValueError(f"{name}: {key!r} is {type(value).__name__}; expected a list of document ids")
-    return value
-
-
-def self_consistency(examples: Sequence[Example], alpha: float = 0.4) -> Filtered:
+def self_consistency(examples: Sequence[Any], alpha: float = 0.4) -> Filtered:
     """Drop the examples that score under `alpha` (0.4 in the paper); one that scores alpha is kept.
 
     Raises ValueError for an alpha outside 0..1 or a malformed example.
@@ -58,32 +53,34 @@ def self_consistency(examples: Sequence[Example], alpha: float = 0.4) -> Filtere
     return Filtered(kept, dropped, scores)
 
 
-def alpha_sweep(examples: Sequence[Example], alphas: Sequence[float]) -> list[dict[str, Any]]:
+def alpha_sweep(examples: Sequence[Any], alphas: Sequence[float]) -> list[dict[str, Any]]:
     """What each alpha would keep; a row each: alpha, kept, dropped, share, mean_score, by_scenario.
 
     `share`: kept of all, 0..1; `mean_score`: of the kept (None where there are none); `by_scenario`: how many
     are kept of each scenario, 0 included. An example without `scenario` counts under its `dataset`.
     """
     scored = [(_scenario(example), score(example)) for example in examples]
-    return [_sweep_row(scored, alpha) for alpha in alphas]
+    rows = []
+    for alpha in alphas:
+        _check_alpha(alpha)
+        kept = [(scenario, value) for scenario, value in scored if value >= alpha]
+        counts = Counter(scenario for scenario, _ in kept)
+        rows.append(
+            {
+                "alpha": alpha,
+                "kept": len(kept),
+                "dropped": len(scored) - len(kept),
+                "share": len(kept) / len(scored) if scored else 0.0,
+                "mean_score": sum(value for _, value in kept) / len(kept) if kept else None,
+                "by_scenario": {scenario: counts[scenario] for scenario, _ in scored},
+            }
+        )
+    return rows
 
 
-def _sweep_row(scored: list[tuple[str, float]], alpha: float) -> dict[str, Any]:
-    _check_alpha(alpha)
-    kept = [(scenario, value) for scenario, value in scored if value >= alpha]
-    counts = Counter(scenario for scenario, _ in kept)
-    return {
-        "alpha": alpha,
-        "kept": len(kept),
-        "dropped": len(scored) - len(kept),
-        "share": len(kept) / len(scored) if scored else 0.0,
-        "mean_score": sum(value for _, value in kept) / len(kept) if kept else None,
-        "by_scenario": {scenario: counts[scenario] for scenario in dict.fromkeys(s for s, _ in scored)},
-    }
-
-
-def _scenario(example: Example) -> str:
-    return str(example.get("scenario") or example.get("dataset") or "unknown")
+def _scenario(example: Any) -> str:
+    fields = example if isinstance(example, Mapping) else vars(example)
+    return str(fields.get("scenario") or fields.get("dataset") or "unknown")
 
 
 def _check_alpha(alpha: float) -> None:

@@ -26,6 +26,7 @@ Variant = Literal["released", "strict"]
 Completion = str | Sequence[Mapping[str, Any]]
 
 STRICT_RBO_P = 0.9
+Log = Callable[[list["RewardParts"]], None]
 EMPTY_CHAIN = f"{answers.THINK} {answers.THINK_END} "
 """What stands for the reasoning before an answer that was asked for without any."""
 
@@ -49,6 +50,83 @@ class RewardParts:
     total: float
 
 
+@dataclass(frozen=True)
+class Reward:
+    """The settings of the reward.
+
+    `recall_weight`, `rbo_weight`: of the parts beside NDCG@10 (0.2 and 0.1 in the paper). `rbo_p`: None is average
+    overlap for `released` and 0.9 for `strict`. Raises ValueError for an unknown variant, a weight that is not
+    finite, or a `rbo_p` outside (0, 1).
+    """
+
+    variant: Variant = "released"
+    recall_weight: float = 0.2
+    rbo_weight: float = 0.1
+    rbo_p: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.variant not in ("released", "strict"):
+            raise ValueError(f"variant is {self.variant!r}; expected 'released' or 'strict'")
+        weights = (self.recall_weight, self.rbo_weight)
+        if not all(math.isfinite(weight) for weight in weights):
+            raise ValueError(f"the weights of Recall and RBO are {weights}; expected finite numbers")
+        if self.rbo_p is not None and not 0 < self.rbo_p < 1:
+            raise ValueError(f"rbo_p is {self.rbo_p}; expected a number between 0 and 1, or None")
+
+    def parts(
+        self, completion: str, gold_ranking: list[int], relevant: Collection[int], num_passages: int
+    ) -> RewardParts:
+        """The reward of one completion and its parts, finite for every string.
+
+        `gold_ranking`: the listwise label, identifiers best first; `relevant`: identifiers that the pointwise
+        label calls relevant; `num_passages`: the window's length n. Identifiers are 1-based positions in the
+        window. Where a chat template puts `<think>` into the prompt, put that before the completion. Raises
+        ValueError for a label that is no list of distinct identifiers in 1..n.
+        """
+        distinct = set(gold_ranking)
+        if (
+            not distinct
+            or len(distinct) < len(gold_ranking)
+            or not distinct <= set(range(1, num_passages + 1))
+        ):
+            expected = f"distinct identifiers in 1..{num_passages}"
+            raise ValueError(f"gold_ranking is {gold_ranking}; expected {expected}")
+        strict = self.variant == "strict"
+        result = (_read_strict if strict else _read_released)(completion, gold_ranking, num_passages)
+        if isinstance(result, float):
+            return RewardParts(0.0, 0.0, 0.0, format=result, total=result)
+        ranking, written = result
+        p = STRICT_RBO_P if strict and self.rbo_p is None else self.rbo_p
+        ndcg, recall = metrics.ndcg(ranking, relevant), metrics.recall(ranking, relevant)
+        rbo = metrics.rbo(written, [str(i) for i in gold_ranking], p)
+        total = ndcg + self.recall_weight * recall + self.rbo_weight * rbo
+        return RewardParts(ndcg, recall, rbo, 1.0, total)
+
+    def for_trl(self, log: Log | None = None, prefix: str = "") -> Callable[..., list[float]]:
+        """The reward as TRL calls it, with a `__name__`, by which TRL reports it.
+
+        It takes completions as strings or message lists, and the columns `gold_ranking`, `relevant` and
+        `num_passages`, a value a completion; what else TRL passes is ignored. `prefix` is put before each
+        completion: `EMPTY_CHAIN` for a model that was asked for no reasoning, or what the prompt began. `log` is
+        called with the parts of each batch, in order. ValueError where a column has another length.
+        """
+
+        def multi_view(completions, gold_ranking, relevant, num_passages, **_: Any) -> list[float]:
+            columns = {"gold_ranking": gold_ranking, "relevant": relevant, "num_passages": num_passages}
+            for name, column in columns.items():
+                if len(column) != len(completions):
+                    found = f"{len(column)} values for {len(completions)} completions"
+                    raise ValueError(f"column {name!r} has {found}")
+            rows = zip(map(_text, completions), gold_ranking, relevant, num_passages, strict=True)
+            parts = [self.parts(prefix + text, *labels) for text, *labels in rows]
+            if log is not None:
+                log(parts)
+            return [part.total for part in parts]
+
+        multi_view.__name__ = f"multi_view_{self.variant}"
+        return multi_view
+
+
 def multi_view_reward(
     completion: str,
     *,
@@ -60,69 +138,28 @@ def multi_view_reward(
     rbo_weight: float = 0.1,
     rbo_p: float | None = None,
 ) -> float:
-    """The reward of one completion, a finite number for every string; arguments as for `reward_parts`."""
-    return reward_parts(
-        completion,
-        gold_ranking=gold_ranking,
-        relevant=relevant,
-        num_passages=num_passages,
-        variant=variant,
-        recall_weight=recall_weight,
-        rbo_weight=rbo_weight,
-        rbo_p=rbo_p,
-    ).total
+    """The reward of one completion, a finite number for every string; see `Reward` and `Reward.parts`."""
+    reward = Reward(variant, recall_weight, rbo_weight, rbo_p)
+    return reward.parts(completion, gold_ranking, relevant, num_passages).total
 
 
-def reward_parts(
-    completion: str,
+def trl_reward(
+    completions: Sequence[Completion],
+    gold_ranking: Sequence[list[int]],
+    relevant: Sequence[Collection[int]],
+    num_passages: Sequence[int],
     *,
-    gold_ranking: list[int],
-    relevant: Collection[int],
-    num_passages: int,
+    log: Log | None = None,
     variant: Variant = "released",
     recall_weight: float = 0.2,
     rbo_weight: float = 0.1,
     rbo_p: float | None = None,
-) -> RewardParts:
-    """The reward of one completion and its parts.
-
-    `gold_ranking`: the listwise label, identifiers best first; `relevant`: identifiers that the pointwise
-    labels call relevant; `num_passages`: the window's length n. Identifiers are 1-based positions in the
-    window. `rbo_p`: None is average overlap for `released` and 0.9 for `strict`. Where a chat template puts
-    `<think>` into the prompt, prepend that to the completion. Raises ValueError for a label that is no list
-    of distinct identifiers in 1..n, a weight that is not finite, a `rbo_p` outside (0, 1), or an unknown
-    variant.
-    """
-    _check(gold_ranking, num_passages, variant, (recall_weight, rbo_weight), rbo_p)
-    read = _read_released if variant == "released" else _read_strict
-    result = read(completion, gold_ranking, num_passages)
-    if isinstance(result, float):
-        return RewardParts(0.0, 0.0, 0.0, format=result, total=result)
-    ranking, written = result
-    p = STRICT_RBO_P if rbo_p is None and variant == "strict" else rbo_p
-    ndcg, recall = metrics.ndcg(ranking, relevant), metrics.recall(ranking, relevant)
-    rbo = metrics.rbo(written, [str(i) for i in gold_ranking], p)
-    return RewardParts(ndcg, recall, rbo, 1.0, ndcg + recall_weight * recall + rbo_weight * rbo)
-
-
-def _check(
-    gold_ranking: list[int],
-    num_passages: int,
-    variant: str,
-    weights: tuple[float, float],
-    rbo_p: float | None,
-) -> None:
-    if variant not in ("released", "strict"):
-        raise ValueError(f"variant is {variant!r}; expected 'released' or 'strict'")
-    if not all(math.isfinite(weight) for weight in weights):
-        raise ValueError(f"the weights of Recall and RBO are {weights}; expected finite numbers")
-    if rbo_p is not None and not 0 < rbo_p < 1:
-        raise ValueError(f"rbo_p is {rbo_p}; expected a number between 0 and 1, or None")
-    valid = set(range(1, num_passages + 1))
-    if not gold_ranking or len(set(gold_ranking)) != len(gold_ranking) or not set(gold_ranking) <= valid:
-        raise ValueError(
-            f"gold_ranking is {gold_ranking}; expected distinct identifiers in 1..{num_passages}"
-        )
+    prefix: str = "",
+    **kwargs: Any,
+) -> list[float]:
+    """The reward of a batch as TRL passes it, with all settings in the call; see `Reward` and `Reward.for_trl`."""
+    reward = Reward(variant, recall_weight, rbo_weight, rbo_p).for_trl(log, prefix)
+    return reward(completions, gold_ranking, relevant, num_passages)
 
 
 Reading = tuple[list[int], list[str]] | float
@@ -156,64 +193,8 @@ def _read_strict(completion: str, gold_ranking: list[int], num_passages: int) ->
     return answer.ranking, [str(i) for i in answer.ranking]
 
 
-def trl_reward(
-    completions: Sequence[Completion],
-    gold_ranking: Sequence[list[int]],
-    relevant: Sequence[Collection[int]],
-    num_passages: Sequence[int],
-    *,
-    log: Callable[[list[RewardParts]], None] | None = None,
-    variant: Variant = "released",
-    recall_weight: float = 0.2,
-    rbo_weight: float = 0.1,
-    rbo_p: float | None = None,
-    prefix: str = "",
-    **kwargs: Any,
-) -> list[float]:
-    """The reward as TRL calls it: completions as strings or message lists, a column value for each.
-
-    `prefix` is put before each completion; `EMPTY_CHAIN` is for a model that was asked for no reasoning.
-    `log` is called with the parts of each batch, in order. What else TRL passes (`kwargs`) is ignored.
-    Returns one finite number a completion. Raises ValueError where a column has another length than
-    `completions`.
-    """
-    columns = {"gold_ranking": gold_ranking, "relevant": relevant, "num_passages": num_passages}
-    for name, column in columns.items():
-        if len(column) != len(completions):
-            raise ValueError(f"column {name!r} has {len(column)} values for {len(completions)} completions")
-    settings = dict(variant=variant, recall_weight=recall_weight, rbo_weight=rbo_weight, rbo_p=rbo_p)
-    parts = [
-        reward_parts(
-            prefix + _text(completion), gold_ranking=gold, relevant=labels, num_passages=n, **settings
-        )
-        for completion, gold, labels, n in zip(completions, gold_ranking, relevant, num_passages, strict=True)
-    ]
-    if log is not None:
-        log(parts)
-    return [part.total for part in parts]
-
-
 def _text(completion: Completion) -> str:
     """The text of a completion; of a message list, all contents in order."""
     if isinstance(completion, str):
         return completion
     return "".join(message.get("content") or "" for message in completion)
-
-
-def make_trl_reward(
-    variant: Variant = "released",
-    recall_weight: float = 0.2,
-    rbo_weight: float = 0.1,
-    rbo_p: float | None = None,
-    log: Callable[[list[RewardParts]], None] | None = None,
-    prefix: str = "",
-) -> Callable[..., list[float]]:
-    """`trl_reward` with these settings bound and a `__name__`, by which TRL reports it."""
-    settings = dict(variant=variant, recall_weight=recall_weight, rbo_weight=rbo_weight, rbo_p=rbo_p)
-    settings |= {"log": log, "prefix": prefix}
-
-    def multi_view(completions, gold_ranking, relevant, num_passages, **kwargs: Any) -> list[float]:
-        return trl_reward(completions, gold_ranking, relevant, num_passages, **(kwargs | settings))
-
-    multi_view.__name__ = f"multi_view_{variant}"
-    return multi_view

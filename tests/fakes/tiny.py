@@ -43,12 +43,12 @@ def rows(count=4):
     return made
 
 
-def alternating_reward(**settings):
-    """In place of `make_trl_reward`: every second answer gets 1, the others 0, whatever they say."""
+def alternating_reward(self, log=None, prefix=""):
+    """In place of `Reward.for_trl`: every second answer gets 1, the others 0, whatever they say."""
 
     def reward(completions, **columns):
         parts = [RewardParts(0.0, 0.0, 0.0, 1.0, float(i % 2)) for i, _ in enumerate(completions)]
-        settings["log"](parts)
+        log(parts)
         return [part.total for part in parts]
 
     return reward

@@ -11,7 +11,7 @@ from typing import Any
 
 from ..models import load_tokenizer
 from ..profiles import Hardware, Model, Profile, Rl
-from ..rewards import EMPTY_CHAIN, RewardParts, make_trl_reward
+from ..rewards import EMPTY_CHAIN, Reward, RewardParts
 from ..stages import sha256
 from . import processes
 from .checkpoints import Checkpoints, fingerprint
@@ -136,11 +136,7 @@ def train_grpo(
     work = fingerprint("grpo", rows, settings, profile.model, profile.seed, _weights(start_from))
     kept = Checkpoints(checkpoints or output / "scratch", work)
     parts: list[dict[str, float]] = list(kept.state.get("parts", []))
-    reward = make_trl_reward(
-        variant=settings.reward.variant,
-        recall_weight=settings.reward.recall_weight,
-        rbo_weight=settings.reward.rbo_weight,
-        rbo_p=settings.reward.rbo_p,
+    reward = Reward(**settings.reward.model_dump()).for_trl(
         log=lambda rewards: parts.append(summary(len(parts) + 1, processes.gather(list(rewards)))),
         prefix="" if profile.prompting.reasoning else EMPTY_CHAIN,
     )
