@@ -11,8 +11,8 @@ from fakes.rerank_script import NumberEngine
 from reasonrank import stages
 from reasonrank.cli import rerank
 from reasonrank.cli.main import main
-from reasonrank.runs import read_excluded, read_trec
-from reasonrank.sources import files
+from reasonrank.runs import read_trec
+from reasonrank.sources import benchmarks
 
 RUN = "q1 Q0 a/x y.txt 1 3 t\nq1 Q0 b 2 2 t\nq1 Q0 c 3 1 t\n"
 PASSAGES = {"a/x y.txt": "1 one", "b": "2 two", "c": "3 three", "unused": "no number"}
@@ -78,12 +78,12 @@ def test_bright_with_several_subsets(tmp_path, go, capsys):
         bright(tmp_path / "data", subset)
     put(tmp_path / "data/documents/biology-00001-of-00002.parquet", [{"id": "more", "content": "4"}])
     assert go() == (2, None)
-    assert "there are several subsets; expected --subset with one of aops, biology" in capsys.readouterr().err
+    assert "there are several subsets; expected one of aops, biology" in capsys.readouterr().err
     assert go("--subset", "physics")[0] == 2
     assert "no subset 'physics'" in capsys.readouterr().err
     assert go("--subset", "biology") == (0, {"q1": ["c", "b", "a/x y.txt"]})
-    found = files.layout(tmp_path / "data", "biology")
-    assert set(files.read_passages(found.passages, {"more", "b"})) == {"more", "b"}
+    (tmp_path / "first.trec").write_text("q1 Q0 b 1 2 t\nq1 Q0 more 2 1 t\n")  # in the second shard
+    assert go("--subset", "biology", "--journal", str(tmp_path / "new")) == (0, {"q1": ["more", "b"]})
 
 
 def test_topics_and_excluded_ids_as_anserini_writes_them(tmp_path, go):
@@ -96,41 +96,13 @@ def test_topics_and_excluded_ids_as_anserini_writes_them(tmp_path, go):
 
 def test_what_a_folder_lacks(tmp_path, go, capsys):
     assert go() == (2, None)
-    assert "data: expected queries and corpus, or examples and documents, in it" in capsys.readouterr().err
+    assert "no queries: give --queries FILE" in capsys.readouterr().err
     put(tmp_path / "data/queries.jsonl", [{"_id": "q1", "text": "which?"}])
     assert go() == (2, None)
     assert "no corpus: give --corpus FILE" in capsys.readouterr().err
     (tmp_path / "data/corpus.parquet").write_bytes(b"none")
     assert go() == (2, None)
-    assert "corpus.parquet: not a Parquet file" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize(
-    ("row", "message"),
-    [
-        ({"id": "q", "query": 3}, "no text; expected a string under one of text, query, question"),
-        ({"id": "q", "query": "x", "excluded_ids": "b"}, "excluded_ids is 'b'; expected a list of ids"),
-        ({"id": "", "query": "x"}, "no id; expected one of _id, id"),
-    ],
-)
-def test_wrong_rows(tmp_path, row, message):
-    put(tmp_path / "queries.jsonl", [row])
-    with pytest.raises(ValueError, match=r"queries\.jsonl, line 1: ") as error:
-        files.read_queries(tmp_path / "queries.jsonl")
-    assert message in str(error.value)
-
-
-def test_numbers_as_ids_titles_and_other_names(tmp_path):
-    put(tmp_path / "a.jsonl", [{"id": 0, "title": "T", "text": "x"}, {"id": 1, "title": None, "text": ""}])
-    assert files.read_passages([tmp_path / "a.jsonl"], {"0", "1", "2"}) == {"0": "T: x", "1": ""}
-    put(tmp_path / "b.jsonl", [{"id": 1, "text": "again"}])
-    with pytest.raises(
-        ValueError, match=r"b\.jsonl, line 1: id '1' a second time; the first is .*a\.jsonl, line 2"
-    ):
-        files.read_passages([tmp_path / "a.jsonl", tmp_path / "b.jsonl"], set())
-    (tmp_path / "q.txt").write_text("1\tx\n")
-    with pytest.raises(ValueError, match=r"q\.txt: expected a name that ends in one of \.jsonl"):
-        files.read_queries(tmp_path / "q.txt")
+    assert "corpus.parquet: not a whole Parquet file" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", ["leetcode", "aops", "stackoverflow"])
@@ -143,11 +115,7 @@ def test_the_real_topics_and_runs(shared, tmp_path, go, name):
     more = ["--run", str(folder / "reasonir_gpt4cot_top100.run.gz"), "--data", str(folder)]
     status, run = go(*more, "--corpus", str(tmp_path / "texts.jsonl"), "--top", "4", "--query-tokens", "50")
     assert status == 0 and list(run) == list(first)
-    excluded = files.read_exclusions(files.read_queries(folder / "topics.jsonl.gz"), None)
-    if (folder / "excluded.txt.gz").exists():
-        assert {q: ids for q, ids in read_excluded(folder / "excluded.txt.gz").items() if q in first} == {
-            q: ids for q, ids in excluded.items() if q in first
-        }
+    excluded = benchmarks.load(f"bright/{name}", shared, wanted=()).excluded
     for qid, docids in first.items():
         kept = [docid for docid in docids if docid not in excluded.get(qid, ())]
         assert sorted(run[qid]) == sorted(kept) and run[qid][4:] == kept[4:]

@@ -94,6 +94,8 @@ def test_judgements_must_name_passages_that_exist():
     with pytest.raises(ValueError, match="both judged and excluded"):
         Collection("c", "coding", "made up", qrels={"q": {"p": 1}}, excluded={"q": {"p"}}, **parts)
     with pytest.raises(KeyError, match="known are complex_qa"):
+        sources.load("brigth")
+    with pytest.raises(KeyError, match="known are bright/economics"):
         sources.load("bright")
 
 

@@ -6,6 +6,7 @@ from the metrics, from published inputs, or from records of runs.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -18,8 +19,8 @@ from . import paper, runs
 from .evaluation import evaluate
 from .rerank.schedule import windows
 from .rewards import multi_view_reward
-from .sources import bright
-from .sources.layouts import candidate_counts, differing, find, hashes
+from .sources.benchmarks import RUN, differing
+from .sources.folder import hashes
 from .stages import read_json
 
 
@@ -129,10 +130,11 @@ def retriever(name: str, folder: Path) -> Measured:
     not as they must be.
     """
     place = folder / name
-    try:
-        files = [*find(place, bright.RUN), *find(place, "qrels.txt")]
-    except FileNotFoundError:
-        raise Missing(f"{bright.RUN} and qrels.txt of {name} (--bright)") from None
+    files = [
+        path for file in (RUN, "qrels.txt") for path in (place / file, place / f"{file}.gz") if path.is_file()
+    ]
+    if len(files) != 2:
+        raise Missing(f"{RUN} and qrels.txt of {name} (--bright)")
     qrels, whole = runs.read_qrels(files[1]), runs.read_trec(files[0])
     note = _check_inputs(name, place, files, whole, qrels)
     run = runs.read_trec(files[0], lenient_ids=False, ties="trec_eval")
@@ -149,7 +151,7 @@ def _check_inputs(name: str, place: Path, files: list[Path], run: runs.Run, qrel
     expected = pinned().get(name)
     if expected is None:
         return "inputs not pinned"
-    counts = candidate_counts(run)
+    counts = dict(Counter(map(len, run.values())))
     if counts != {expected.candidates: expected.queries} or run.keys() != qrels.keys():
         raise ValueError(
             f"{files[0]}: expected {expected.queries} judged queries of {expected.candidates} candidates "

@@ -2,7 +2,7 @@
 
 Each function has `variant`: "ours" or "released". The other differences have their switch where they belong
 (data/paper/settings.yaml lists all): `rewards`, `runs.read_trec`, `evaluation.evaluate`, `rerank.windows`,
-`Benchmark.read_run`.
+`benchmarks.read_run`.
 """
 
 from __future__ import annotations
@@ -15,8 +15,7 @@ from typing import Literal
 import numpy as np
 
 from . import answers
-from .runs import Run
-from .sources.layouts import content
+from .runs import Run, lines
 
 Variant = Literal["ours", "released"]
 
@@ -42,13 +41,11 @@ def read_answer(text: str, num_passages: int, variant: Variant = "ours") -> list
 def read_scores(path: Path | str) -> dict[str, list[float]]:
     """Scores of a TREC run by query, descending, as in the file a row; ValueError names file and line."""
     scores: dict[str, list[float]] = {}
-    for number, line in enumerate(content(Path(path)).decode("utf-8").split("\n"), start=1):
-        if not line.strip():
-            continue
+    for place, line in lines(path):
         try:
             scores.setdefault(line.split()[0], []).append(float(line.rsplit(maxsplit=2)[1]))
         except (IndexError, ValueError):
-            raise ValueError(f"{path}, line {number}: expected 'qid Q0 docid rank score tag'") from None
+            raise ValueError(f"{place}: expected 'qid Q0 docid rank score tag'") from None
     return {qid: sorted(found, reverse=True) for qid, found in scores.items()}
 
 

@@ -17,7 +17,7 @@ from typing import Any
 from . import paper
 from .checks import Check, Inputs, Measured, Missing, checks, measure, result, retriever
 from .paper import Figure, Verdict
-from .sources import bright
+from .sources.benchmarks import RUN
 from .stages import commit, versions
 
 RETRIEVER = "ReasonIR (8B)"
@@ -94,7 +94,7 @@ def _retriever_row(folder: Path | None) -> dict[str, Measured]:
         except Missing:
             continue
     if folder and not found:
-        raise ValueError(f"{folder}: holds no set of BRIGHT, as <set>/{bright.RUN} and <set>/qrels.txt")
+        raise ValueError(f"{folder}: holds no set of BRIGHT, as <set>/{RUN} and <set>/qrels.txt")
     if len(found) == len(columns):
         mean = sum(m.value for m in found.values()) / len(columns)
         found["avg"] = Measured(mean, n=sum(m.n or 0 for m in found.values()))

@@ -9,15 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..runs import Run, read_trec
-from ..sources.files import (
-    Layout,
-    Queries,
-    corpus_files,
-    layout,
-    read_exclusions,
-    read_passages,
-    read_queries,
-)
+from ..sources import Collection, folder
 from .errors import UsageError
 
 
@@ -51,7 +43,7 @@ def read_inputs(
     of a query that need a text.
     """
     try:
-        return _read(run, top, *_places(queries, corpus, data, subset))
+        return _read(run, top, _places(queries, corpus, data, subset))
     except FileNotFoundError as error:
         raise UsageError(
             str(error) if error.filename is None else f"{error.filename}: no such file"
@@ -62,46 +54,47 @@ def read_inputs(
 
 def _places(
     queries: Path | None, corpus: Path | None, data: Path | None, subset: str | None
-) -> tuple[Path, list[Path], Path | None]:
-    found = layout(data, subset) if data else Layout(None, [], None)
-    queries = queries or found.queries
-    passages = corpus_files(corpus) if corpus else found.passages
-    for name, given in (("queries", queries), ("corpus", passages)):
-        if not given:
-            raise UsageError(f"no {name}: give --{name} FILE" + (f"; {data} holds none" if data else ""))
-    return queries, passages, found.excluded
+) -> dict[str, list[Path]]:
+    files = folder.parts(data, subset, ("queries", "passages", "excluded")) if data else {}
+    files |= {"queries": [queries]} if queries else {}
+    files |= {"passages": folder.tables(corpus)} if corpus else {}
+    for option, part in (("queries", "queries"), ("corpus", "passages")):
+        if part not in files:
+            raise UsageError(f"no {option}: give --{option} FILE" + (f"; {data} holds none" if data else ""))
+    return files
 
 
-def _read(run: Path, top: int, queries: Path, passages: list[Path], excluded: Path | None) -> Inputs:
+def _read(run: Path, top: int, files: dict[str, list[Path]]) -> Inputs:
     first = read_trec(run)
     if not first:
         raise UsageError(f"{run}: no row in it, nothing to do")
-    known = read_queries(queries)
-    if unknown := [qid for qid in first if qid not in known.texts]:
+    found = folder.collection(
+        files, str(run), wanted={docid for docids in first.values() for docid in docids}
+    )
+    if unknown := [qid for qid in first if qid not in found.queries]:
         more = f" (and {len(unknown) - 1} more queries)" if len(unknown) > 1 else ""
-        raise UsageError(f"{run}: query {unknown[0]!r} has no text in {queries}{more}")
-    kept, dropped = _without_excluded(first, known, excluded)
+        raise UsageError(f"{run}: query {unknown[0]!r} has no text in {files['queries'][0]}{more}")
+    kept, dropped = _without_excluded(first, found)
     needed = {docid: qid for qid, docids in kept.items() for docid in docids[:top]}
-    texts = read_passages(passages, needed)
-    if missing := [docid for docid in needed if docid not in texts]:
+    if missing := [docid for docid in needed if docid not in found.passages]:
         more = f" (and {len(missing) - 1} more documents)" if len(missing) > 1 else ""
+        passages = files["passages"]
         where = passages[0] if len(passages) == 1 else passages[0].parent
         raise UsageError(
             f"query {needed[missing[0]]!r}: no text for document {missing[0]!r} in {where}{more}"
         )
     return Inputs(
         run=kept,
-        queries={qid: known.texts[qid] for qid in kept},
-        texts=texts,
+        queries={qid: found.queries[qid].text for qid in kept},
+        texts={docid: passage.full for docid, passage in found.passages.items() if docid in needed},
         dropped=dropped,
-        ignored=len(known.texts) - len(kept),
-        files=[run, queries, *passages, *([excluded] if excluded else [])],
+        ignored=len(found.queries) - len(kept),
+        files=[run, *(path for paths in files.values() for path in paths)],
     )
 
 
-def _without_excluded(run: Run, queries: Queries, file: Path | None) -> tuple[Run, int]:
-    excluded = read_exclusions(queries, file)
-    kept = {qid: [d for d in docids if d not in excluded.get(qid, ())] for qid, docids in run.items()}
+def _without_excluded(run: Run, found: Collection) -> tuple[Run, int]:
+    kept = {qid: [d for d in docids if d not in found.excluded.get(qid, ())] for qid, docids in run.items()}
     return kept, sum(map(len, run.values())) - sum(map(len, kept.values()))
 
 

@@ -1,21 +1,44 @@
-"""Collections: queries, passages and judgements, with a loader for each source."""
+"""Collections: queries, passages and judgements, each by its name."""
 
-from . import beir, bright, r2med
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from . import authored, benchmarks, champ, folder, humaneval
 from .base import SCENARIOS, Collection, Passage, Query, split_of
-from .layouts import Benchmark
-from .registry import COLLECTIONS, load, load_all
 
-__all__ = [
-    "COLLECTIONS",
-    "SCENARIOS",
-    "Benchmark",
-    "Collection",
-    "Passage",
-    "Query",
-    "beir",
-    "bright",
-    "load",
-    "load_all",
-    "r2med",
-    "split_of",
-]
+__all__ = ["COLLECTIONS", "SCENARIOS", "Collection", "Passage", "Query", "load", "load_all", "split_of"]
+
+COLLECTIONS: dict[str, Callable[[], Collection]] = {
+    "complex_qa": authored.complex_qa,
+    "coding": humaneval.builtin_documentation,
+    "math_problem": champ.similar_problems,
+    "math_theorem": champ.concepts,
+    "web_search": authored.web_search,
+}
+
+
+def load(name: str, data_dir: Path | str | None = None) -> Collection:
+    """A collection by name: one of COLLECTIONS, a set of a benchmark as "bright/biology", or "folder/PATH".
+
+    `data_dir`: where the benchmarks lie, see `benchmarks.load`. A folder of your own needs queries, passages and
+    judgements, all for evaluation; see `folder.parts` for their forms. A KeyError names the collections that exist.
+    """
+    if name in COLLECTIONS:
+        return COLLECTIONS[name]()
+    kind, _, place = name.partition("/")
+    if kind == "folder" and place:
+        return folder.read(place, split="test")
+    if kind in benchmarks.FAMILIES:
+        return benchmarks.load(name, data_dir)
+    more = ", ".join(f"{family}/SET" for family in benchmarks.FAMILIES)
+    raise KeyError(f"unknown collection {name!r}; known are {', '.join(COLLECTIONS)}, {more}, folder/PATH")
+
+
+def load_all(names: Iterable[str], data_dir: Path | str | None = None) -> dict[str, Collection]:
+    """Several collections, by name; "bright" stands for its twelve, and so do "r2med" and "beir" for theirs."""
+    expanded = (
+        sub for name in names for sub in (benchmarks.names(name) if name in benchmarks.FAMILIES else [name])
+    )
+    return {name: load(name, data_dir) for name in expanded}

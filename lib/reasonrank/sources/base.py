@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 SCENARIOS = ("complex QA", "coding", "math: problem", "math: theorem", "web search")
@@ -39,7 +40,10 @@ class Collection:
     `qrels`: query id -> {passage id: gain}; `excluded`: query id -> passage ids that may be in no ranking of that
     query; `hard_negatives`: query id -> passages judged to share words only, where people marked them;
     `splits`: query id -> "train" | "dev" | "test" | "extra", the last for queries made from parts of training queries,
-    such as a step of a solution, which serve for training alone.
+    such as a step of a solution, which serve for training alone. `rewritten`: query id -> text that a first stage
+    searches with, where it is another than the reranker reads. `complete`: every judged passage is there; where it is
+    not, as in some published sets, the judgement still counts in the ideal ranking, as in trec_eval.
+    `passage_tokens`: the paper's cap on a passage, for its benchmarks; `inputs`: file -> SHA-256 of what was read.
     """
 
     name: str
@@ -51,6 +55,10 @@ class Collection:
     splits: dict[str, str]
     excluded: dict[str, set[str]] = field(default_factory=dict)
     hard_negatives: dict[str, list[str]] = field(default_factory=dict)
+    rewritten: dict[str, str] = field(default_factory=dict)
+    complete: bool = True
+    passage_tokens: int | None = None
+    inputs: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.scenario not in SCENARIOS:
@@ -58,11 +66,13 @@ class Collection:
         for qid, judged in self.qrels.items():
             if qid not in self.queries:
                 raise ValueError(f"{self.name}: judgements for {qid!r}, which is no query of this collection")
-            for docid in judged:
-                if docid not in self.passages:
-                    raise ValueError(f"{self.name}: {qid!r} is judged on {docid!r}, which is no passage here")
-                if docid in self.excluded.get(qid, ()):
-                    raise ValueError(f"{self.name}: {docid!r} is both judged and excluded for {qid!r}")
+            missing = [docid for docid in judged if docid not in self.passages] if self.complete else []
+            if missing:
+                raise ValueError(
+                    f"{self.name}: {qid!r} is judged on {missing[0]!r}, which is no passage here"
+                )
+            if both := self.excluded.get(qid, set()) & judged.keys():
+                raise ValueError(f"{self.name}: {min(both)!r} is both judged and excluded for {qid!r}")
 
     def ids(self, split: str, limit: int | None = None) -> list[str]:
         """Ids of the judged queries of a split, in an order fixed by their hash; the first `limit` of them."""
@@ -74,6 +84,10 @@ class Collection:
     def texts(self) -> dict[str, str]:
         """Passage id -> the text that retrievers and rerankers read."""
         return {docid: passage.full for docid, passage in self.passages.items()}
+
+    def searched(self, qids: Iterable[str]) -> dict[str, str]:
+        """Query id -> the text that a first stage searches with: the rewritten one, where there is one."""
+        return {qid: self.rewritten.get(qid, self.queries[qid].text) for qid in qids}
 
 
 def split_of(key: str) -> str:

@@ -1,96 +1,252 @@
-"""Your own data: a folder with `queries.jsonl`, `passages.jsonl` and, if there are any, `labels.jsonl`.
+"""Queries, passages and judgements from the files of a folder: your own, or in a form that benchmarks come in.
 
-queries.jsonl: `id`, `text`, and `answer` (text) or `solution` (text, or a list of steps). passages.jsonl: `id`,
-`text`, and `title` if it has one. labels.jsonl: `query`, `passage`, and `gain` (1 where it is missing): passages that
-are known to be relevant, such as the pages that an accepted answer links to.
+A folder holds some of PARTS, each as JSON lines, tab-separated lines or Parquet, in one file or in shards, gzipped or
+not. Columns have one of the names that the published sets give them. Every error names file and line.
 """
 
 from __future__ import annotations
 
+import gzip
+import hashlib
 import re
-from collections.abc import Iterator
+import zlib
+from collections.abc import Collection as Container
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from ..runs import Qrels
+from ..runs import Qrels, lines, objects, read_excluded, read_qrels
 from .base import Collection, Passage, Query
-from .jsonl import numbered_jsonl
+
+PARTS = {
+    "queries": ("queries", "query", "examples", "topics"),
+    "passages": ("corpus", "documents", "passages"),
+    "qrels": ("qrels/test", "qrels", "labels", "test"),
+    "excluded": ("excluded",),
+    "rewritten": ("gpt4_reason",),  # BRIGHT: the queries that the first stage searches with
+    "run": ("*.run", "*.trec"),
+}
+TABLES = (".jsonl", ".jsonl.gz", ".json", ".json.gz", ".tsv", ".tsv.gz", ".parquet")
+TREC = ("", ".gz", ".txt", ".txt.gz")
+IDS = ("_id", "id", "qid", "query_id", "docid", "doc_id")
+QUERY_TEXTS = ("text", "query", "question")
+PASSAGE_TEXTS = ("text", "content", "contents", "passage")
+JUDGED_QUERY = ("query-id", "q_id", "qid", "query_id", "query")
+JUDGED_PASSAGE = ("corpus-id", "p_id", "docid", "doc_id", "passage")
+GRADES = ("score", "gain", "grade", "relevance")
+NOTHING = "N/A"  # stands in BRIGHT's excluded ids where nothing is excluded
+Row = tuple[str, dict[str, Any]]  # "FILE, line N", and the columns
 
 
-def read(folder: Path | str, scenario: str = "complex QA", name: str | None = None) -> Collection:
-    """A collection of your own, all of its queries for training; `name` is the folder's by default.
+def read(
+    folder: Path | str, scenario: str = "complex QA", name: str | None = None, split: str = "train"
+) -> Collection:
+    """The queries, passages and, if there are any, judgements of a folder; `name` is the folder's by default.
 
-    Raises FileNotFoundError for a missing file, ValueError with file and line for a row that does not fit.
+    `split`: where all queries belong. Those of "train" need an `answer` (text) or a `solution` (text, or a list of
+    steps), from which a teacher selects positives. Raises FileNotFoundError for what is missing, ValueError with file
+    and line for what does not fit.
     """
-    folder = Path(folder)
-    queries = {row["id"]: _query(row, place) for place, row in _rows(folder / "queries.jsonl")}
-    passages = {
-        row["id"]: Passage(row["id"], row["text"], _text(row, "title", place, needed=False))
-        for place, row in _rows(folder / "passages.jsonl")
-    }
-    labels = folder / "labels.jsonl"
-    qrels = _labels(labels, queries, passages) if labels.is_file() else {}
+    place = Path(folder)
+    files = parts(place)
+    for part in ("queries", "passages"):
+        if part not in files:
+            raise FileNotFoundError(f"{place}: no {part}; expected a file such as {PARTS[part][0]}.jsonl")
+    found = collection(files, name or place.resolve().name, scenario, "own data", split)
+    for part in ("queries", "passages"):
+        if not getattr(found, part):
+            raise ValueError(f"{files[part][0]}: empty; expected rows with an id and a text")
+    found.inputs = hashes(place, [path for paths in files.values() for path in paths])
+    return found
+
+
+def parts(
+    folder: Path | str, subset: str | None = None, wanted: Iterable[str] = PARTS
+) -> dict[str, list[Path]]:
+    """The files of the `wanted` parts, as far as a folder holds them.
+
+    A part is a file, shards (`corpus-00000-of-00002.parquet`), or a folder of them with a group for each `subset`
+    (`examples/biology-00000-of-00001.parquet`). Raises FileNotFoundError for no such folder, ValueError where a subset
+    must be named, or there is none of that name.
+    """
+    folder, found = Path(folder), {}
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{folder}: no such folder")
+    for part in wanted:
+        for name in PARTS[part]:
+            paths = [path for suffix in (*TABLES, *TREC) for path in sorted(folder.glob(name + suffix))]
+            paths = [path for path in paths if path.is_file()] or sorted(
+                folder.glob(f"{name}-*-of-*.parquet")
+            )
+            if not paths and (folder / name).is_dir():
+                paths = _of_subset(folder / name, subset)
+            if paths:
+                found[part] = paths
+                break
+    return found
+
+
+def _of_subset(folder: Path, subset: str | None) -> list[Path]:
+    groups: dict[str, list[Path]] = {}
+    for file in tables(folder):
+        groups.setdefault(re.sub(r"-\d+-of-\d+$", "", file.name.split(".")[0]), []).append(file)
+    if subset is None and len(groups) == 1:
+        return next(iter(groups.values()))
+    if subset not in groups:
+        wrong = "there are several subsets" if subset is None else f"no subset {subset!r}"
+        raise ValueError(f"{folder}: {wrong}; expected one of {', '.join(groups)}")
+    return groups[subset]
+
+
+def tables(path: Path) -> list[Path]:
+    """A file, or the tables of a folder in the order of their names; FileNotFoundError where there is none."""
+    files = [path] if path.is_file() else sorted(f for f in path.glob("*") if f.name.endswith(TABLES))
+    if not files:
+        raise FileNotFoundError(f"{path}: no such file, nor a folder with files {', '.join(TABLES)}")
+    return files
+
+
+def collection(
+    files: Mapping[str, list[Path]],
+    name: str,
+    scenario: str = "complex QA",
+    source: str = "files",
+    split: str = "test",
+    wanted: Container[str] | None = None,
+) -> Collection:
+    """A collection from the files of its parts. `wanted`: ids of the passages that are kept (None: all); the others
+    are read too, since no id may come twice. Errors as for `read`."""
+    queries, passages, qrels, excluded = {}, {}, {}, {}
+    for place, qid, text, row in _texts(files.get("queries", ()), QUERY_TEXTS):
+        if not text.strip():
+            raise ValueError(f"{place}: query {qid!r} is empty")
+        queries[qid] = Query(qid, text, _steps(place, row) if split == "train" else ())
+        gold, left_out = (_ids(place, row, key) for key in ("gold_ids", "excluded_ids"))
+        qrels |= {qid: dict.fromkeys(gold, 1)} if gold else {}
+        excluded |= {qid: set(left_out)} if left_out else {}
+    for path in files.get("excluded", ()):
+        for qid, docids in read_excluded(path).items():
+            excluded.setdefault(qid, set()).update(docids - {NOTHING})
+    for _, docid, text, row in _texts(files.get("passages", ()), PASSAGE_TEXTS):
+        if wanted is None or docid in wanted:
+            passages[docid] = Passage(docid, text, str(row.get("title") or ""))
+    known = (queries, passages) if split == "train" else (queries, None)
     return Collection(
-        name=name or folder.resolve().name,
+        name=name,
         scenario=scenario,
-        source="own data",
+        source=source,
         queries=queries,
         passages=passages,
-        qrels=qrels,
-        splits=dict.fromkeys(queries, "train"),
+        qrels=_judgements(files["qrels"], *known) if "qrels" in files else qrels,
+        splits=dict.fromkeys(queries, split),
+        excluded=excluded,
+        rewritten={qid: text for _, qid, text, _ in _texts(files.get("rewritten", ()), QUERY_TEXTS)},
+        complete=split == "train",
     )
 
 
-def _rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Rows with an id of their own and a text, each with its place for errors; at least one."""
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file; your folder needs queries.jsonl and passages.jsonl")
-    seen: dict[str, str] = {}
-    for place, row in numbered_jsonl(path):
-        for key in ("id", "text"):
-            row[key] = _text(row, key, place)
-        if row["id"] in seen:
-            raise ValueError(f"{place}: id {row['id']!r} a second time, after {seen[row['id']]}")
-        seen[row["id"]] = place
-        yield place, row
-    if not seen:
-        raise ValueError(f"{path}: empty; expected a JSON object with id and text on each line")
-
-
-def _text(row: dict[str, Any], key: str, place: str, needed: bool = True) -> str:
-    value = row.get(key, "")
-    if not isinstance(value, str):
-        raise ValueError(f"{place}: {key} is {type(value).__name__}; expected text")
-    if needed and not value.strip():
-        raise ValueError(f"{place}: {key} is missing or empty; expected text")
-    return value.strip()
-
-
-def _query(row: dict[str, Any], place: str) -> Query:
+def _steps(place: str, row: dict[str, Any]) -> tuple[str, ...]:
     """The gold answer in steps: a solution's own, its lines, or the sentences of an answer."""
-    solution = row.get("solution")
-    if isinstance(solution, list):
-        steps = [_text({"solution": step}, "solution", place) for step in solution]
-    elif "solution" in row:
-        steps = [line.strip() for line in _text(row, "solution", place).splitlines() if line.strip()]
-    else:
-        steps = re.split(r"(?<=[.!?])\s+", _text(row, "answer", place, needed="answer" in row))
-    if not any(steps):
-        raise ValueError(f"{place}: neither answer nor solution; the teacher needs one to select positives")
-    return Query(row["id"], row["text"], tuple(steps))
+    said = row.get("solution", row.get("answer"))
+    if isinstance(said, str):
+        said = said.splitlines() if "solution" in row else re.split(r"(?<=[.!?])\s+", said)
+    if not isinstance(said, list) or not all(isinstance(step, str) for step in said):
+        raise ValueError(f"{place}: no answer (text) or solution (text or a list); the teacher needs one")
+    if not (steps := tuple(step.strip() for step in said if step.strip())):
+        raise ValueError(f"{place}: an empty answer or solution; the teacher needs one to select positives")
+    return steps
 
 
-def _labels(path: Path, queries: dict[str, Query], passages: dict[str, Passage]) -> Qrels:
+def _judgements(paths: list[Path], queries: Container[str], passages: Container[str] | None) -> Qrels:
+    """Judgements from TREC rows, or from tables of query ids, passage ids and whole grades (1 where there are none)."""
+    if not paths[0].name.endswith(TABLES):
+        return read_qrels(paths[0])
     qrels: Qrels = {}
-    for place, row in numbered_jsonl(path):
-        qid, docid, gain = _text(row, "query", place), _text(row, "passage", place), row.get("gain", 1)
-        if qid not in queries:
-            raise ValueError(f"{place}: query {qid!r} is not in queries.jsonl")
-        if docid not in passages:
-            raise ValueError(f"{place}: passage {docid!r} is not in passages.jsonl")
-        if not isinstance(gain, int) or gain < 0:
-            raise ValueError(f"{place}: gain is {gain!r}; expected a whole number, 0 or more")
-        if docid in qrels.setdefault(qid, {}):
-            raise ValueError(f"{place}: passage {docid!r} is judged a second time for {qid!r}")
-        qrels[qid][docid] = gain
+    for place, row in (found for path in paths for found in _rows(path)):
+        qid, docid = _id(place, row, JUDGED_QUERY), _id(place, row, JUDGED_PASSAGE)
+        said = next((row[key] for key in GRADES if key in row), 1)
+        if not re.fullmatch(r"[+-]?\d+(\.0*)?", str(said)):
+            raise ValueError(f"{place}: the grade is {said!r}; expected a whole number")
+        for id, known in ((qid, queries), (docid, passages)):
+            if known is not None and id not in known:
+                raise ValueError(f"{place}: a judgement for {id!r}, which is not in this collection")
+        if qrels.setdefault(qid, {}).setdefault(docid, int(float(said))) != int(float(said)):
+            raise ValueError(f"{place}: {docid!r} is judged a second time for {qid!r}, with another grade")
     return qrels
+
+
+def _texts(paths: Iterable[Path], names: tuple[str, ...]) -> Iterator[tuple[str, str, str, dict[str, Any]]]:
+    """Place, id, text and columns of each row; no id comes twice."""
+    seen: dict[str, str] = {}
+    for place, row in (found for path in paths for found in _rows(path)):
+        key = _id(place, row, IDS)
+        if key in seen:
+            raise ValueError(f"{place}: id {key!r} a second time; the first is {seen[key]}")
+        seen[key] = place
+        text = next((row[name] for name in names if name in row), None)
+        if not isinstance(text, str):
+            raise ValueError(f"{place}: no text; expected a string under one of {', '.join(names)}")
+        yield place, key, text, row
+
+
+def _id(place: str, row: dict[str, Any], names: tuple[str, ...]) -> str:
+    """An id: text, or a whole number."""
+    value = next((row[name] for name in names if row.get(name) not in (None, "")), None)
+    if not isinstance(value, str | int) or isinstance(value, bool) or not str(value).strip():
+        wrong = "no id" if value is None else f"the id is {value!r:.60}"
+        raise ValueError(f"{place}: {wrong}; expected text or a whole number under one of {', '.join(names)}")
+    return str(value).strip()
+
+
+def _ids(place: str, row: dict[str, Any], key: str) -> list[str]:
+    value = row.get(key) or []
+    if not isinstance(value, list):
+        raise ValueError(f"{place}: {key} is {value!r:.60}; expected a list of ids")
+    return [str(docid) for docid in value if docid != NOTHING]
+
+
+def _rows(path: Path) -> Iterator[Row]:
+    """The rows of a table."""
+    if not path.name.endswith(TABLES):
+        raise ValueError(f"{path}: expected a name that ends in one of {', '.join(TABLES)}")
+    if path.name.endswith(".parquet"):
+        return _parquet(path)
+    return _tabbed(path) if path.name.removesuffix(".gz").endswith(".tsv") else objects(path)
+
+
+def _tabbed(path: Path) -> Iterator[Row]:
+    """Rows under the names of a first line that begins with an id's name, or lines `id TAB text` without one."""
+    names = ["id", "text"]
+    for number, (place, line) in enumerate(lines(path)):
+        fields = line.split("\t")
+        if number == 0 and fields[0] in (*IDS, *JUDGED_QUERY):
+            names = fields
+        elif len(fields) < len(names):
+            raise ValueError(f"{place}: expected '{' TAB '.join(names)}', got {line[:80]!r}")
+        else:
+            yield place, dict(zip(names, line.split("\t", len(names) - 1), strict=True))
+
+
+def _parquet(path: Path) -> Iterator[Row]:
+    import pyarrow
+    from pyarrow.parquet import ParquetFile
+
+    try:
+        batches = ParquetFile(path).iter_batches(1000)
+        for number, row in enumerate((row for batch in batches for row in batch.to_pylist()), start=1):
+            yield f"{path}, row {number}", row
+    except (pyarrow.ArrowException, OSError) as error:
+        raise ValueError(f"{path}: not a whole Parquet file ({error})") from None
+
+
+def hashes(folder: Path | str, paths: Iterable[Path]) -> dict[str, str]:
+    """SHA-256 of each file's content (unpacked), by its path in `folder` without `.gz`."""
+    found = {}
+    for path in paths:
+        try:
+            with (gzip.open if path.suffix == ".gz" else open)(path, "rb") as file:
+                digest = hashlib.file_digest(file, "sha256").hexdigest()
+        except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+            raise ValueError(f"{path}: not a whole gzip file ({error})") from None
+        found[path.relative_to(folder).as_posix().removesuffix(".gz")] = digest
+    return found

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ..answers import parse
+from ..runs import objects
 from ..stages import read_json
 from .base import SCENARIOS
-from .jsonl import numbered_jsonl
 
 HUB = {subset: f"liuwenhan/reasonrank_data_{subset}" for subset in ("13k", "sft", "rl")}
 FILES = {"13k": "training_data_all.jsonl", "sft": "reasonrank_sft-data.json", "rl": "train.parquet"}
@@ -39,7 +39,7 @@ def rows(folder: Path | str) -> list[dict[str, Any]]:
     Raises FileNotFoundError, or ValueError with file and line, for what is missing or does not fit.
     """
     found = []
-    for place, row in numbered_jsonl(_file(folder, "13k")):
+    for place, row in objects(_file(folder, "13k")):
         for key in ("dataset", "qid", "reasoning"):
             if not isinstance(row.get(key), str):
                 raise ValueError(f"{place}: {key} is missing or no text")

@@ -1,0 +1,205 @@
+"""The paper's benchmarks by one table: BRIGHT (Su et al. 2024), R2MED (Li et al. 2025), BEIR (Thakur et al. 2021).
+
+Each set is read from a local folder in its published layout, or from the hub where no folder is given:
+
+- BRIGHT: tables `examples`, `documents` and `gpt4_reason` with a part for every set, or a folder for each set as
+  Anserini's tools write it (`topics.jsonl`, `qrels.txt`, `excluded.txt`, and a corpus). First stages search with the
+  queries of `gpt4_reason`, rerankers read those of `examples` (section 5.1 of the paper). Excluded ids are documents
+  that may be in no ranking of a query, since they give its answer away.
+- R2MED: a folder for each set with `corpus`, `query` and `qrels`.
+- BEIR: a folder for each set with `corpus`, `queries` and `qrels/test.tsv`. The texts of Signal-1M, Robust04 and
+  TREC-News are licensed, and in no hub repository.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection as Container
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ..runs import Run, read_trec
+from . import folder
+from .base import Collection
+
+RUN = "reasonir_gpt4cot_top100.run"  # BRIGHT's first stage, as the authors published it
+BRIGHT = {
+    **dict.fromkeys(("economics", "earth_science", "robotics", "biology", "psychology"), "complex QA"),
+    **dict.fromkeys(("stackoverflow", "sustainable_living"), "complex QA"),
+    **dict.fromkeys(("leetcode", "pony"), "coding"),
+    **dict.fromkeys(("aops", "theoremqa_questions"), "math: problem"),
+    "theoremqa_theorems": "math: theorem",
+}
+R2MED = (
+    *("Biology", "Bioinformatics", "Medical-Sciences", "MedXpertQA-Exam", "MedQA-Diag"),
+    *("PMC-Treatment", "PMC-Clinical", "IIYi-Clinical"),
+)
+BEIR = {
+    **{"covid": "trec-covid", "dbpedia": "dbpedia-entity", "scifact": "scifact", "nfcorpus": "nfcorpus"},
+    **{"signal": "signal1m", "robust04": "robust04", "news": "trec-news"},
+}
+
+
+@dataclass(frozen=True)
+class Family:
+    """A benchmark: scenario of each set, hub repositories with the files to fetch (`{}`: the set's folder), the paper's
+    cap on a passage in tokens, folders of sets that are named otherwise, and sets that the hub does not have."""
+
+    source: str
+    sets: Mapping[str, str]
+    hub: Mapping[str, tuple[str, ...]]
+    passage_tokens: int = 512
+    folders: Mapping[str, str] = field(default_factory=dict)
+    licensed: tuple[str, ...] = ()
+
+
+_BRIGHT_HUB = {"xlangai/BRIGHT": ("examples/{}-*", "documents/{}-*", "gpt4_reason/{}-*")}
+_R2MED_HUB = {"R2MED/{}": ("corpus*", "query*", "qrels*")}
+_BEIR_HUB = {"BeIR/{}": ("corpus*", "queries*"), "BeIR/{}-qrels": ("test.tsv",)}
+FAMILIES = {
+    "bright": Family("BRIGHT", BRIGHT, _BRIGHT_HUB),
+    "r2med": Family("R2MED", dict.fromkeys(R2MED, "complex QA"), _R2MED_HUB),
+    "beir": Family(
+        "BEIR", dict.fromkeys(BEIR, "web search"), _BEIR_HUB, 100, BEIR, ("signal", "robust04", "news")
+    ),
+}
+
+
+def names(family: str) -> list[str]:
+    """The sets of a benchmark, as "bright/biology"."""
+    return [f"{family}/{key}" for key in FAMILIES[family].sets]
+
+
+def load(
+    name: str,
+    data_dir: Path | str | None = None,
+    *,
+    wanted: Container[str] | None = None,
+    pinned: Mapping[str, str] | None = None,
+) -> Collection:
+    """A set such as "bright/biology", its judged queries all in the split "test".
+
+    `data_dir`: the benchmark's folder, or one that holds it (`bright`, `r2med`, `beir`); None: the hub. `wanted`: ids
+    of the passages that are kept, as those of a run; None: all, to search in; an empty one needs no corpus. `pinned`:
+    file -> SHA-256 of its content. Raises KeyError for an unknown set, FileNotFoundError for what a folder lacks,
+    ConnectionError where the hub is needed and not there, ValueError for a malformed row, a query without its
+    rewritten twin, or another hash.
+    """
+    kind, _, key = name.partition("/")
+    if kind not in FAMILIES or key not in FAMILIES[kind].sets:
+        known = names(kind) if kind in FAMILIES else FAMILIES
+        raise KeyError(f"unknown collection {name!r}; known are {', '.join(known)}")
+    family, rewritten = FAMILIES[kind], kind == "bright"
+    roots = _fetched(name) if data_dir is None else [_local(name, Path(data_dir))]
+    parts = ["queries", "qrels", "excluded"]
+    parts += ["rewritten"] if rewritten else []
+    parts += ["passages"] if wanted is None or len(wanted) else []
+    files: dict[str, list[Path]] = {}
+    inputs: dict[str, str] = {}
+    for root in roots:
+        found = folder.parts(root, key if rewritten else None, parts)
+        files |= found
+        inputs |= folder.hashes(root, [path for paths in found.values() for path in paths])
+    for part in ("queries", "passages", "rewritten"):
+        if part in parts and part not in files and (part != "rewritten" or wanted is None):
+            raise FileNotFoundError(
+                f"{roots[0]}: no {part} of {name}; expected {' or '.join(folder.PARTS[part])}"
+            )
+    for file in differing(inputs, pinned or {}):
+        raise ValueError(f"{roots[0]}: {file} has the SHA-256 {inputs[file]}; expected {pinned[file]}")
+    made = folder.collection(files, name, family.sets[key], family.source, wanted=wanted)
+    for qid in sorted(made.queries.keys() ^ made.rewritten.keys()) if made.rewritten else ():
+        raise ValueError(f"{roots[0]}: query {qid!r} of {name} is in only one of examples and gpt4_reason")
+    for qid in (qid for qid in made.queries if rewritten and not made.qrels.get(qid)):
+        raise ValueError(f"{roots[0]}: query {qid!r} of {name} has no judgement")
+    made.queries = {qid: query for qid, query in made.queries.items() if made.qrels.get(qid)}
+    made.inputs, made.passage_tokens = inputs, family.passage_tokens
+    return made
+
+
+def _local(name: str, data_dir: Path) -> Path:
+    """The folder of a set, or that of all sets, where BRIGHT's tables lie."""
+    kind, _, key = name.partition("/")
+    root = next((path for path in (data_dir / kind, data_dir / kind.upper()) if path.is_dir()), data_dir)
+    place = root / FAMILIES[kind].folders.get(key, key)
+    if not place.is_dir() and kind == "bright" and (root / "examples").is_dir():
+        return root
+    if not place.is_dir():
+        raise FileNotFoundError(f"{place}: no such folder; expected the published files of {name} in it")
+    return place
+
+
+def _fetched(name: str) -> list[Path]:
+    """Folders in the hub's cache with the files of a set."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    kind, _, key = name.partition("/")
+    place, found = FAMILIES[kind].folders.get(key, key), []
+    if key in FAMILIES[kind].licensed:
+        raise FileNotFoundError(
+            f"{name}: licensed, and not on the hub; give a data folder that holds {place}/"
+        )
+    for repository, patterns in FAMILIES[kind].hub.items():
+        repository, patterns = repository.format(place), [pattern.format(key) for pattern in patterns]
+        try:
+            found.append(Path(snapshot_download(repository, repo_type="dataset", allow_patterns=patterns)))
+        except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
+            reason = f"the hub does not give it ({type(error).__name__})"
+            raise ConnectionError(
+                f"{repository}: {reason}; unset HF_HUB_OFFLINE, or give a data folder that holds {name}"
+            ) from None
+    return found
+
+
+def differing(found: Mapping[str, str], pinned: Mapping[str, str]) -> list[str]:
+    """Names of the files whose hash is not the pinned one; files that are not pinned pass."""
+    return [name for name, digest in found.items() if pinned.get(name, digest) != digest]
+
+
+def read_run(
+    collection: Collection,
+    place: Path | str,
+    *,
+    candidates: int | None = 100,
+    variant: str = "ours",
+    top: int | None = None,
+) -> Run:
+    """A first-stage run from a TREC file, checked against a collection, `top` documents a query.
+
+    `place`: the file, or a folder that holds it as `<set>.run`, `<set>.trec` or `<set>/*.run`. `candidates`: documents
+    that each query must have (None: any; fewer only where all that may be retrieved are there). `variant="ours"` takes
+    excluded documents out and reads ids with blanks; `"released"` does as the authors' code, which drops such ids and
+    leaves excluded documents of a run that is not its own. Raises ValueError naming file and query for a query that is
+    missing or foreign, a document that is no passage, or another count.
+    """
+    if variant not in ("ours", "released"):
+        raise ValueError(f"variant is {variant!r}; expected 'ours' or 'released'")
+    path = _run_file(Path(place), collection.name.rpartition("/")[2])
+    run = read_trec(path)
+    judged = {qid for qid in collection.queries if collection.qrels.get(qid)}
+    for qid in sorted((judged - run.keys()) | (run.keys() - collection.queries.keys())):
+        raise ValueError(f"{path}: query {qid!r} is only in the run, or only in {collection.name}")
+    for qid, docids in run.items():
+        allowed, expected = collection.passages.keys() - collection.excluded.get(qid, set()), candidates
+        for docid in (docid for docid in docids if allowed and docid not in collection.passages):
+            raise ValueError(f"{path}: query {qid!r}: {docid!r} is no passage of {collection.name}")
+        if candidates is not None and collection.passages:
+            expected = min(candidates, len(allowed))
+        if candidates is not None and len(docids) != expected:
+            raise ValueError(f"{path}: query {qid!r} has {len(docids)} candidates, expected {expected}")
+    if variant == "released":
+        return {qid: docids[:top] for qid, docids in read_trec(path, lenient_ids=False).items()}
+    left_out = collection.excluded
+    return {qid: [d for d in docids if d not in left_out.get(qid, ())][:top] for qid, docids in run.items()}
+
+
+def _run_file(place: Path, key: str) -> Path:
+    if not place.is_dir():
+        return place
+    found = [
+        path for pattern in (f"{key}.run*", f"{key}.trec*", f"{key}/*.run*") for path in place.glob(pattern)
+    ]
+    if len(found) != 1:
+        raise FileNotFoundError(f"{place}: expected one run, {key}.run or {key}/*.run; found {len(found)}")
+    return found[0]

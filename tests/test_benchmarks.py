@@ -1,0 +1,253 @@
+"""BRIGHT, R2MED and BEIR read from small folders in their published form, made here."""
+
+import gzip
+import hashlib
+import json
+
+import pyarrow
+import pytest
+from pyarrow import parquet
+
+from reasonrank import evaluation, retrieval, runs, sources
+from reasonrank.sources import benchmarks
+
+EXAMPLES = [
+    {"id": "0", "query": "why do ferns curl", "gold_ids": ["d/a b.txt"], "excluded_ids": ["N/A"]},
+    {"id": "1", "query": "what do wolves eat", "gold_ids": ["d2", "d3"], "excluded_ids": ["d4", "gone"]},
+]
+REWRITTEN = [{**row, "query": f"rewritten: {row['query']}"} for row in EXAMPLES]
+DOCUMENTS = [
+    {"id": "d/a b.txt", "content": "ferns curl in drought"},
+    {"id": "d2", "content": "wolves eat deer"},
+    {"id": "d3", "content": "deer"},
+    {"id": "d4", "content": "wolves eat what wolves eat"},
+]
+
+
+def put_parquet(path, rows):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    parquet.write_table(pyarrow.Table.from_pylist(rows), path)
+
+
+def put_jsonl(path, rows):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    data = "".join(json.dumps(row) + "\n" for row in rows).encode()
+    path.write_bytes(gzip.compress(data) if path.suffix == ".gz" else data)
+
+
+@pytest.fixture
+def bright_folder(tmp_path):
+    """Parquet as on the hub, the documents in two shards."""
+    extra = [{"reasoning": "", "gold_ids_long": [], "gold_answer": "N/A"}] * 2
+    examples = [row | more for row, more in zip(EXAMPLES, extra, strict=True)]
+    put_parquet(tmp_path / "examples" / "biology-00000-of-00001.parquet", examples)
+    put_parquet(tmp_path / "gpt4_reason" / "biology-00000-of-00001.parquet", REWRITTEN)
+    put_parquet(tmp_path / "documents" / "biology-00000-of-00002.parquet", DOCUMENTS[:1])
+    put_parquet(tmp_path / "documents" / "biology-00001-of-00002.parquet", DOCUMENTS[1:])
+    return tmp_path
+
+
+def test_bright_is_read_with_both_queries_and_excluded_ids(bright_folder):
+    b = benchmarks.load("bright/biology", bright_folder)
+    assert b.queries["1"].text == "what do wolves eat"
+    assert b.rewritten["1"] == "rewritten: what do wolves eat"
+    assert list(b.passages) == ["d/a b.txt", "d2", "d3", "d4"]
+    assert b.passages["d3"].full == "deer"
+    assert b.qrels == {"0": {"d/a b.txt": 1}, "1": {"d2": 1, "d3": 1}}
+    assert b.excluded == {"1": {"d4", "gone"}}
+    assert sorted(b.ids("test")) == ["0", "1"]
+    assert (b.scenario, b.passage_tokens) == ("complex QA", 512)
+
+
+def test_bright_in_json_lines_is_the_same(bright_folder, tmp_path):
+    other = tmp_path / "lines"
+    for table, rows in (("examples", EXAMPLES), ("gpt4_reason", REWRITTEN), ("documents", DOCUMENTS)):
+        put_jsonl(other / table / "biology.jsonl.gz", rows)
+    a, b = benchmarks.load("bright/biology", bright_folder), benchmarks.load("bright/biology", other)
+    assert (a.queries, a.passages, a.qrels, a.excluded) == (b.queries, b.passages, b.qrels, b.excluded)
+    text = "".join(json.dumps(row) + "\n" for row in EXAMPLES).encode()
+    assert b.inputs["examples/biology.jsonl"] == hashlib.sha256(text).hexdigest()
+
+
+def test_excluded_documents_are_in_no_ranking_at_any_step(bright_folder, tmp_path):
+    b = benchmarks.load("bright/biology", bright_folder)
+    retrieved = retrieval.bm25(b, b.searched(b.queries), top=100)
+    assert "d4" not in retrieved["1"]
+    path = tmp_path / "r.run"
+    full = list(b.passages)
+    runs.write_trec(path, {"0": full, "1": ["d4", "d2", "d3", "d/a b.txt"]}, "t")
+    loaded = benchmarks.read_run(b, path, candidates=None)
+    assert loaded == {"0": full, "1": ["d2", "d3", "d/a b.txt"]}
+    theirs = benchmarks.read_run(b, path, candidates=None, variant="released")
+    assert theirs == {"0": ["d2", "d3", "d4"], "1": ["d4", "d2", "d3"]}  # ids with a blank dropped
+    assert evaluation.evaluate(theirs, b.qrels, excluded=b.excluded).removed == 1
+    assert evaluation.evaluate(loaded, b.qrels, excluded=b.excluded).removed == 0
+    with pytest.raises(ValueError, match="variant is 'theirs'"):
+        benchmarks.read_run(b, path, variant="theirs")
+
+
+def test_candidates_are_counted(bright_folder, tmp_path):
+    b = benchmarks.load("bright/biology", bright_folder)
+    path = tmp_path / "r.run"
+    four, three = list(b.passages), ["d2", "d3", "d/a b.txt"]
+    runs.write_trec(path, {"0": four, "1": three}, "t")  # all that may be retrieved, of four and of three
+    assert benchmarks.read_run(b, path)["1"] == three
+    assert benchmarks.read_run(b, path, top=1) == {"0": four[:1], "1": three[:1]}
+    with pytest.raises(ValueError, match=r"r\.run: query '0' has 4 candidates, expected 3"):
+        benchmarks.read_run(b, path, candidates=3)
+    runs.write_trec(path, {"0": four, "1": three[:2]}, "t")
+    with pytest.raises(ValueError, match="query '1' has 2 candidates, expected 3"):
+        benchmarks.read_run(b, path)
+    runs.write_trec(path, {"0": four, "1": ["d2", "d3", "other"]}, "t")
+    with pytest.raises(ValueError, match="query '1': 'other' is no passage of bright/biology"):
+        benchmarks.read_run(b, path)
+    runs.write_trec(path, {"0": four}, "t")
+    with pytest.raises(ValueError, match="query '1' is only in"):
+        benchmarks.read_run(b, path)
+
+
+def test_inputs_are_pinned_by_hash(bright_folder):
+    found = benchmarks.load("bright/biology", bright_folder).inputs
+    assert len(found) == 4
+    assert benchmarks.load("bright/biology", bright_folder, pinned=found).inputs == found
+    file = "examples/biology-00000-of-00001.parquet"
+    with pytest.raises(ValueError, match=rf"{file} has the SHA-256 .*; expected 00"):
+        benchmarks.load("bright/biology", bright_folder, pinned={file: "00"})
+
+
+def test_faults_in_bright_are_named(bright_folder):
+    def fault(kind, message, name="biology"):
+        with pytest.raises(kind, match=message):
+            benchmarks.load(f"bright/{name}", bright_folder)
+
+    fault(KeyError, "unknown collection 'bright/botany'; known are bright/economics", "botany")
+    fault(ValueError, "examples: no subset 'pony'; expected one of biology", "pony")
+    path = bright_folder / "gpt4_reason" / "biology-00000-of-00001.parquet"
+    put_parquet(path, REWRITTEN[:1])
+    fault(ValueError, "query '1' of bright/biology is in only one of examples and gpt4_reason")
+    put_parquet(path, [{"id": "0", "said": "no query here"}])
+    fault(ValueError, "parquet, row 1: no text; expected a string under one of text, query")
+    put_parquet(path, REWRITTEN + REWRITTEN[:1])
+    fault(ValueError, "row 3: id '0' a second time; the first is .*row 1")
+    path.write_bytes(b"PAR1 cut off")
+    fault(ValueError, "not a whole Parquet file")
+    path.unlink()
+    path.parent.rmdir()
+    fault(FileNotFoundError, "no rewritten of bright/biology; expected gpt4_reason")
+    assert benchmarks.load("bright/biology", bright_folder, wanted={"d2"}).texts() == {
+        "d2": "wolves eat deer"
+    }
+    put_parquet(
+        bright_folder / "examples" / "biology-00000-of-00001.parquet", [EXAMPLES[0] | {"gold_ids": []}]
+    )
+    with pytest.raises(ValueError, match="query '0' of bright/biology has no judgement"):
+        benchmarks.load("bright/biology", bright_folder, wanted=())
+
+
+def test_a_document_that_is_judged_and_excluded_is_refused(bright_folder):
+    odd = [EXAMPLES[0], {**EXAMPLES[1], "excluded_ids": ["d2"]}]
+    put_parquet(bright_folder / "examples" / "biology-00000-of-00001.parquet", odd)
+    with pytest.raises(ValueError, match="'d2' is both judged and excluded for '1'"):
+        benchmarks.load("bright/biology", bright_folder)
+
+
+def test_there_are_twelve_eight_and_seven_sets():
+    assert [len(benchmarks.names(family)) for family in ("bright", "r2med", "beir")] == [12, 8, 7]
+
+
+@pytest.mark.parametrize("name", ["aops", "biology", "leetcode", "stackoverflow", "theoremqa_questions"])
+def test_topics_of_bright_and_its_published_run(shared, name):
+    b = benchmarks.load(f"bright/{name}", shared, wanted=())
+    assert b.qrels == runs.read_qrels(shared / "bright" / name / "qrels.txt.gz")
+    run = benchmarks.read_run(b, shared / "bright")
+    assert {len(docids) for docids in run.values()} == {100}  # nothing had to be taken out
+    assert not any(b.excluded.get(qid, set()) & set(docids) for qid, docids in run.items())
+    assert bool(b.excluded) == (name in ("aops", "leetcode", "theoremqa_questions"))
+    with pytest.raises(
+        FileNotFoundError, match=f"no passages of bright/{name}; expected corpus or documents"
+    ):
+        benchmarks.load(f"bright/{name}", shared / "bright")
+
+
+@pytest.mark.parametrize("suffix", ["", ".gz"])
+def test_r2med(tmp_path, suffix):
+    place = tmp_path / "r2med" / "PMC-Clinical"
+    put_jsonl(place / f"corpus.jsonl{suffix}", [{"id": "p1", "text": "a"}, {"id": "p2", "text": "b"}])
+    put_jsonl(place / f"query.jsonl{suffix}", [{"id": "q1", "text": "which?"}])
+    judged = [{"q_id": "q1", "p_id": "p2", "score": 1}, {"q_id": "q1", "p_id": "absent", "score": 1.0}]
+    put_jsonl(place / f"qrels.jsonl{suffix}", judged)
+    c = sources.load_all(["r2med/PMC-Clinical"], tmp_path)["r2med/PMC-Clinical"]
+    assert c.qrels == {"q1": {"p2": 1, "absent": 1}}
+    assert c.texts() == {"p1": "a", "p2": "b"}
+    assert c.searched(["q1"]) == {"q1": "which?"} and c.passage_tokens == 512
+    ndcg = evaluation.evaluate({"q1": ["p2", "p1"]}, c.qrels).mean["nDCG@10"]
+    assert ndcg == pytest.approx(0.6131, abs=1e-4)
+    for row, message in (
+        ({"q_id": "q1", "p_id": "p2", "score": 0.4}, r"line 1: the grade is 0\.4; expected a whole number"),
+        ({"q_id": "q1", "p_id": "p2", "score": None}, "line 1: the grade is None"),
+        ({"q_id": "q9", "p_id": "p2", "score": 1}, "line 1: a judgement for 'q9', which is not in"),
+    ):
+        put_jsonl(place / f"qrels.jsonl{suffix}", [row])
+        with pytest.raises(ValueError, match=message):
+            benchmarks.load("r2med/PMC-Clinical", tmp_path)
+    with pytest.raises(KeyError, match="unknown collection 'r2med/PMC'"):
+        sources.load("r2med/PMC", tmp_path)
+    with pytest.raises(FileNotFoundError, match="MedQA-Diag: no such folder; expected the published files"):
+        sources.load("r2med/MedQA-Diag", tmp_path)
+
+
+def test_beir_with_graded_and_negative_judgements(tmp_path):
+    place = tmp_path / "trec-covid"
+    put_jsonl(place / "corpus.jsonl", [{"_id": "1", "title": "T", "text": 'a "quoted'}])
+    queries = [{"_id": "q1", "text": "covid?"}, {"_id": "train", "text": "of another split"}]
+    put_jsonl(place / "queries.jsonl", queries)
+    (place / "qrels").mkdir()
+    test = place / "qrels" / "test.tsv"
+    (place / "qrels" / "train.tsv").write_text("query-id\tcorpus-id\tscore\ntrain\t1\t1\n")
+    test.write_text("\ufeffquery-id\tcorpus-id\tscore\nq1\t1\t2\nq1\tgone\t-1\n")
+    c = benchmarks.load("beir/covid", tmp_path)
+    assert c.queries.keys() == {"q1"} and c.qrels == {"q1": {"1": 2, "gone": -1}}
+    assert c.texts() == {"1": 'T: a "quoted'} and c.passage_tokens == 100
+    assert set(c.inputs) == {"corpus.jsonl", "queries.jsonl", "qrels/test.tsv"}
+    test.write_text("query-id\tcorpus-id\tscore\nq1\t1\n")
+    with pytest.raises(ValueError, match=r"test\.tsv, line 2: expected 'query-id TAB corpus-id TAB score'"):
+        benchmarks.load("beir/covid", tmp_path)
+    with pytest.raises(FileNotFoundError, match="beir/robust04: licensed"):
+        benchmarks.load("beir/robust04")
+
+
+def test_the_hub_is_asked_only_where_no_folder_is_given(monkeypatch, tmp_path):
+    """Tests run with HF_HUB_OFFLINE=1."""
+    with pytest.raises(ConnectionError, match=r"R2MED/Biology: the hub does not give it .* data folder"):
+        benchmarks.load("r2med/Biology")
+    asked = []
+
+    def snapshot(repository, repo_type, allow_patterns):
+        asked.append((repository, allow_patterns))
+        place = tmp_path / repository
+        if repository.endswith("-qrels"):
+            place.mkdir(parents=True)
+            (place / "test.tsv").write_text("query-id\tcorpus-id\tscore\nq1\t1\t1\n")
+        else:
+            for name in ("corpus", "queries"):
+                put_parquet(place / name / f"{name}-00000-of-00001.parquet", [{"_id": "q1", "text": "x"}])
+        return place
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot)
+    assert benchmarks.load("beir/covid").qrels == {"q1": {"1": 1}}
+    assert asked == [
+        ("BeIR/trec-covid", ["corpus*", "queries*"]),
+        ("BeIR/trec-covid-qrels", ["test.tsv"]),
+    ]
+
+
+def test_runs_by_place(bright_folder, tmp_path):
+    b = benchmarks.load("bright/biology", bright_folder)
+    full = {"0": list(b.passages), "1": ["d2", "d3", "d/a b.txt"]}
+    for name in ("runs/biology.trec.gz", "more/biology/any.run"):
+        runs.write_trec(tmp_path / name, full, "t")
+        assert benchmarks.read_run(b, (tmp_path / name.split("/")[0])) == full
+    with pytest.raises(
+        FileNotFoundError, match=r"expected one run, biology\.run or biology/\*\.run; found 0"
+    ):
+        benchmarks.read_run(b, bright_folder)
