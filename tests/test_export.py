@@ -187,7 +187,7 @@ def test_a_budget_that_ends_is_said_and_what_is_done_stays(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("more", "code", "message"),
     [
-        (["--data", "nowhere"], 2, "queries.jsonl: no such file"),
+        (["--data", "nowhere"], 2, "nowhere: no such folder"),
         (["-p", "synthesis.windw=3"], 2, "synthesis.windw: Extra inputs"),
         (["-p", "synthesis"], 2, "expected KEY=VALUE"),
         (["--teacher", "remote"], 1, "the environment has no REASONRANK_TEACHER_KEY"),
