@@ -16,7 +16,7 @@ from typing import Any
 from reasonrank.answers import format_completion
 from reasonrank.engines import Completion, Engine, Sampling
 from reasonrank.engines.vllm import VllmEngine
-from reasonrank.prompts import ListwisePrompt
+from reasonrank.prompts import ListwisePrompt, Rendered
 from reasonrank.rerank import windows
 
 WORDS = (
@@ -106,7 +106,7 @@ def plan(task: Task, prompt: Any) -> list[Request]:
         drawn = zip(task.setting.places, task.rankings[query], task.lengths[query], strict=True)
         for (start, end), ranking, length in drawn:
             window = order[start:end]
-            requests.append((prompt.encode(query, [task.texts[d] for d in window]), length))
+            requests.append((prompt.render(query, [task.texts[d] for d in window]).ids, length))
             order[start:end] = [window[n - 1] for n in ranking]
     return requests
 
@@ -125,21 +125,21 @@ class AnewPrompt:
     def __init__(self, tokenizer: Any, **sizes: int) -> None:
         self.tokenizer, self.sizes = tokenizer, sizes
 
-    def encode(self, query: str, passages: Sequence[str]) -> list[int]:
+    def render(self, query: str, passages: Sequence[str]) -> Rendered:
         text = ListwisePrompt(self.tokenizer, **self.sizes).text(query, passages)
-        return self.tokenizer(text, add_special_tokens=False)["input_ids"]
+        return Rendered(self.tokenizer(text, add_special_tokens=False)["input_ids"])
 
 
 class Noted:
     """A prompt that notes which query its token ids belong to."""
 
     def __init__(self, prompt: Any) -> None:
-        self.prompt, self.owner = prompt, {}
+        self.prompt, self.owner, self.chain = prompt, {}, True
 
-    def encode(self, query: str, passages: Sequence[str]) -> list[int]:
-        ids = self.prompt.encode(query, passages)
-        self.owner[tuple(ids)] = query
-        return ids
+    def render(self, query: str, passages: Sequence[str]) -> Rendered:
+        rendered = self.prompt.render(query, passages)
+        self.owner[tuple(rendered.ids)] = query
+        return rendered
 
 
 @dataclass

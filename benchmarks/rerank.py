@@ -73,7 +73,7 @@ async def stepwise(engine: Bounded, task: Task, prompt: Noted, bound: int) -> No
     orders = {qid: list(docids) for qid, docids in task.run.items()}
     for start, end in task.setting.places:
         batch = [
-            prompt.encode(task.queries[qid], [task.texts[d] for d in order[start:end]])
+            prompt.render(task.queries[qid], [task.texts[d] for d in order[start:end]]).ids
             for qid, order in orders.items()
         ]
         done = await asyncio.gather(*(engine.generate(ids, GREEDY) for ids in batch))

@@ -30,7 +30,7 @@ from grpo_step import PARTS, one_step, shaped
 from trl import GRPOConfig, GRPOTrainer, SFTTrainer
 
 from reasonrank import adapters, models, profiles, retrieval, sources, stages, synthesis, training
-from reasonrank.rerank.base import run_sync
+from reasonrank.rerank import run_sync
 from reasonrank.teachers import OfflineTeacher
 from reasonrank.training import common, label_head
 from reasonrank.training.sft import label_head_trainer, sft_config

@@ -10,7 +10,7 @@ from fakes.engine import FakeEngine, reverse
 from reasonrank.engines import GREEDY, QWEN3, Completion, EngineError, Sampling, Stats, open_engine
 from reasonrank.engines.base import cut_at_stop
 from reasonrank.engines.inprocess import InProcessEngine
-from reasonrank.rerank.listwise import run_sync
+from reasonrank.rerank import run_sync
 
 
 def test_presets_are_the_papers():
@@ -45,9 +45,9 @@ def test_unknown_engine_names_the_known_ones():
 
 
 def test_cut_at_the_stop_string_that_ends_first():
-    assert cut_at_stop("a STOP b END", ("END", "STOP")) == "a STOP"
-    assert cut_at_stop("none here", ("END",)) is None
-    assert cut_at_stop("", ()) is None
+    assert cut_at_stop("a STOP b END", Sampling(stop=("END", "STOP"))) == "a STOP"
+    assert cut_at_stop("none here", Sampling(stop=("END",))) is None
+    assert cut_at_stop("", Sampling()) is None
 
 
 def test_stats_count_and_subtract():

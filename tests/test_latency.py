@@ -4,7 +4,8 @@ import pytest
 
 from fakes.engine import FakeEngine, FakePrompt, reverse
 from reasonrank.latency import LatencyResult, measure, pool, ratio
-from reasonrank.rerank.listwise import ListwiseReranker, run_sync
+from reasonrank.rerank import run_sync
+from reasonrank.rerank.listwise import ListwiseReranker
 
 
 def result(name="a", seconds=(1.0, 2.0, 3.0), qids=("1", "2", "3")):

@@ -3,12 +3,16 @@
 import asyncio
 import json
 import threading
+from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
+from reasonrank import models
 from reasonrank.engines import EngineError, Sampling, open_engine
-from reasonrank.rerank.listwise import run_sync
+from reasonrank.engines import openai as module
+from reasonrank.engines.openai import endpoint
+from reasonrank.rerank import run_sync
 
 SECRET = "sk-not-to-be-shown"
 
@@ -16,9 +20,14 @@ SECRET = "sk-not-to-be-shown"
 class Handler(BaseHTTPRequestHandler):
     def do_POST(self):
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        status, answer = self.server.answer(body)
         self.server.seen.append((self.path, self.headers["Authorization"], body))
-        data = json.dumps(answer).encode()
+        self.reply(*self.server.answer(body))
+
+    def do_GET(self):
+        self.reply(*self.server.models)
+
+    def reply(self, status, answer):
+        data = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
         self.send_response(status)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(data)))
@@ -30,20 +39,15 @@ class Handler(BaseHTTPRequestHandler):
 
 
 def completion(text="done", reason="stop", **choice):
-    return 200, {
-        "id": "1",
-        "object": "text_completion",
-        "created": 0,
-        "model": "m",
-        "choices": [{"index": 0, "text": text, "finish_reason": reason, "logprobs": None, **choice}],
-        "usage": {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5},
-    }
+    choices = [{"index": 0, "text": text, "finish_reason": reason, "logprobs": None, **choice}]
+    return 200, {"choices": choices, "usage": {"prompt_tokens": 3, "completion_tokens": 2}}
 
 
 @pytest.fixture
 def server():
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.seen, server.answer = [], lambda body: completion()
+    server.models = 200, {"data": [{"id": "served-name", "max_model_len": 100}]}
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
     thread.start()
     yield server
@@ -51,35 +55,40 @@ def server():
     server.server_close()
 
 
+@pytest.fixture(autouse=True)
+def one_tokenizer(monkeypatch, tokenizer=cache(models.load_tokenizer)):  # noqa: B008
+    """Loaded once for all engines here."""
+    monkeypatch.setattr(module, "load_tokenizer", tokenizer)
+
+
+def url(server):
+    return f"http://127.0.0.1:{server.server_address[1]}/v1"
+
+
 def connect(server, **options):
-    settings = {
-        "base_url": f"http://127.0.0.1:{server.server_address[1]}/v1",
-        "api_key": SECRET,
-        "tokenizer": "smollm2-135m-instruct",
-        "max_model_len": 100,
-        "max_retries": 0,
-    }
-    return open_engine("openai", "served-name", **(settings | options))
+    settings = {"api_key": SECRET, "tokenizer": "smollm2-135m-instruct", "max_retries": 0}
+    return open_engine("openai", "served-name", **({"base_url": url(server)} | settings | options))
+
+
+def ask(engine, sampling=Sampling(), prompt=(1,)):  # noqa: B008
+    return run_sync(engine.generate(prompt, sampling))
 
 
 def test_a_vllm_server_gets_token_ids_and_all_settings(server):
-    server.answer = lambda body: completion(
-        "a</answer>", token_ids=[5, 6], logprobs={"top_logprobs": [{"a": -0.1}, {"</answer>": -0.2}]}
-    )
-    sampling = Sampling(
-        max_tokens=500, temperature=0.6, top_p=0.95, top_k=20, stop=("</answer>",), logprobs=1
-    )
+    tops = {"top_logprobs": [{"a": -0.1}, {"</answer>": -0.2}]}
+    server.answer = lambda body: completion("a</answer>", token_ids=[5, 6], logprobs=tops)
+    drawn = {"temperature": 0.6, "top_p": 0.95, "top_k": 20}
+    sampling = Sampling(max_tokens=500, **drawn, stop=("</answer>",), logprobs=1)
     with connect(server, seed=11) as engine:
-        got = run_sync(engine.generate([1, 2, 3], sampling))
-        again = run_sync(engine.generate([1, 2, 3], sampling))  # a new event loop, the same connections
+        got = ask(engine, sampling, [1, 2, 3])
+        again = ask(engine, sampling, [1, 2, 3])  # a new event loop, the same connections
     assert got == again
     assert (got.text, got.token_ids, got.finish_reason) == ("a</answer>", (5, 6), "stop")
-    assert (got.prompt_tokens, got.output_tokens) == (3, 2)
-    assert got.logprobs == [{"a": -0.1}, {"</answer>": -0.2}]
+    assert (got.prompt_tokens, got.output_tokens, got.logprobs) == (3, 2, tops["top_logprobs"])
     path, key, body = server.seen[0]
     assert (path, key) == ("/v1/completions", f"Bearer {SECRET}")
     assert body["prompt"] == [1, 2, 3] and body["model"] == "served-name"
-    assert body["max_tokens"] == 97  # no more than the context holds
+    assert body["max_tokens"] == 97  # no more than the context that the server states
     assert (body["temperature"], body["top_p"], body["top_k"], body["seed"]) == (0.6, 0.95, 20, 11)
     assert body["stop"] == ["</answer>"] and body["include_stop_str_in_output"] is True
 
@@ -88,7 +97,7 @@ def test_another_server_gets_text_and_the_output_is_cut_here(server):
     server.answer = lambda body: completion("one </answer> two", "length")
     with connect(server, token_ids=False) as engine:
         ids = engine.tokenizer.encode("Hello there")
-        got = run_sync(engine.generate(ids, Sampling(max_tokens=5, stop=("</answer>",))))
+        got = ask(engine, Sampling(max_tokens=5, stop=("</answer>",)), ids)
     assert (got.text, got.finish_reason) == ("one </answer>", "stop")
     assert engine.tokenizer.decode(got.token_ids) == "one </answer>"
     body = server.seen[0][2]
@@ -96,18 +105,50 @@ def test_another_server_gets_text_and_the_output_is_cut_here(server):
     assert not {"stop", "top_k", "include_stop_str_in_output"} & set(body)
 
 
+def test_a_stop_string_in_the_reasoning_is_left_to_us(server):
+    chain = "<think> I end with </answer>. </think>"
+    server.answer = lambda body: completion(
+        f"{chain} <answer> [2] > [1] </answer> And on.", token_ids=[1] * 9
+    )
+    with connect(server) as engine:
+        got = ask(engine, Sampling(stop=("</answer>",), chain=True))
+        assert "stop" not in server.seen[0][2]
+        assert got.text == f"{chain} <answer> [2] > [1] </answer>" and got.output_tokens == 2
+        assert (
+            engine.tokenizer.decode(got.token_ids) == got.text
+        )  # the server's own are those of a longer text
+        server.answer = lambda body: completion(chain[:-9], "length")
+        assert ask(engine, Sampling(stop=("</answer>",), chain=True)).finish_reason == "length"
+
+
 def test_a_constraint_goes_to_vllm_servers_alone(server):
     held = Sampling(constraint=r"\[(1|2)\]")
     with connect(server) as engine:
-        run_sync(engine.generate([1], held))
+        ask(engine, held)
     assert server.seen[0][2]["structured_outputs"] == {"regex": r"\[(1|2)\]"}
     with connect(server, token_ids=False) as engine, pytest.raises(ValueError, match="regular expression"):
-        run_sync(engine.generate([1], held))
+        ask(engine, held)
+
+
+@pytest.mark.parametrize(
+    ("text", "sent", "count"),
+    [
+        ("Bees.<|im_end|> Now", "Bees.< |im_end|> Now", 1),
+        ("<|im_start|>system<|im_end|>", "< |im_start|>system< |im_end|>", 2),
+        ("no control <|token|> here", "no control <|token|> here", 0),
+    ],
+)
+def test_control_tokens_in_plain_text_are_broken_up_for_a_server_that_tokenises(server, text, sent, count):
+    with connect(server, token_ids=False) as engine:
+        plain = engine.tokenizer(text, split_special_tokens=True)["input_ids"]
+        turn = engine.tokenizer.encode("<|im_start|>user\n"), engine.tokenizer.encode("<|im_end|>")
+        ask(engine, prompt=[*turn[0], *plain, *turn[1]])
+        assert engine.stats.control_tokens == count
+    assert server.seen[0][2]["prompt"] == f"<|im_start|>user\n{sent}<|im_end|>"
 
 
 def test_the_bound_on_requests(server):
-    busy, most, lock = 0, 0, threading.Lock()
-    full = threading.Event()
+    busy, most, lock, full = 0, 0, threading.Lock(), threading.Event()
 
     def answer(body):
         nonlocal busy, most
@@ -133,34 +174,127 @@ def test_the_bound_on_requests(server):
 
 
 def test_errors_name_the_server_and_keep_the_key(server):
-    server.answer = lambda body: (400, {"error": {"message": "too long", "type": "x", "code": 400}})
+    said = {"error": {"message": f"too long, {SECRET}", "type": "x", "code": 400}}
+    server.answer = lambda body: (400, said)
     with (
         connect(server) as engine,
         pytest.raises(EngineError, match=r"refused a request.*too long") as refused,
     ):
-        run_sync(engine.generate([1], Sampling()))
+        ask(engine)
     assert SECRET not in str(refused.value)
     server.answer = lambda body: completion(reason="content_filter")
     with connect(server) as engine, pytest.raises(EngineError, match="content_filter"):
-        run_sync(engine.generate([1], Sampling()))
+        ask(engine)
+
+
+ODD = {
+    "error": {"error": {"message": "overloaded", "code": 503}},
+    "null": {"choices": None},
+    "empty": {"choices": []},
+    "no text": {"choices": [{"finish_reason": "stop"}]},
+    "null text": {"choices": [{"text": None, "finish_reason": "stop"}]},
+    "list": [],
+    "number": 7,
+}
+
+
+@pytest.mark.parametrize("body", ODD.values(), ids=ODD)
+def test_json_of_another_shape_is_an_error_that_shows_it(server, body):
+    server.answer = lambda _: (200, body)
+    with connect(server) as engine, pytest.raises(EngineError, match="expected a completion") as error:
+        ask(engine)
+    assert url(server) in str(error.value) and json.dumps(body) in str(error.value)
+
+
+def test_null_counts_are_absent_and_parts_are_joined(server):
+    parts = [{"type": "text", "text": "<answer> [2] "}, "> [1] </answer>"]
+    _, body = completion(parts)
+    server.answer = lambda _: (200, body | {"usage": {"prompt_tokens": None, "completion_tokens": None}})
+    with connect(server) as engine:
+        got = ask(engine, prompt=[1, 2])
+        assert got.text == "<answer> [2] > [1] </answer>"
+        assert got.prompt_tokens == 2 and got.output_tokens == len(got.token_ids) > 5
+        server.answer = lambda _: (200, body | {"usage": None})
+        assert ask(engine, prompt=[1, 2]) == got
+        server.answer = lambda _: completion(logprobs=None)
+        with pytest.raises(EngineError, match="expected a completion"):  # without what was asked for
+            ask(engine, Sampling(logprobs=2))
+        server.answer = lambda _: (200, b'{"choices": [')
+        with pytest.raises(EngineError, match="no JSON"):
+            ask(engine)
+
+
+@pytest.mark.parametrize(
+    ("models", "message"),
+    [
+        ((200, {"data": [{"id": "other"}]}), "does not serve 'served-name'; it serves other"),
+        ((200, {"data": None}), "expected a list of its models"),
+        ((200, {"error": "no"}), "expected a list of its models"),
+        ((401, {"error": {"message": "bad key"}}), "refused a request: .*bad key"),
+    ],
+)
+def test_a_server_without_the_model_is_an_error_at_the_start(server, models, message):
+    server.models = models
+    with pytest.raises(EngineError, match=message):
+        connect(server)
+
+
+def test_a_404_hints_at_the_address(server):
+    server.models, server.answer = (404, {"error": "no list"}), lambda body: (404, {"error": "not found"})
+    with connect(server) as engine:
+        assert engine.max_model_len == 32768  # a server may list nothing and still answer
+        with pytest.raises(EngineError, match=r"not found$"):
+            ask(engine)
+    base = url(server).removesuffix("/v1")
+    with connect(server, base_url=base) as engine, pytest.raises(EngineError, match=r"mostly end in /v1"):
+        ask(engine)
 
 
 def test_nobody_listens():
-    with (
+    with pytest.raises(EngineError, match=r"no server answers at http://127\.0\.0\.1:9/v1"):
         open_engine(
             "openai",
             "m",
             base_url="http://127.0.0.1:9/v1",
             tokenizer="smollm2-135m-instruct",
             max_retries=0,
-        ) as engine,
-        pytest.raises(EngineError, match=r"no server answers at http://127\.0\.0\.1:9/v1"),
-    ):
-        run_sync(engine.generate([1], Sampling()))
+        )
+
+
+def test_a_closed_engine_answers_nothing(server):
+    engine = connect(server)
+    engine.close()
     with pytest.raises(EngineError, match="closed"):
-        run_sync(engine.generate([1], Sampling()))
-
-
-def test_adapters_are_the_servers_affair(server):
+        ask(engine)
     with pytest.raises(ValueError, match="adapter"):
         connect(server, adapter="somewhere")
+
+
+def test_blanks_around_address_and_key_do_not_count(server, monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", f" {SECRET}\r\n")
+    with connect(server, base_url=f"\t{url(server)} \n", api_key=None) as engine:
+        ask(engine)
+    assert server.seen[0][1] == f"Bearer {SECRET}"
+    monkeypatch.delenv("OPENAI_API_KEY")
+    assert endpoint("https://host/v1") == ("https://host/v1", "none")
+
+
+@pytest.mark.parametrize(
+    ("address", "key", "message"),
+    [
+        ("127.0.0.1:8230/v1", "k", "expected http://HOST:PORT/v1"),
+        ("localhost:8000/v1", "k", "expected http://HOST:PORT/v1"),
+        ("http://", "k", "expected http://HOST:PORT/v1"),
+        ("http://host:x/v1", "k", "expected http://HOST:PORT/v1"),
+        ("http://[::1/v1", "k", "expected http://HOST:PORT/v1"),
+        ("http://a b/v1", "k", "expected http://HOST:PORT/v1"),
+        ("http://host/v1", "", "OPENAI_API_KEY is empty"),
+        ("http://host/v1", " \n", "OPENAI_API_KEY is empty"),
+        ("http://host/v1", "two words", "holds blanks"),
+        ("http://host/v1", "sch\u00fcssel", "no header can carry"),
+    ],
+)
+def test_an_address_or_key_that_cannot_be_used(address, key, message):
+    with pytest.raises(ValueError, match=message) as error:
+        endpoint(address, key)
+    assert not key.strip() or key not in str(error.value).partition(":")[0]

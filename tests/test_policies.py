@@ -11,11 +11,10 @@ from hypothesis import strategies as st
 from fakes.engine import FakeEngine, FakePrompt, by_number, reverse
 from reasonrank.engines import GREEDY, QWEN3
 from reasonrank.prompts import Rendered
-from reasonrank.rerank.constrained import answer_pattern
-from reasonrank.rerank.listwise import ListwiseReranker, run_sync
+from reasonrank.rerank import run_sync
+from reasonrank.rerank.listwise import ListwiseReranker, answer_pattern, second_try
 from reasonrank.rerank.pointwise import PointwiseReranker
 from reasonrank.rerank.topdown import TopDownReranker
-from reasonrank.rerank.window import second_try
 
 
 def docs(n):
@@ -105,7 +104,7 @@ def test_reasoning_that_meets_its_limit_stays_truncated():
 
 def test_a_direct_answer_is_constrained_from_its_start():
     engine = ConstrainedEngine(held)
-    trace = rank(ListwiseReranker(engine, FakePrompt(), reasoning=False, constrained=True), 3).windows[0]
+    trace = rank(ListwiseReranker(engine, FakePrompt(chain=False), constrained=True), 3).windows[0]
     assert trace.text == "<answer> [3] > [2] > [1] </answer>"
     assert (trace.status, trace.calls, trace.reordered) == ("ok", 1, ["d2", "d1", "d0"])
 
@@ -134,7 +133,7 @@ class CuttingPrompt(FakePrompt):
 
     def render(self, query, passages):
         cut = tuple(place for place, passage in enumerate(passages) if int(passage) % 2 == 0)
-        return Rendered(self.encode(query, passages), 5, len(passages) > 3, cut, query == "long")
+        return Rendered(super().render(query, passages).ids, 5, len(passages) > 3, cut, query == "long")
 
 
 def test_cuts_are_counted_once_for_each_document():

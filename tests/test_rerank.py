@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from fakes.engine import FakeEngine, FakePrompt, by_number, reverse
 from reasonrank.engines import GREEDY, EngineError, Sampling
-from reasonrank.rerank.listwise import ListwiseReranker, run_sync
+from reasonrank.rerank import run_sync
+from reasonrank.rerank.listwise import ListwiseReranker
 from reasonrank.rerank.pointwise import PointwiseReranker, verdict_score
 
 

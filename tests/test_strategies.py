@@ -10,8 +10,8 @@ from fakes.engine import FakeEngine, FakePrompt, by_number, reverse
 from fakes.tokenizer import CharTokenizer
 from reasonrank import profiles
 from reasonrank.answers import parse
-from reasonrank.rerank import windows
-from reasonrank.rerank.listwise import ListwiseReranker, run_sync
+from reasonrank.rerank import run_sync, windows
+from reasonrank.rerank.listwise import ListwiseReranker
 from reasonrank.rerank.strategies import STRATEGIES, build
 from reasonrank.rerank.topdown import TopDownReranker, topdown_calls
 

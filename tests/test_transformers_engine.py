@@ -9,7 +9,7 @@ import torch
 from reasonrank.engines import Sampling, open_engine
 from reasonrank.engines.transformers import draw
 from reasonrank.models import load_tokenizer
-from reasonrank.rerank.listwise import run_sync
+from reasonrank.rerank import run_sync
 
 PROMPTS = ["The capital of France is", "Once", "Water boils at a temperature of about", "def fib(n):"]
 

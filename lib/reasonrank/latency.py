@@ -18,7 +18,7 @@ from typing import Any, Literal
 import numpy as np
 
 from .evaluation import Interval, bootstrap
-from .rerank.base import RerankedRun, Reranker
+from .rerank import RerankedRun, Reranker
 
 Clock = Literal["seconds", "engine_seconds"]
 _WORK = ("calls", "prompt_tokens", "output_tokens")

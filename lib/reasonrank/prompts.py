@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Literal
 
-from .answers import clean_identifiers
+from .answers import THINK, THINK_END, clean_identifiers
 from .prompt_recovery import Template, recover
 
 __all__ = [
@@ -67,7 +67,9 @@ class Prompt:
     opening = ""
     closing = ""
     reasoning = True
-    """Whether it asks for a chain before the answer."""
+    """Whether it asks for a chain of reasoning before the answer."""
+    chain: bool
+    """Whether the output begins with a chain that `</think>` closes: the chat template may have opened or closed it."""
 
     def __init__(
         self,
@@ -87,6 +89,8 @@ class Prompt:
         messages = [{"role": "system", "content": self.system}, {"role": "user", "content": _MARK}]
         rendered = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
         self._head, self._tail = rendered.split(_MARK)
+        begun = self._tail.rstrip()
+        self.chain = begun.endswith(THINK) or (self.reasoning and not begun.endswith(THINK_END))
         self._fixed = lru_cache(maxsize=10_000)(lambda text: Piece(text, self._tokenise(text)))
         self._query = lru_cache(maxsize=10_000)(self._query_piece)
         self._passage = lru_cache(maxsize=200_000)(self._passage_piece)

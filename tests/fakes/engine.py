@@ -3,17 +3,17 @@
 import asyncio
 
 from reasonrank.engines import Completion, Engine
+from reasonrank.prompts import Rendered
 
 
 class FakePrompt:
     """Token ids that an engine can read back: the code points of the query and the passages, by lines."""
 
-    def __init__(self):
-        self.encoded = []
+    def __init__(self, chain=True):
+        self.chain = chain
 
-    def encode(self, query, passages):
-        self.encoded.append((query, tuple(passages)))
-        return [ord(c) for c in "\n".join([query, *passages])]
+    def render(self, query, passages):
+        return Rendered([ord(c) for c in "\n".join([query, *passages])])
 
 
 class FakeTokenizer:

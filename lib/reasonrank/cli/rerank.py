@@ -19,7 +19,7 @@ from typing import Any
 from .. import runs, stages
 from ..engines import PRESETS, Engine, EngineError
 from ..journal import Journal, JournalError
-from ..rerank.base import RerankedRun, Reranker, run_sync
+from ..rerank.run import RerankedRun, Reranker, run_sync
 from ..rerank.schedule import windows
 from ..rerank.strategies import build
 from .errors import CommandError, UsageError

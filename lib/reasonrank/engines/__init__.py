@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-from pathlib import Path
 from typing import Any
 
 from .base import GREEDY, PRESETS, QWEN3, Completion, Engine, EngineError, Sampling, Stats
@@ -25,35 +24,18 @@ __all__ = [
 KINDS = {"vllm": "VllmEngine", "transformers": "TransformersEngine", "openai": "OpenAIEngine"}
 
 
-def open_engine(
-    kind: str,
-    model: str,
-    *,
-    adapter: str | Path | None = None,
-    dtype: str = "auto",
-    max_model_len: int | None = None,
-    max_num_seqs: int = 64,
-    seed: int = 0,
-    **options: Any,
-) -> Engine:
+def open_engine(kind: str, model: str, **options: Any) -> Engine:
     """Start an engine; it is a context manager, and `close()` frees its memory.
 
     `kind`: "vllm", "transformers", "openai", or "auto", which is vllm where it is installed and
     transformers elsewhere. `model`: as `models.resolve` takes it; for "openai" the name that the server
-    knows. `max_num_seqs`: requests computed together. `options`: see the engine's class. Raises ValueError
-    for an unknown kind.
+    knows. All engines take as options `adapter` (folder of a LoRA adapter), `dtype`, `max_model_len` (None: the
+    model's), `max_num_seqs` (requests computed together) and `seed`; for others see the engine's class. Raises
+    ValueError for an unknown kind.
     """
     if kind == "auto":
         kind = "vllm" if importlib.util.find_spec("vllm") else "transformers"
     if kind not in KINDS:
         raise ValueError(f"unknown engine {kind!r}: expected one of {', '.join(['auto', *KINDS])}")
     engine = getattr(importlib.import_module(f"{__name__}.{kind}"), KINDS[kind])
-    return engine(
-        model,
-        adapter=adapter,
-        dtype=dtype,
-        max_model_len=max_model_len,
-        max_num_seqs=max_num_seqs,
-        seed=seed,
-        **options,
-    )
+    return engine(model, **options)

@@ -6,10 +6,11 @@ import asyncio
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Literal
+
+from reasonrank.answers import THINK, THINK_END
 
 FinishReason = Literal["stop", "length"]
 
@@ -24,10 +25,11 @@ class Sampling:
 
     `max_tokens`: upper bound of the output, by default the paper's 3,072 reasoning tokens and 100 more.
     `top_k`: 0 is off. `seed`: of this request alone; without one the engine's own seed serves. `stop`:
-    strings that end the output and stay in its text. `logprobs`: the k most likely tokens of each output
-    position, from the model's distribution before temperature and cuts. `constraint`: a regular expression
-    that the whole output has to match, for engines that can (`Engine.constraints`). Raises ValueError for
-    values out of range.
+    strings that end the output and stay in its text. `chain`: where they count. None: anywhere; True: the output
+    begins with reasoning, and they count after its `</think>`; False: they count unless the output has opened
+    reasoning of its own with `<think>`. `logprobs`: the k most likely tokens of each output position, from the
+    model's distribution before temperature and cuts. `constraint`: a regular expression that the whole output
+    has to match, for engines that can (`Engine.constraints`). Raises ValueError for values out of range.
     """
 
     max_tokens: int = 3172
@@ -36,6 +38,7 @@ class Sampling:
     top_k: int = 0
     seed: int | None = None
     stop: tuple[str, ...] = ()
+    chain: bool | None = None
     logprobs: int = 0
     constraint: str | None = None
 
@@ -81,52 +84,20 @@ class Completion:
 
 @dataclass(frozen=True)
 class Stats:
-    """Work done by an engine. `seconds`: wall-clock time with at least one request in it."""
+    """Work done by an engine. `seconds`: wall-clock time with at least one request in it.
+
+    `control_tokens`: those in queries and passages that were broken up for a server that tokenises.
+    """
 
     requests: int = 0
     prompt_tokens: int = 0
     output_tokens: int = 0
     seconds: float = 0.0
+    control_tokens: int = 0
 
     def __sub__(self, earlier: Stats) -> Stats:
         """The work done since `earlier`."""
         return Stats(*(getattr(self, name) - getattr(earlier, name) for name in self.__dataclass_fields__))
-
-
-@dataclass
-class _Meter:
-    """Counts requests, tokens, and the time in which any request is under way; safe between threads."""
-
-    done: Stats = field(default_factory=Stats)
-    in_flight: int = 0
-    since: float = 0.0
-    lock: Any = field(default_factory=threading.Lock)
-
-    @contextmanager
-    def request(self) -> Iterator[None]:
-        with self.lock:
-            if self.in_flight == 0:
-                self.since = time.perf_counter()
-            self.in_flight += 1
-        try:
-            yield
-        finally:
-            with self.lock:
-                self.in_flight -= 1
-                if self.in_flight == 0:
-                    self._add(seconds=time.perf_counter() - self.since)
-
-    def finished(self, completion: Completion) -> None:
-        with self.lock:
-            self._add(1, completion.prompt_tokens, completion.output_tokens)
-
-    def read(self) -> Stats:
-        with self.lock:
-            running = time.perf_counter() - self.since if self.in_flight else 0.0
-            return self.done - Stats(seconds=-running)
-
-    def _add(self, requests: int = 0, prompt: int = 0, output: int = 0, seconds: float = 0.0) -> None:
-        self.done = self.done - Stats(-requests, -prompt, -output, -seconds)
 
 
 class Engine(ABC):
@@ -144,7 +115,8 @@ class Engine(ABC):
     max_model_len: int
 
     def __init__(self) -> None:
-        self._meter = _Meter()
+        self._counting = threading.Lock()
+        self._done, self._in_flight, self._since = Stats(), 0, 0.0
 
     @abstractmethod
     async def _generate(self, prompt: list[int], sampling: Sampling) -> Completion:
@@ -173,15 +145,29 @@ class Engine(ABC):
                 f"prompt of {len(prompt)} tokens: expected 1 to {self.max_model_len - 1} "
                 f"(max_model_len of {self.name} is {self.max_model_len})"
             )
-        with self._meter.request():
+        self._count(in_flight=1)
+        try:
             completion = await self._generate(prompt, sampling)
-        self._meter.finished(completion)
+            self._count(requests=1, prompt=completion.prompt_tokens, output=completion.output_tokens)
+        finally:
+            self._count(in_flight=-1)
         return completion
 
     @property
     def stats(self) -> Stats:
         """Work done so far; a snapshot, so that two of them can be subtracted."""
-        return self._meter.read()
+        return self._count()
+
+    def _count(
+        self, in_flight: int = 0, requests: int = 0, prompt: int = 0, output: int = 0, control: int = 0
+    ) -> Stats:
+        """Add to the counts; the clock runs while any request is under way. Safe between threads."""
+        with self._counting:
+            now = time.perf_counter()
+            seconds = now - self._since if self._in_flight else 0.0
+            self._since, self._in_flight = now, self._in_flight + in_flight
+            self._done -= Stats(-requests, -prompt, -output, -seconds, -control)
+            return self._done
 
     def __enter__(self) -> Engine:
         return self
@@ -196,7 +182,12 @@ class Engine(ABC):
         await asyncio.to_thread(self.close)
 
 
-def cut_at_stop(text: str, stop: Sequence[str]) -> str | None:
-    """`text` up to and with the stop string that ends first; None where it holds none."""
-    ends = [text.index(s) + len(s) for s in stop if s in text]
+def cut_at_stop(text: str, sampling: Sampling) -> str | None:
+    """`text` up to and with the stop string that ends first, of those that count (`Sampling.chain`); or None."""
+    start = text.find(THINK_END) if sampling.chain else 0
+    if start < 0:
+        return None
+    ends = [place + len(stop) for stop in sampling.stop if (place := text.find(stop, start)) >= 0]
+    if ends and sampling.chain is False and THINK in text[: min(ends)]:
+        return cut_at_stop(text, replace(sampling, chain=True))
     return text[: min(ends)] if ends else None

@@ -31,12 +31,8 @@ class Request:
     future: Future[Completion] = field(default_factory=Future)
     id: str = field(default_factory=lambda: f"request-{next(_numbers)}")
 
-    def resolve(self, completion: Completion) -> None:
-        with contextlib.suppress(InvalidStateError):  # cancelled in the meantime
-            self.future.set_result(completion)
-
     def fail(self, error: Exception) -> None:
-        with contextlib.suppress(InvalidStateError):
+        with contextlib.suppress(InvalidStateError):  # cancelled in the meantime
             self.future.set_exception(error)
 
 
@@ -50,7 +46,7 @@ class InProcessEngine(Engine):
 
     def __init__(self) -> None:
         super().__init__()
-        self._inbox: queue.SimpleQueue[Request | Callable[[], None] | None] = queue.SimpleQueue()
+        self._inbox: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._active: dict[str, Request] = {}
         self._stopped: EngineError | None = None
         self._lock = threading.Lock()
@@ -81,11 +77,12 @@ class InProcessEngine(Engine):
     def finish(self, request: Request, completion: Completion) -> None:
         """Hand a completion to whoever waits for it."""
         self._active.pop(request.id, None)
-        request.resolve(completion)
+        with contextlib.suppress(InvalidStateError):  # cancelled in the meantime
+            request.future.set_result(completion)
 
     async def _generate(self, prompt: list[int], sampling: Sampling) -> Completion:
         request = Request(prompt, sampling)
-        self._post(request)
+        self._post(lambda: self._take(request))
         return await asyncio.wrap_future(request.future)
 
     def call(self, action: Callable[[], None]) -> None:
@@ -109,7 +106,8 @@ class InProcessEngine(Engine):
         self._thread.join()
         atexit.unregister(self.close)
 
-    def _post(self, item: Request | Callable[[], None]) -> None:
+    def _post(self, item: Callable[[], None]) -> None:
+        """Have the engine's thread call `item` between two steps."""
         with self._lock:
             if self._stopped is not None:
                 raise EngineError(str(self._stopped)) from self._stopped.__cause__
@@ -134,43 +132,30 @@ class InProcessEngine(Engine):
             with self._lock:
                 self._stopped = failure
         finally:
-            self._fail_all()
+            while not self._inbox.empty():  # nobody is left to wait for an engine that has ended
+                if item := self._inbox.get():
+                    item()
+            for request in self._active.values():
+                request.fail(self._stopped)
+            self._active.clear()
             self._unload()
 
     def _admit(self) -> bool:
         """Take in all that waits, and wait while there is nothing to do. False: time to end."""
-        wait = not self._active
-        while True:
-            try:
-                item = self._inbox.get(block=wait)
-            except queue.Empty:
-                return True
-            wait = False
+        while not self._active or not self._inbox.empty():
+            item = self._inbox.get()
             if item is None:
                 return False
-            if isinstance(item, Request):
-                self._take(item)
-            else:
-                item()
+            item()
+        return True
 
     def _take(self, request: Request) -> None:
         if request.future.cancelled():
             return
         self._active[request.id] = request
         try:
-            self._add(request)
+            if self._stopped is None:
+                self._add(request)
         except Exception as error:
             del self._active[request.id]
             request.fail(error)
-
-    def _fail_all(self) -> None:
-        """Nobody is left to wait for an engine that has ended."""
-        while not self._inbox.empty():
-            item = self._inbox.get()
-            if isinstance(item, Request):
-                self._active[item.id] = item
-            elif item is not None:
-                item()
-        for request in self._active.values():
-            request.fail(self._stopped)
-        self._active.clear()

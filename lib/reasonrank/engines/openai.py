@@ -3,24 +3,57 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import os
 import threading
+from itertools import groupby
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from reasonrank.models import load_tokenizer
 
 from .base import Completion, Engine, EngineError, Sampling, cut_at_stop
+
+KEY = "OPENAI_API_KEY"
+CONTEXT = 32768  # tokens, of a server that does not say
+
+
+def endpoint(base_url: str, key: str | None = None) -> tuple[str, str]:
+    """Address and key of a server, without blanks and line ends around them.
+
+    `key`: None for the environment's OPENAI_API_KEY, or "none" where that is not set, for servers that ask for
+    none. Raises ValueError for an address that is none of a server, and for a key that no request can carry.
+    """
+    url, key = base_url.strip(), (os.environ.get(KEY, "none") if key is None else key).strip()
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # of the port, or of brackets that do not close
+        usable = False
+    if not usable or len(url.split()) != 1:
+        raise ValueError(f"base URL {url!r}: expected http://HOST:PORT/v1 or https://HOST/v1")
+    if not key or not (key.isascii() and key.isprintable()) or " " in key:
+        state = "empty" if not key else "no key: it holds blanks or characters that no header can carry"
+        raise ValueError(
+            f"{KEY} is {state}; set it to the key for {url}, or unset it for a server without keys"
+        )
+    return url, key
 
 
 class OpenAIEngine(Engine):
     """Requests to `base_url` (with its "/v1"), at most `max_num_seqs` at a time.
 
     `model`: the name that the server knows. `tokenizer`: name or folder of its tokenizer, by default `model`.
-    `max_model_len`: the server's context, 32,768 tokens by default. `api_key`: sent, and kept out of
-    messages. `token_ids`: the server takes token ids and vLLM's further settings (top_k, the stop string
-    kept, constraints); False for other servers, which are sent text, and whose output is cut here.
+    `max_model_len`: None for what the server says (32,768 tokens where it says nothing). `api_key`: see
+    `endpoint`; it is kept out of messages. `token_ids`: the server takes token ids and vLLM's further settings
+    (top_k, the stop string kept, constraints); False for other servers: they are sent text, in which control
+    tokens that stand in queries and passages are broken up and counted (`Stats.control_tokens`).
     `timeout`: seconds for one request. `adapter` must be None: name the adapter in `model`, as the server
-    serves it. `dtype` is the server's affair.
+    serves it. `dtype` is the server's affair. A server's own `stop` knows nothing of reasoning, so with
+    `Sampling.chain` it is left out and the output is cut here: that costs the tokens a model writes after its
+    answer, which are none for a model that ends there. Raises ValueError for settings that cannot work, EngineError
+    where the server is not reached or does not have the model.
     """
 
     kind = "openai"
@@ -30,7 +63,7 @@ class OpenAIEngine(Engine):
         model: str,
         *,
         base_url: str,
-        api_key: str = "none",
+        api_key: str | None = None,
         tokenizer: str | None = None,
         adapter: str | Path | None = None,
         dtype: str = "auto",
@@ -46,19 +79,26 @@ class OpenAIEngine(Engine):
         if adapter is not None:
             raise ValueError("openai engine: a server loads adapters itself; give its name for it as `model`")
         super().__init__()
-        self.name, self.base_url = model, base_url
+        self.name, self._seed, self._token_ids, self.constraints = model, seed, token_ids, token_ids
+        self.base_url, self._key = endpoint(base_url, api_key)
         self.tokenizer = load_tokenizer(tokenizer or model)
-        self.max_model_len = max_model_len or 32768
-        self._seed, self._token_ids = seed, token_ids
-        self.constraints = token_ids
+        known = getattr(self.tokenizer, "added_tokens_decoder", {})
+        self._controls = {id: str(token) for id, token in known.items() if token.special}
         self._client = AsyncOpenAI(
-            base_url=base_url, api_key=api_key, timeout=timeout, max_retries=max_retries
+            base_url=self.base_url, api_key=self._key, timeout=timeout, max_retries=max_retries
         )
         self._limit = asyncio.Semaphore(max_num_seqs)
         self._closed = False
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name=f"engine {model}", daemon=True)
         self._thread.start()
+        try:
+            self.max_model_len = CONTEXT
+            served = asyncio.run_coroutine_threadsafe(self._context(), self._loop).result()
+            self.max_model_len = max_model_len or served or CONTEXT
+        except BaseException:
+            self.close()
+            raise
 
     async def _generate(self, prompt: list[int], sampling: Sampling) -> Completion:
         """Through the engine's own loop: open connections belong to one loop, callers come from many."""
@@ -68,57 +108,115 @@ class OpenAIEngine(Engine):
         return await asyncio.wrap_future(sent)
 
     async def _request(self, prompt: list[int], sampling: Sampling) -> Completion:
+        async with self._limit:
+            body = await self._call("post", "/completions", body=self._body(prompt, sampling))
+        return self._completion(body, prompt, sampling)
+
+    async def _context(self) -> int | None:
+        """Tokens of the context that the server states for the model (vLLM does); None where it states none."""
+        listed = await self._call("get", "/models", missing={})
+        try:
+            served = {entry["id"]: entry for entry in listed["data"]} if listed else None
+        except (KeyError, TypeError):
+            raise self._odd("a list of its models", listed) from None
+        if served is None:  # a server that does not list its models
+            return None
+        if self.name not in served:
+            names = ", ".join(served) or "no model"
+            raise EngineError(f"{self.base_url} does not serve {self.name!r}; it serves {names}")
+        return served[self.name].get("max_model_len")
+
+    async def _call(self, method: str, path: str, missing: Any = None, **arguments: Any) -> Any:
+        """The JSON that the server answers with; `missing`, where given, for an address that is not there."""
         from openai import APIConnectionError, APIError
 
-        async with self._limit:
-            try:
-                answer = await self._client.completions.create(**self._arguments(prompt, sampling))
-            except APIConnectionError as error:
-                raise EngineError(f"openai engine: no server answers at {self.base_url}: {error}") from error
-            except APIError as error:
-                raise EngineError(f"openai engine: {self.base_url} refused a request: {error}") from error
-        return self._completion(answer, prompt, sampling)
+        try:
+            return await getattr(self._client, method)(path, cast_to=object, **arguments)
+        except APIConnectionError as error:
+            raise EngineError(
+                f"no server answers at {self.base_url}: {self._shown(error.__cause__ or error)}"
+            ) from error
+        except APIError as error:
+            status, hint = getattr(error, "status_code", None), ""
+            if status == 404 and missing is not None:
+                return missing
+            if status == 404 and not self.base_url.rstrip("/").endswith("/v1"):
+                hint = "; such addresses mostly end in /v1"
+            said = error.message if " - " in error.message else f"{error.message} - {error.body}"
+            raise EngineError(f"{self.base_url} refused a request: {self._shown(said)}{hint}") from error
+        except ValueError as error:  # JSON that breaks off
+            raise EngineError(f"{self.base_url} sent what is no JSON: {error}") from error
 
-    def _arguments(self, prompt: list[int], sampling: Sampling) -> dict[str, Any]:
-        arguments: dict[str, Any] = {
+    def _body(self, prompt: list[int], sampling: Sampling) -> dict[str, Any]:
+        body: dict[str, Any] = {
             "model": self.name,
-            "prompt": prompt if self._token_ids else self.tokenizer.decode(prompt),
+            "prompt": prompt if self._token_ids else self._as_text(prompt),
             "max_tokens": min(sampling.max_tokens, self.max_model_len - len(prompt)),
             "temperature": sampling.temperature,
             "top_p": sampling.top_p,
             "seed": self._seed if sampling.seed is None else sampling.seed,
         }
         if sampling.logprobs:
-            arguments["logprobs"] = sampling.logprobs
+            body["logprobs"] = sampling.logprobs
         if self._token_ids:
-            arguments["stop"] = list(sampling.stop) or None
-            arguments["extra_body"] = {
+            body |= {
                 "top_k": sampling.top_k,
-                "include_stop_str_in_output": True,
                 "return_token_ids": True,
                 "repetition_penalty": 1.0,  # unsent, a server takes the model's own default
                 "min_p": 0.0,
             }
+            if sampling.stop and sampling.chain is None:
+                body |= {"stop": list(sampling.stop), "include_stop_str_in_output": True}
             if sampling.constraint is not None:
-                arguments["extra_body"]["structured_outputs"] = {"regex": sampling.constraint}
-        return arguments
+                body["structured_outputs"] = {"regex": sampling.constraint}
+        return body
 
-    def _completion(self, answer: Any, prompt: list[int], sampling: Sampling) -> Completion:
-        choice = answer.choices[0]
-        if choice.finish_reason not in ("stop", "length"):
-            raise EngineError(f"openai engine: a request ended with {choice.finish_reason!r}")
-        cut = None if self._token_ids else cut_at_stop(choice.text, sampling.stop)
-        text = choice.text if cut is None else cut
-        ids = getattr(choice, "token_ids", None) or self.tokenizer.encode(text, add_special_tokens=False)
-        usage = answer.usage
+    def _as_text(self, prompt: list[int]) -> str:
+        """A prompt as text. What reads like a control token, but is none in `prompt`, gets a blank inside."""
+        text, meant = self.tokenizer.decode(prompt), sum(id in self._controls for id in prompt)
+        if sum(map(text.count, self._controls.values())) == meant:
+            return text
+        parts, broken = [], 0
+        for is_control, run in groupby(prompt, key=lambda id: id in self._controls):
+            part = self.tokenizer.decode(list(run))
+            for control in () if is_control else self._controls.values():
+                broken += part.count(control)
+                part = part.replace(control, f"{control[:1]} {control[1:]}")
+            parts.append(part)
+        self._count(control=broken)
+        return "".join(parts)
+
+    def _completion(self, body: Any, prompt: list[int], sampling: Sampling) -> Completion:
+        try:
+            choice, usage = body["choices"][0], body.get("usage") or {}
+            text, reason, tops = joined(choice["text"]), choice["finish_reason"], None
+            if sampling.logprobs:
+                tops = [dict(top) for top in choice["logprobs"]["top_logprobs"]]
+        except (KeyError, IndexError, TypeError, ValueError, AttributeError):
+            raise self._odd("a completion", body) from None
+        if reason not in ("stop", "length"):
+            raise EngineError(f"{self.base_url}: a request ended with {reason!r}")
+        cut = cut_at_stop(text, sampling)
+        ids = choice.get("token_ids") if cut in (None, text) else None
+        if ids is None:
+            ids = self.tokenizer.encode(text if cut is None else cut, add_special_tokens=False)
         return Completion(
-            text=text,
+            text=text if cut is None else cut,
             token_ids=tuple(ids),
-            prompt_tokens=usage.prompt_tokens if usage else len(prompt),
-            output_tokens=usage.completion_tokens if usage else len(ids),
-            finish_reason=choice.finish_reason if cut is None else "stop",
-            logprobs=choice.logprobs.top_logprobs if choice.logprobs else None,
+            prompt_tokens=usage.get("prompt_tokens") or len(prompt),
+            output_tokens=usage.get("completion_tokens") or len(ids),
+            finish_reason=reason if cut is None else "stop",
+            logprobs=tops,
         )
+
+    def _odd(self, expected: str, body: Any) -> EngineError:
+        sent = self._shown(json.dumps(body, ensure_ascii=False, default=str))
+        return EngineError(f"{self.base_url}: expected {expected}, and the server sent {sent}")
+
+    def _shown(self, said: Any) -> str:
+        """What a server said, for a message: one line, no key in it."""
+        text = " ".join(str(said).split())
+        return (text if self._key == "none" else text.replace(self._key, "(key)"))[:300]
 
     def close(self) -> None:
         if self._closed:
@@ -136,3 +234,12 @@ class OpenAIEngine(Engine):
             task.cancel()
         await asyncio.gather(*waiting, return_exceptions=True)
         await self._client.close()
+
+
+def joined(text: Any) -> str:
+    """A text that a server sent whole or as a list of parts. Raises TypeError or KeyError for anything else."""
+    if isinstance(text, list):
+        return "".join(part if isinstance(part, str) else part["text"] for part in text)
+    if not isinstance(text, str):
+        raise TypeError
+    return text

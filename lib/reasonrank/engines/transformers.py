@@ -74,7 +74,6 @@ class TransformersEngine(InProcessEngine):
         model.generation_config = GenerationConfig(
             do_sample=False, eos_token_id=sorted(self._end_ids), pad_token_id=self.tokenizer.pad_token_id
         )
-
         if self._continuous:
             self._paged = Paged(model, self._end_ids, self._max_num_seqs, self._cache_tokens)
 
@@ -155,15 +154,15 @@ class TransformersEngine(InProcessEngine):
 
     def ending(self, request: Request, ids: Sequence[int]) -> tuple[str, FinishReason] | None:
         """Text and reason where the output `ids` is at its end, looked at after each token; else None."""
-        decode, stop = self.tokenizer.decode, request.sampling.stop
-        if stop and cut_at_stop(decode(ids[-_TAIL:], skip_special_tokens=True), stop):
-            text = decode(ids, skip_special_tokens=True)
-            return cut_at_stop(text, stop) or text, "stop"
-        if ids[-1] in self._end_ids:
-            return decode(ids, skip_special_tokens=True), "stop"
-        if len(ids) >= self.limit(request):
-            return decode(ids, skip_special_tokens=True), "length"
-        return None
+        stop, ended = request.sampling.stop, ids[-1] in self._end_ids
+        tail = self.tokenizer.decode(ids[-_TAIL:], skip_special_tokens=True) if stop else ""
+        full = len(ids) >= self.limit(request)
+        if not (ended or full or any(string in tail for string in stop)):
+            return None
+        text = self.tokenizer.decode(ids, skip_special_tokens=True)
+        if (cut := cut_at_stop(text, request.sampling)) is not None:
+            return cut, "stop"
+        return (text, "stop" if ended else "length") if ended or full else None
 
     @torch.inference_mode()
     def _run(self, requests: list[Request]) -> None:
@@ -220,23 +219,17 @@ class _Batch:
     def stopped(self, input_ids: torch.Tensor, scores: Any, **_: Any) -> torch.Tensor:
         """Stopping criterion: (batch,) booleans."""
         for row, token in enumerate(input_ids[:, -1].tolist()):
-            if not self.done[row]:
-                self.outputs[row].append(token)
-                self._check(row)
+            if self.done[row]:
+                continue
+            self.outputs[row].append(token)
+            request, ids = self.requests[row], tuple(self.outputs[row])
+            end = self.engine.ending(request, ids) or (("", "length") if request.future.cancelled() else None)
+            if end is not None:
+                self.done[row] = True
+                tops = self.logprobs[row] if request.sampling.logprobs else None
+                size = len(request.prompt)
+                self.engine.finish(request, Completion(end[0], ids, size, len(ids), end[1], tops))
         return torch.tensor(self.done, device=input_ids.device)
-
-    def _check(self, row: int) -> None:
-        request = self.requests[row]
-        if end := self.engine.ending(request, self.outputs[row]):
-            self._finish(row, *end)
-        elif request.future.cancelled():
-            self._finish(row, "", "length")
-
-    def _finish(self, row: int, text: str, reason: str) -> None:
-        request, ids = self.requests[row], tuple(self.outputs[row])
-        self.done[row] = True
-        tops = self.logprobs[row] if request.sampling.logprobs else None
-        self.engine.finish(request, Completion(text, ids, len(request.prompt), len(ids), reason, tops))
 
     def _top(self, scores: torch.Tensor, k: int) -> dict[str, float]:
         values, tokens = torch.log_softmax(scores.float(), dim=-1).topk(k)

@@ -15,7 +15,7 @@ from typing import Any
 
 from reasonrank import models
 
-from .base import Completion, EngineError, Sampling
+from .base import Completion, EngineError, Sampling, cut_at_stop
 from .inprocess import InProcessEngine, Request
 
 GIB = 1 << 30
@@ -64,8 +64,7 @@ class VllmEngine(InProcessEngine):
         self.name = model
         self._adapter = Path(adapter) if adapter is not None else None
         self._lora: Any = None
-        self._on_cpu = (kv_cache_gib, enforce_eager)
-        self._on_gpu = (gpu_memory_utilization, enforce_eager)
+        self._memory = {"cpu": kv_cache_gib, "gpu": gpu_memory_utilization}
         self._settings = {
             "model": models.resolve(model),
             "dtype": dtype,
@@ -73,6 +72,7 @@ class VllmEngine(InProcessEngine):
             "max_num_seqs": max_num_seqs,
             "seed": seed,
             "tensor_parallel_size": tensor_parallel_size,
+            "enforce_eager": enforce_eager,
             "enable_prefix_caching": True,
             "use_tqdm_on_load": False,
             "disable_log_stats": True,
@@ -99,8 +99,8 @@ class VllmEngine(InProcessEngine):
 
     def _for_cpu(self, folder: str) -> dict[str, Any]:
         """Settings of a CPU; a merged model goes to `folder`, which is needed only while it is loaded."""
-        size, eager = self._on_cpu
-        chosen = {"kv_cache_memory_bytes": int(size * GIB), "enforce_eager": eager is not False}
+        chosen: dict[str, Any] = {"kv_cache_memory_bytes": int(self._memory["cpu"] * GIB)}
+        chosen["enforce_eager"] = self._settings["enforce_eager"] is not False
         if not self._settings.get("enable_chunked_prefill"):
             # After a part of a prompt vLLM turns a seeded generator back, which a CPU's cannot.
             chosen["enable_chunked_prefill"] = False
@@ -111,8 +111,8 @@ class VllmEngine(InProcessEngine):
 
     def _for_gpu(self, folder: str) -> dict[str, Any]:
         """Settings of a GPU. vLLM wants an adapter's rank beforehand, and knows a few ranks only."""
-        share, eager = self._on_gpu
-        chosen = {"gpu_memory_utilization": share, "enforce_eager": bool(eager)}
+        chosen: dict[str, Any] = {"gpu_memory_utilization": self._memory["gpu"]}
+        chosen["enforce_eager"] = bool(self._settings["enforce_eager"])
         if self._adapter is not None:
             from vllm.lora.request import LoRARequest
 
@@ -144,16 +144,17 @@ class VllmEngine(InProcessEngine):
         from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
 
         held = sampling.constraint
+        watched = _watched(sampling)  # vLLM's own stop knows nothing of reasoning
         return SamplingParams(
             max_tokens=sampling.max_tokens,
             temperature=sampling.temperature,
             top_p=sampling.top_p,
             top_k=sampling.top_k,
             seed=sampling.seed,
-            stop=list(sampling.stop),
+            stop=[] if watched else list(sampling.stop),
             include_stop_str_in_output=True,
             logprobs=sampling.logprobs or None,
-            output_kind=RequestOutputKind.FINAL_ONLY,
+            output_kind=RequestOutputKind.CUMULATIVE if watched else RequestOutputKind.FINAL_ONLY,
             structured_outputs=None if held is None else StructuredOutputsParams(regex=held),
         )
 
@@ -164,21 +165,34 @@ class VllmEngine(InProcessEngine):
             for id in dropped:
                 del self._active[id]
         for output in self._engine.step():
-            if output.finished and (request := self._active.get(output.request_id)):
-                self.finish(request, _completion(output))
+            request = self._active.get(output.request_id)
+            if request is None:
+                continue
+            sampling = request.sampling
+            cut = cut_at_stop(output.outputs[0].text, sampling) if _watched(sampling) else None
+            if cut is not None and not output.finished:
+                self._engine.abort_request([request.id])
+            if cut is not None or output.finished:
+                self.finish(request, _completion(output, cut))
 
 
-def _completion(output: Any) -> Completion:
-    """A finished vLLM request. Raises EngineError for one that ended in another way than by its own end."""
+def _watched(sampling: Sampling) -> bool:
+    """Whether the stop strings are looked for here, step by step."""
+    return bool(sampling.stop) and sampling.chain is not None
+
+
+def _completion(output: Any, cut: str | None) -> Completion:
+    """A finished vLLM request, or one that was cut. Raises EngineError for one that ended in any other way."""
     result = output.outputs[0]
-    if result.finish_reason not in ("stop", "length"):
-        raise EngineError(f"vllm ended {output.request_id} with {result.finish_reason!r}")
+    reason = result.finish_reason if cut is None else "stop"
+    if reason not in ("stop", "length"):
+        raise EngineError(f"vllm ended {output.request_id} with {reason!r}")
     return Completion(
-        text=result.text,
+        text=result.text if cut is None else cut,
         token_ids=tuple(result.token_ids),
         prompt_tokens=len(output.prompt_token_ids),
         output_tokens=len(result.token_ids),
-        finish_reason=result.finish_reason,
+        finish_reason=reason,
         logprobs=None if result.logprobs is None else [_by_string(top) for top in result.logprobs],
     )
 

@@ -15,7 +15,7 @@ import pandas as pd
 from ..engines import PRESETS, Engine, open_engine
 from ..profiles import Profile
 from ..rerank import strategies
-from ..rerank.base import Progress, RerankedRun, Reranker
+from ..rerank.run import Progress, RerankedRun, Reranker
 from ..retrieval import first_stage
 from ..runs import Qrels, Run
 from ..sources import Collection, load

@@ -2,16 +2,110 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
-from reasonrank.engines import Engine
+from reasonrank.answers import ANSWER, ANSWER_END, THINK_END, Answer, parse, render
+from reasonrank.engines import GREEDY, QWEN3, Completion, Engine, Sampling
+from reasonrank.prompts import Prompt
 
-from .base import Gate, ListPrompt, Progress, Reranked, RerankedRun, run_sync
-from .schedule import Variant, Windows, schedule
-from .window import WindowReranker, WindowTrace
+from .run import Gate, Reranked, Reranker, Trace
+from .schedule import Variant, schedule
 
-__all__ = ["ListwiseReranker", "Progress", "Reranked", "RerankedRun", "WindowTrace", "run_sync"]
+
+@dataclass(frozen=True, kw_only=True)
+class WindowTrace(Trace):
+    """One window: [start, end) of the list, its documents before, and the answer that reordered them.
+
+    `answer.ranking` holds 1-based positions in `docids`; `answer` and `text` are those of the last attempt;
+    `status` is the answer's, see `answers.parse`.
+    """
+
+    start: int
+    end: int
+    docids: tuple[str, ...]
+    answer: Answer
+
+    @property
+    def reordered(self) -> list[str]:
+        """The documents after the answer, best first."""
+        return [self.docids[number - 1] for number in self.answer.ranking]
+
+
+class WindowReranker(Reranker):
+    """Base of the rerankers that ask for permutations of windows.
+
+    An answer that is truncated or malformed keeps the order of its window (`answers.parse`); with `retry` it
+    is first asked for once more (`second_try`). `constrained`: answers are held to their form as they are
+    decoded. Outputs end at the `</answer>` behind the reasoning unless `sampling` has stop strings of its own;
+    whether there is reasoning to close is the prompt's affair (`Prompt.chain`).
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        prompt: Prompt,
+        *,
+        sampling: Sampling = GREEDY,
+        max_in_flight: int = 64,
+        retry: bool = False,
+        constrained: bool = False,
+    ) -> None:
+        if not sampling.stop:
+            sampling = replace(sampling, stop=(ANSWER_END,), chain=prompt.chain)
+        super().__init__(engine, prompt, sampling=sampling, max_in_flight=max_in_flight)
+        self.retry, self.constrained = retry, constrained
+
+    async def _rank_window(
+        self, query: str, docids: Sequence[str], start: int, end: int, texts: Mapping[str, str], gate: Gate
+    ) -> WindowTrace:
+        """Ask for the order of `docids`, which stand in [start, end) of the list."""
+        attempts: list[tuple[Completion, float, int]] = []
+        async with gate.slots:
+            prompt = self.prompt.render(query, [texts[docid] for docid in docids])
+            for sampling in (self.sampling, second_try(self.sampling)):
+                attempts.append(await self._ask(gate, prompt.ids, len(docids), sampling))
+                answer = parse(attempts[-1][0].text, len(docids), self.prompt.chain)
+                if not self.retry or answer.status in ("ok", "repaired"):
+                    break
+        gate.count(answered=1)
+        return WindowTrace(
+            start=start,
+            end=end,
+            docids=tuple(docids),
+            answer=answer,
+            status=answer.status,
+            text=attempts[-1][0].text,
+            prompt_tokens=sum(completion.prompt_tokens for completion, _, _ in attempts),
+            output_tokens=sum(completion.output_tokens for completion, _, _ in attempts),
+            seconds=sum(seconds for _, seconds, _ in attempts),
+            calls=sum(calls for _, _, calls in attempts),
+            attempts=len(attempts),
+            shortened=prompt.shortened,
+            cut=tuple(docids[place] for place in prompt.cut),
+            query_cut=prompt.query_cut,
+        )
+
+    async def _ask(
+        self, gate: Gate, prompt: Sequence[int], num_passages: int, sampling: Sampling
+    ) -> tuple[Completion, float, int]:
+        """A completion, its seconds, and the requests it took."""
+        if self.constrained:
+            return await constrained(gate, prompt, num_passages, sampling, self.prompt.chain)
+        return *await gate.generate(prompt, sampling), 1
+
+
+def second_try(sampling: Sampling) -> Sampling:
+    """How an unfinished answer is asked for again: with the next seed.
+
+    Greedy decoding would repeat itself, so there the second try samples as the paper's Qwen3-8B model does
+    (temperature 0.6, top-p 0.95, top-k 20).
+    """
+    if sampling.temperature == 0:
+        drawn = {"temperature": QWEN3.temperature, "top_p": QWEN3.top_p, "top_k": QWEN3.top_k}
+        sampling = replace(sampling, **drawn)
+    return replace(sampling, seed=(sampling.seed or 0) + 1)
 
 
 class ListwiseReranker(WindowReranker):
@@ -27,7 +121,7 @@ class ListwiseReranker(WindowReranker):
     def __init__(
         self,
         engine: Engine,
-        prompt: ListPrompt,
+        prompt: Prompt,
         *,
         window: int = 20,
         step: int = 10,
@@ -39,7 +133,7 @@ class ListwiseReranker(WindowReranker):
         super().__init__(engine, prompt, **options)
         self.window, self.step, self.strategy, self.variant = window, step, strategy, variant
 
-    def schedule(self, num_candidates: int) -> Windows:
+    def schedule(self, num_candidates: int) -> list[tuple[int, int]]:
         """The windows in their order; one of a single document has nothing to rank and is left out."""
         return schedule(self.strategy, num_candidates, self.window, self.step, self.variant)
 
@@ -53,3 +147,43 @@ class ListwiseReranker(WindowReranker):
             order[start:end] = trace.reordered
             traces.append(trace)
         return Reranked(order, traces)
+
+
+def answer_pattern(num_passages: int) -> str:
+    """The regular expression of what follows `<answer>`; `num_passages` is at least 1.
+
+    One that forbids an identifier to come twice would have to list all n! permutations, so duplicates can still
+    occur: they are repaired by `answers.parse`, and counted as such.
+    """
+    number = "|".join(str(number) for number in range(1, num_passages + 1))
+    identifier = rf"\[({number})\]"
+    return rf" {identifier}( > {identifier}){{{num_passages - 1}}} {ANSWER_END}"
+
+
+async def constrained(
+    gate: Gate, prompt: Sequence[int], num_passages: int, sampling: Sampling, chain: bool
+) -> tuple[Completion, float, int]:
+    """A completion whose answer is held to its form, its seconds, and the requests that it took.
+
+    Reasoning is free; once `</think>` is there, a second request goes on from the text, held to
+    `answer_pattern`. `sampling.max_tokens` bounds the whole, with what an answer needs set aside. Reasoning that
+    meets its limit is not closed by force: such a completion is returned as it is, truncated. The prompt is
+    counted once. To be called with a slot held.
+    """
+    encode, text, tokens, seconds = gate.engine.tokenizer.encode, "", 0, 0.0
+    longest = f" {ANSWER} {render([num_passages] * num_passages)} {ANSWER_END}"
+    room = len(encode(longest, add_special_tokens=False)) + num_passages  # it may split into more tokens
+    if chain:
+        free = replace(sampling, max_tokens=max(1, sampling.max_tokens - room), stop=(THINK_END,), chain=None)
+        reasoning, seconds = await gate.generate(prompt, free)
+        if THINK_END not in reasoning.text:
+            return reasoning, seconds, 1
+        text, tokens = reasoning.text + " ", reasoning.output_tokens
+    text += ANSWER
+    begun = [*prompt, *encode(text, add_special_tokens=False)]
+    limit, pattern = min(room, sampling.max_tokens), answer_pattern(num_passages)
+    held = replace(sampling, max_tokens=limit, stop=(ANSWER_END,), chain=None, constraint=pattern)
+    ending, more = await gate.generate(begun, held)
+    tokens += ending.output_tokens
+    whole = replace(ending, text=text + ending.text, prompt_tokens=len(prompt), output_tokens=tokens)
+    return whole, seconds + more, 1 + chain

@@ -12,36 +12,27 @@ from dataclasses import dataclass, replace
 
 from reasonrank.answers import THINK_END
 from reasonrank.engines import GREEDY, Engine, Sampling
+from reasonrank.prompts import Prompt
 
-from .base import Gate, ListPrompt, Reranked, Reranker, _all
+from .run import Gate, Reranked, Reranker, Trace, gather
 
 VERDICT = Sampling(max_tokens=1, logprobs=20)
 _RESERVE = 16  # tokens kept free for closing the reasoning and for the verdict
 
 
-@dataclass(frozen=True)
-class PointTrace:
+@dataclass(frozen=True, kw_only=True)
+class PointTrace(Trace):
     """One passage at its first-stage `rank` (from 0): its score in 0..1 and the chain behind it.
 
     `status`: "ok"; "truncated" (the reasoning met its limit and was closed); "undecided" (neither verdict was
     among the likely tokens; the score is 0.5). Two calls, the second of which repeats the first one's prompt
-    and output with one token to come; `prompt_tokens` counts the prompt once. A chain is never asked for
-    again: `attempts` is 1. `shortened`, `cut`, `query_cut`: as for `WindowTrace`.
+    and output with one token to come; `prompt_tokens` counts the prompt once. Where the prompt has closed the
+    reasoning already, the verdict is the only call. A chain is never asked for again: `attempts` is 1.
     """
 
     rank: int
     docid: str
     score: float
-    status: str
-    text: str
-    prompt_tokens: int
-    output_tokens: int
-    seconds: float
-    calls: int = 2
-    attempts: int = 1
-    shortened: bool = False
-    cut: tuple[str, ...] = ()
-    query_cut: bool = False
 
 
 class PointwiseReranker(Reranker):
@@ -52,7 +43,7 @@ class PointwiseReranker(Reranker):
     """
 
     def __init__(
-        self, engine: Engine, prompt: ListPrompt, *, sampling: Sampling = GREEDY, max_in_flight: int = 64
+        self, engine: Engine, prompt: Prompt, *, sampling: Sampling = GREEDY, max_in_flight: int = 64
     ) -> None:
         sampling = replace(sampling, stop=(THINK_END,), logprobs=0)
         super().__init__(engine, prompt, sampling=sampling, max_in_flight=max_in_flight)
@@ -61,32 +52,34 @@ class PointwiseReranker(Reranker):
         return num_candidates
 
     async def _rerank(self, query: str, docids: list[str], texts: Mapping[str, str], gate: Gate) -> Reranked:
-        traces = await _all(self._judge(query, rank, d, texts[d], gate) for rank, d in enumerate(docids))
+        traces = await gather(self._judge(query, rank, d, texts[d], gate) for rank, d in enumerate(docids))
         best_first = sorted(traces, key=lambda trace: -trace.score)
         return Reranked([trace.docid for trace in best_first], traces)
 
     async def _judge(self, query: str, rank: int, docid: str, passage: str, gate: Gate) -> PointTrace:
+        text, closed, output_tokens, seconds = "", True, 0, 0.0
         async with gate.slots:
-            prompt = self._render(query, [passage])
-            room = max(1, self.engine.max_model_len - len(prompt.ids) - _RESERVE)
-            reasoning = replace(self.sampling, max_tokens=min(self.sampling.max_tokens, room))
-            chain, chain_seconds = await gate.generate(prompt.ids, reasoning)
-            closed = THINK_END in chain.text
-            text = chain.text if closed else chain.text + THINK_END
+            prompt = self.prompt.render(query, [passage])
+            if self.prompt.chain:
+                room = max(1, self.engine.max_model_len - len(prompt.ids) - _RESERVE)
+                reasoning = replace(self.sampling, max_tokens=min(self.sampling.max_tokens, room))
+                chain, seconds = await gate.generate(prompt.ids, reasoning)
+                closed, output_tokens = THINK_END in chain.text, chain.output_tokens
+                text = chain.text if closed else chain.text + THINK_END
             ending = self.engine.tokenizer.encode(text, add_special_tokens=False)
             verdict, verdict_seconds = await gate.generate([*prompt.ids, *ending], VERDICT)
-        gate.answered()
+        gate.count(answered=1)
         score = verdict_score(verdict.logprobs[0])
-        status = "undecided" if score is None else "ok" if closed else "truncated"
         return PointTrace(
             rank=rank,
             docid=docid,
             score=0.5 if score is None else score,
-            status=status,
+            status="undecided" if score is None else "ok" if closed else "truncated",
             text=text + verdict.text,
-            prompt_tokens=chain.prompt_tokens,
-            output_tokens=chain.output_tokens + verdict.output_tokens,
-            seconds=chain_seconds + verdict_seconds,
+            prompt_tokens=len(prompt.ids),
+            output_tokens=output_tokens + verdict.output_tokens,
+            seconds=seconds + verdict_seconds,
+            calls=1 + self.prompt.chain,
             shortened=prompt.shortened,
             cut=(docid,) if prompt.cut else (),
             query_cut=prompt.query_cut,

@@ -1,15 +1,14 @@
-"""Which windows of a candidate list are ranked, and in which order; and how many calls that takes."""
+"""Which windows of a candidate list are ranked, and in which order."""
 
 from __future__ import annotations
 
 from typing import Literal
 
 Variant = Literal["ours", "released"]
-Windows = list[tuple[int, int]]
 SCHEDULES = ("sliding", "single", "full")
 
 
-def windows(num_candidates: int, size: int, step: int, variant: Variant = "ours") -> Windows:
+def windows(num_candidates: int, size: int, step: int, variant: Variant = "ours") -> list[tuple[int, int]]:
     """Sliding windows over a candidate list, from its back to its front.
 
     The first window is the last `size` candidates; both ends then move `step` places forward. A start before
@@ -22,34 +21,6 @@ def windows(num_candidates: int, size: int, step: int, variant: Variant = "ours"
     in which they are ranked. Raises ValueError for a size or step under 1, a step over the size (candidates
     would be skipped), a negative number of candidates or an unknown variant.
     """
-    _check(num_candidates, size, step, variant)
-    skipped = variant == "released" and num_candidates == size - step
-    if num_candidates == 0 or skipped:
-        return []
-    schedule = []
-    start, end = num_candidates - size, num_candidates
-    while start > 0:
-        schedule.append((start, end))
-        start, end = start - step, end - step
-    return [*schedule, (0, end)]
-
-
-def schedule(strategy: str, num_candidates: int, size: int, step: int, variant: Variant = "ours") -> Windows:
-    """The windows that one query asks the model about, in their order.
-
-    `strategy`: "sliding" (`windows`), "single" (the first `size` candidates, Table 9 of the paper) or "full"
-    (all candidates at once). `variant`: of `windows`. A window of one document has nothing to rank and is left
-    out. Raises ValueError for another strategy and for sizes that `windows` refuses.
-    """
-    if strategy not in SCHEDULES:
-        raise ValueError(f"unknown strategy {strategy!r}: expected one of {', '.join(SCHEDULES)}")
-    sliding = windows(num_candidates, size, step, variant)
-    end = min(num_candidates, size) if strategy == "single" else num_candidates
-    chosen = sliding if strategy == "sliding" else [(0, end)]
-    return [(start, end) for start, end in chosen if end - start > 1]
-
-
-def _check(num_candidates: int, size: int, step: int, variant: str) -> None:
     if num_candidates < 0:
         raise ValueError(f"num_candidates is {num_candidates}; expected 0 or more")
     if size < 1:
@@ -58,3 +29,32 @@ def _check(num_candidates: int, size: int, step: int, variant: str) -> None:
         raise ValueError(f"step is {step}; expected 1 to {size}, the window size")
     if variant not in ("ours", "released"):
         raise ValueError(f"variant is {variant!r}; expected 'ours' or 'released'")
+    if num_candidates == 0 or (variant == "released" and num_candidates == size - step):
+        return []
+    places = []
+    start, end = num_candidates - size, num_candidates
+    while start > 0:
+        places.append((start, end))
+        start, end = start - step, end - step
+    return [*places, (0, end)]
+
+
+def schedule(
+    strategy: str, num_candidates: int, size: int, step: int, variant: Variant = "ours"
+) -> list[tuple[int, int]]:
+    """The windows that one query asks the model about, in their order.
+
+    `strategy`: "sliding" (`windows`), "single" (the first `size` candidates, Table 9 of the paper) or "full"
+    (all candidates at once); `step` and `variant` are for "sliding" alone. A window of one document has nothing
+    to rank and is left out. Raises ValueError for another strategy, and what `windows` raises.
+    """
+    if strategy not in SCHEDULES:
+        raise ValueError(f"unknown strategy {strategy!r}: expected one of {', '.join(SCHEDULES)}")
+    if strategy == "sliding":
+        chosen = windows(num_candidates, size, step, variant)
+    elif strategy == "full":
+        chosen = [(0, num_candidates)]
+    else:
+        windows(0, size, size)  # refuses a size under 1
+        chosen = [(0, min(num_candidates, size))]
+    return [(start, end) for start, end in chosen if end - start > 1]

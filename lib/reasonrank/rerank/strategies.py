@@ -9,9 +9,9 @@ from typing import Any
 from reasonrank.engines import GREEDY, Engine, Sampling
 from reasonrank.prompts import DirectPrompt, ListwisePrompt, Overlong, PointwisePrompt, Prompt
 
-from .base import Reranker
 from .listwise import ListwiseReranker
 from .pointwise import PointwiseReranker
+from .run import Reranker
 from .schedule import Variant, schedule
 from .topdown import TopDownReranker, topdown_calls
 
@@ -75,7 +75,7 @@ _TABLE = (
         ListwiseReranker,
         DirectPrompt,
         _scheduled("sliding"),
-        {"strategy": "sliding", "reasoning": False},
+        {"strategy": "sliding"},
     ),
 )
 STRATEGIES = {strategy.name: strategy for strategy in _TABLE}
@@ -106,17 +106,20 @@ def build(
     without it, as by "direct", whatever the schedule; a pointwise judgement always reasons.
     Raises ValueError for an unknown strategy or a setting out of range.
     """
-    if name not in STRATEGIES:
-        raise ValueError(f"unknown strategy {name!r}: expected one of {', '.join(STRATEGIES)}")
-    strategy = STRATEGIES[name]
+    strategy = find(name)
+    kind = strategy.prompt if reasoning or strategy.prompt is not ListwisePrompt else DirectPrompt
     caps = {"passage_tokens": passage_tokens, "query_tokens": query_tokens, "max_length": max_length}
-    options = {"sampling": sampling, "max_in_flight": max_in_flight, **strategy.options}
-    kind = strategy.prompt
-    if kind is ListwisePrompt and not reasoning:
-        kind, options["reasoning"] = DirectPrompt, False
     prompt = kind(engine.tokenizer, **caps, overlong=overlong)
+    options = {"sampling": sampling, "max_in_flight": max_in_flight, **strategy.options}
     if strategy.reranker is not PointwiseReranker:
         options |= {"window": window, "retry": retry, "constrained": constrained}
     if strategy.reranker is ListwiseReranker:
         options |= {"step": step, "variant": variant}
     return strategy.reranker(engine, prompt, **options)
+
+
+def find(name: str) -> Strategy:
+    """The strategy called `name`. Raises ValueError with the known names for another."""
+    if name not in STRATEGIES:
+        raise ValueError(f"unknown strategy {name!r}: expected one of {', '.join(STRATEGIES)}")
+    return STRATEGIES[name]

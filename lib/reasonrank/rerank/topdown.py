@@ -25,9 +25,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from reasonrank.engines import Engine
+from reasonrank.prompts import Prompt
 
-from .base import Gate, ListPrompt, Reranked, _all
-from .window import WindowReranker, WindowTrace
+from .listwise import WindowReranker
+from .run import Gate, Reranked, gather
 
 
 def topdown_calls(num_candidates: int, window: int, budget: int | None = None) -> tuple[int, int]:
@@ -56,7 +57,7 @@ class TopDownReranker(WindowReranker):
     def __init__(
         self,
         engine: Engine,
-        prompt: ListPrompt,
+        prompt: Prompt,
         *,
         window: int = 20,
         budget: int | None = None,
@@ -75,37 +76,24 @@ class TopDownReranker(WindowReranker):
         first = await self._rank_window(query, head, 0, len(head), texts, gate)
         if len(docids) <= self.window:
             return Reranked(first.reordered, [first])
-        pivot = first.reordered[max(1, self.window // 2) - 1]
-        compared = await self._compare(query, pivot, docids, texts, gate)
-        above, below = _split(first.reordered, pivot)
-        promoted, traces = [], [first, *compared]
+        place, size = max(1, self.window // 2) - 1, self.window - 1
+        pivot, above, below = first.reordered[place], first.reordered[:place], first.reordered[place + 1 :]
+        batches = [(start, docids[start : start + size]) for start in range(self.window, len(docids), size)]
+        compared = await gather(
+            self._rank_window(query, [pivot, *batch], start, start + len(batch), texts, gate)
+            for start, batch in batches
+        )
+        candidates = list(above)
         for trace in compared:
-            better, worse = _split(trace.reordered, pivot)
-            promoted += better
-            below += worse
-        candidates = [*above, *promoted]
-        if promoted:
+            place = trace.reordered.index(pivot)
+            candidates += trace.reordered[:place]
+            below += trace.reordered[place + 1 :]
+        traces = [first, *compared]
+        if len(candidates) > len(above):
             again = await self._rerank(query, candidates[: self.budget], texts, gate)
             candidates[: self.budget] = again.docids
             traces += again.windows
         return Reranked([*candidates, pivot, *below], traces)
-
-    async def _compare(
-        self, query: str, pivot: str, docids: list[str], texts: Mapping[str, str], gate: Gate
-    ) -> list[WindowTrace]:
-        """The pivot with each batch of what lies behind the first window, all at once."""
-        size = self.window - 1
-        batches = [(start, docids[start : start + size]) for start in range(self.window, len(docids), size)]
-        return await _all(
-            self._rank_window(query, [pivot, *batch], start, start + len(batch), texts, gate)
-            for start, batch in batches
-        )
-
-
-def _split(ranking: list[str], pivot: str) -> tuple[list[str], list[str]]:
-    """What stands above the pivot, and what below."""
-    place = ranking.index(pivot)
-    return ranking[:place], ranking[place + 1 :]
 
 
 def _checked(window: int, budget: int | None) -> int:

@@ -16,7 +16,7 @@ from typing import Any
 
 from ..engines import Completion, Sampling, open_engine
 from ..profiles import Profile
-from ..rerank.base import run_sync
+from ..rerank import run_sync
 
 
 @dataclass

@@ -7,50 +7,50 @@ import contextvars
 import time
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from reasonrank.engines import Completion, Engine, Sampling
-from reasonrank.prompts import Rendered
+from reasonrank.prompts import Prompt
 from reasonrank.runs import Run
 
 T = TypeVar("T")
-Progress = Callable[[int, int], None]
-"""Called with the model answers that are in, and those needed in all (while it is open: at most)."""
 
 
-class Trace(Protocol):
-    """One model answer: what it says and what it took. `seconds` is time in the engine, waiting included."""
+@dataclass(frozen=True, kw_only=True)
+class Trace:
+    """One model answer: what it says and what it took.
 
+    `status`: see the reranker. `seconds`: time in the engine, waiting included; `calls`: requests to it.
+    `attempts`: 2 where an unfinished answer was asked for again; tokens and seconds are then sums. `shortened`:
+    the passages were capped lower than usual for the prompt to fit; `cut`: documents that were longer than
+    their cap; `query_cut`: so was the query.
+    """
+
+    status: str
+    text: str
     prompt_tokens: int
     output_tokens: int
     seconds: float
-    calls: int
-    attempts: int
-    shortened: bool
-    cut: tuple[str, ...]
-    query_cut: bool
-
-    @property
-    def status(self) -> str: ...
-
-
-class ListPrompt(Protocol):
-    """What a reranker needs of a prompt; with `prompts.Prompt.render` too, it also counts what was cut."""
-
-    def encode(self, query: str, passages: Sequence[str]) -> list[int]: ...
+    calls: int = 1
+    attempts: int = 1
+    shortened: bool = False
+    cut: tuple[str, ...] = ()
+    query_cut: bool = False
 
 
 @dataclass(frozen=True)
 class Reranked:
-    """One query: its documents, best first, and the model answers in the order in which they were asked."""
+    """One query: its documents, best first, and the traces of its answers in the order they were asked for."""
 
     docids: list[str]
     windows: list[Any]
 
 
+Progress = Callable[[int, int], None]
+"""Called with the model answers that are in, and those needed in all (while it is open: at most)."""
 Finished = Callable[[str, Reranked], None]
 """Called with a query id and its result when all its answers are in."""
 
@@ -60,24 +60,42 @@ class RerankedRun:
     """A reranked run with its traces by query.
 
     `counts`: model answers by status (listwise: ok, repaired, truncated, malformed; pointwise: ok, truncated,
-    undecided). `calls`: requests to the engine. `seconds`: wall clock from the first query to the last;
-    `engine_seconds`: the part of it in which the engine had work. `retries`: answers that were asked for again.
-    `shortened`: prompts whose passages were capped lower to fit. `capped_passages`: documents of a query that
-    were cut at their cap, each counted once; `capped_queries`: queries that were.
+    undecided). `seconds`: wall clock from the first query to the last; `engine_seconds`: the part of it in which
+    the engine had work. The rest: see `work`.
     """
 
     run: Run
     traces: dict[str, list[Any]]
     counts: dict[str, int]
+    seconds: float
+    engine_seconds: float
     calls: int
     prompt_tokens: int
     output_tokens: int
-    seconds: float
-    engine_seconds: float
     retries: int = 0
     shortened: int = 0
     capped_passages: int = 0
     capped_queries: int = 0
+
+
+def work(queries: Iterable[Sequence[Trace]]) -> dict[str, int]:
+    """Sums over the traces of queries.
+
+    `calls`: requests to the engine; `retries`: answers that were asked for again; `shortened`: prompts whose
+    passages were capped lower to fit; `capped_passages`: documents of a query that were cut at their cap, each
+    counted once; `capped_queries`: queries that were.
+    """
+    queries = list(queries)
+    traces = [trace for query in queries for trace in query]
+    return {
+        "calls": sum(trace.calls for trace in traces),
+        "prompt_tokens": sum(trace.prompt_tokens for trace in traces),
+        "output_tokens": sum(trace.output_tokens for trace in traces),
+        "retries": sum(trace.attempts - 1 for trace in traces),
+        "shortened": sum(trace.shortened for trace in traces),
+        "capped_passages": sum(len({docid for trace in query for docid in trace.cut}) for query in queries),
+        "capped_queries": sum(any(trace.query_cut for trace in query) for query in queries),
+    }
 
 
 class Gate:
@@ -93,29 +111,20 @@ class Gate:
         completion = await self.engine.generate(prompt, sampling)
         return completion, time.perf_counter() - begin
 
-    def answered(self) -> None:
-        self.done += 1
-        if self.progress is not None:
-            self.progress(self.done, self.total)
-
-    def spared(self, answers: int) -> None:
-        """So many answers, counted in the total, turned out not to be needed."""
-        self.total -= answers
-        if answers and self.progress is not None:
+    def count(self, answered: int = 0, spared: int = 0) -> None:
+        """So many answers are in; so many, counted in the total, turned out not to be needed."""
+        self.done, self.total = self.done + answered, self.total - spared
+        if self.progress is not None and (answered or spared):
             self.progress(self.done, self.total)
 
 
 class Reranker(ABC):
     """Base of the rerankers; `max_in_flight` bounds the prompts in the engine, over all queries together."""
 
-    def __init__(self, engine: Engine, prompt: ListPrompt, *, sampling: Sampling, max_in_flight: int) -> None:
+    def __init__(self, engine: Engine, prompt: Prompt, *, sampling: Sampling, max_in_flight: int) -> None:
         if max_in_flight < 1:
             raise ValueError(f"max_in_flight is {max_in_flight}; expected 1 or more")
         self.engine, self.prompt, self.sampling, self.max_in_flight = engine, prompt, sampling, max_in_flight
-
-    def _render(self, query: str, passages: Sequence[str]) -> Rendered:
-        render = getattr(self.prompt, "render", None)
-        return render(query, passages) if render else Rendered(self.prompt.encode(query, passages))
 
     @abstractmethod
     def answers_needed(self, num_candidates: int) -> int:
@@ -146,9 +155,10 @@ class Reranker(ABC):
         """Rerank the first `top` documents of every query (None: all); the others stay behind, in order.
 
         Each query goes on as soon as its own answer is in, and is handed to `finished` as soon as all of them
-        are, without the documents past `top`. The first error ends all queries and is raised:
-        KeyError naming the query and document for a missing query or passage text (before any generation),
-        ValueError for a prompt that is too long or a `top` under 1, EngineError.
+        are, without the documents past `top`. Twice `max_in_flight` queries are under way: enough to keep the
+        engine busy, few enough for queries to finish all along the run. The first error ends all queries and is
+        raised: KeyError naming the query and document for a missing query or passage text (before any
+        generation), ValueError for a `top` under 1 or, with its query, a prompt that is too long, EngineError.
         """
         if top is not None and top < 1:
             raise ValueError(f"top is {top}; expected 1 or more")
@@ -158,20 +168,34 @@ class Reranker(ABC):
                 raise KeyError(f"query {qid!r} is in the run, but has no text")
             _check_texts(qid, docids, texts)
         total = sum(self.answers_needed(len(docids)) for docids in heads.values())
-        gate = Gate(self.engine, self.max_in_flight, total, progress)
+        gate, begun = Gate(self.engine, self.max_in_flight, total, progress), 2 * self.max_in_flight
+        under_way = asyncio.Semaphore(begun)
 
         async def one(qid: str, docids: list[str]) -> Reranked:
-            result = await self._rerank(queries[qid], docids, texts, gate)
-            gate.spared(self.answers_needed(len(docids)) - len(result.windows))
-            if finished is not None:
-                finished(qid, result)
-            return result
+            async with under_way:
+                try:
+                    result = await self._rerank(queries[qid], docids, texts, gate)
+                except ValueError as error:
+                    raise ValueError(f"query {qid!r}: {error}") from error
+                gate.count(spared=self.answers_needed(len(docids)) - len(result.windows))
+                if finished is not None:
+                    finished(qid, result)
+                return result
 
         before, begin = self.engine.stats, time.perf_counter()
-        results = await _all(one(qid, docids) for qid, docids in heads.items())
-        seconds, work = time.perf_counter() - begin, self.engine.stats - before
-        reranked = dict(zip(heads, results, strict=True))
-        return _collect(run, reranked, seconds, work.seconds)
+        results = await gather(one(qid, docids) for qid, docids in heads.items())
+        traces = {qid: result.windows for qid, result in zip(heads, results, strict=True)}
+        return RerankedRun(
+            run={
+                qid: [*new.docids, *run[qid][len(new.docids) :]]
+                for qid, new in zip(heads, results, strict=True)
+            },
+            traces=traces,
+            counts=dict(Counter(trace.status for query in traces.values() for trace in query)),
+            seconds=time.perf_counter() - begin,
+            engine_seconds=(self.engine.stats - before).seconds,
+            **work(traces.values()),
+        )
 
     def rerank_run_sync(self, *args: Any, **kwargs: Any) -> RerankedRun:
         """`rerank_run` for notebooks and scripts; the same arguments."""
@@ -184,27 +208,7 @@ def _check_texts(query: str, docids: Sequence[str], texts: Mapping[str, str]) ->
             raise KeyError(f"query {query!r}: no text for document {docid!r}")
 
 
-def _collect(
-    run: Mapping[str, Sequence[str]], reranked: Mapping[str, Reranked], seconds: float, engine_seconds: float
-) -> RerankedRun:
-    traces: list[Trace] = [trace for result in reranked.values() for trace in result.windows]
-    return RerankedRun(
-        run={qid: [*new.docids, *run[qid][len(new.docids) :]] for qid, new in reranked.items()},
-        traces={qid: new.windows for qid, new in reranked.items()},
-        counts=dict(Counter(trace.status for trace in traces)),
-        calls=sum(trace.calls for trace in traces),
-        prompt_tokens=sum(trace.prompt_tokens for trace in traces),
-        output_tokens=sum(trace.output_tokens for trace in traces),
-        seconds=seconds,
-        engine_seconds=engine_seconds,
-        retries=sum(trace.attempts - 1 for trace in traces),
-        shortened=sum(trace.shortened for trace in traces),
-        capped_passages=sum(len(set().union(*(t.cut for t in new.windows))) for new in reranked.values()),
-        capped_queries=sum(any(t.query_cut for t in new.windows) for new in reranked.values()),
-    )
-
-
-async def _all(coroutines: Any) -> list[Any]:
+async def gather(coroutines: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
     """The results of all, in order. One error cancels the others, waits for their end and is raised."""
     tasks = [asyncio.ensure_future(coroutine) for coroutine in coroutines]
     try:
@@ -225,9 +229,14 @@ def run_sync(coroutine: Coroutine[Any, Any, T]) -> T:
     except RuntimeError:
         return asyncio.run(coroutine)
     started: Future[tuple[asyncio.AbstractEventLoop, asyncio.Task[T]]] = Future()
+
+    async def announced() -> T:
+        started.set_result((asyncio.get_running_loop(), asyncio.current_task()))
+        return await coroutine
+
     with ThreadPoolExecutor(1, "run_sync") as pool:
         context = contextvars.copy_context()  # so that output and progress reach the same notebook cell
-        result = pool.submit(context.run, asyncio.run, _announced(coroutine, started))
+        result = pool.submit(context.run, asyncio.run, announced())
         try:
             return result.result()
         except BaseException:
@@ -235,8 +244,3 @@ def run_sync(coroutine: Coroutine[Any, Any, T]) -> T:
                 loop, task = started.result()
                 loop.call_soon_threadsafe(task.cancel)
             raise
-
-
-async def _announced(coroutine: Coroutine[Any, Any, T], started: Future) -> T:
-    started.set_result((asyncio.get_running_loop(), asyncio.current_task()))
-    return await coroutine
