@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from fakes.rerank_script import NumberEngine, write_inputs
+from fakes.rerank_script import NumberEngine, weights, write_inputs
 from reasonrank import stages
 from reasonrank.cli import rate, rerank
 from reasonrank.cli.main import main
@@ -141,7 +141,7 @@ def test_a_journal_of_other_inputs_is_refused(tmp_path, arguments, engines, caps
         file.write('{"_id": "unused", "text": "not in the run"}\n')
     (tmp_path / "renamed.tsv").write_text((tmp_path / "queries.tsv").read_text())
     assert go(replaced(arguments, "--queries", tmp_path / "renamed.tsv")) == 0  # same texts, as far as used
-    (tmp_path / "model" / "model.safetensors").write_bytes(b"trained on")
+    (tmp_path / "model" / "model.safetensors").write_bytes(weights("trained on"))
     (tmp_path / "queries.tsv").write_text("q0\tanother\nq1\tb\nq2\tc\nq3\td\n")
     assert go(arguments) == 2
     shown = capsys.readouterr().err

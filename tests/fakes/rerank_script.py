@@ -61,6 +61,12 @@ class NumberEngine(Engine):
         self.closed = True
 
 
+def weights(note: str) -> bytes:
+    """A file of safetensors without a tensor."""
+    header = f'{{"__metadata__": {{"note": "{note}"}}}}'.encode()
+    return len(header).to_bytes(8, "little") + header
+
+
 def write_inputs(folder: Path, queries: int = 4, candidates: int = 6) -> list[str]:
     """A run with blanks in its ids, queries, a corpus and a model folder; the arguments that name them."""
     run, texts, passages = [], [], []
@@ -76,7 +82,7 @@ def write_inputs(folder: Path, queries: int = 4, candidates: int = 6) -> list[st
     model = folder / "model"
     model.mkdir()
     (model / "config.json").write_text("{}")
-    (model / "model.safetensors").write_bytes(b"weights")
+    (model / "model.safetensors").write_bytes(weights("first"))
     names = {
         "--run": "first.trec",
         "--queries": "queries.tsv",
