@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -12,6 +14,13 @@ import numpy as np
 from .models import resolve, user_cache
 from .runs import Run
 from .sources import Collection
+
+# Thai to Lao, Burmese, Hangul, Khmer, kana, Han: written without blanks between words, or with few
+_SCRIPTS = "\u0e00-\u0eff\u1000-\u11ff\u1780-\u17ff\u3005\u3040-\u30fa\u30fc-\u318f\u31f0-\u31ff\u3400-\u4dbf"
+_SCRIPTS += "\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff\uff66-\uff9f\U00020000-\U0003ffff"
+_UNSPACED = re.compile(f"[{_SCRIPTS}]+")
+# In the scripts of India, vowel signs are no letters to `\w`.
+_TERM = rf"[{_SCRIPTS}]{{1,2}}|[\w\u0900-\u0963\u0966-\u0dff]{{2,}}"
 
 
 @lru_cache(maxsize=2)
@@ -49,39 +58,61 @@ def _encode(texts: Sequence[str], model: str) -> np.ndarray:
     )
 
 
-def dense(collection: Collection, queries: Mapping[str, str], top: int = 100, model: str = "minilm") -> Run:
-    """Rank passages by cosine similarity of embeddings; ties by passage order. Returns at most `top` per query."""
-    docids = list(collection.passages)
-    passages = embed(list(collection.texts().values()), model)
-    scores = embed(list(queries.values()), model) @ passages.T
-    return _top(collection, list(queries), docids, scores, top)
-
-
-def bm25(collection: Collection, queries: Mapping[str, str], top: int = 100) -> Run:
-    """Rank passages by BM25 (k1 0.9, b 0.4 as Anserini's defaults, English stop words)."""
-    import bm25s
-
-    docids = list(collection.passages)
-    index = bm25s.BM25(k1=0.9, b=0.4)
-    corpus = bm25s.tokenize(list(collection.texts().values()), stopwords="en", show_progress=False)
-    index.index(corpus, show_progress=False)
-    tokens = bm25s.tokenize(list(queries.values()), stopwords="en", return_ids=False, show_progress=False)
-    scores = np.stack([index.get_scores(words) if words else np.zeros(len(docids)) for words in tokens])
-    return _top(collection, list(queries), docids, scores, top)
-
-
 def first_stage(kind: str, collection: Collection, queries: Mapping[str, str], top: int) -> Run:
-    """A first-stage run by name: "dense" or "bm25". Excluded passages are in no ranking."""
+    """A first-stage run by name: "dense" or "bm25"; `queries`: id -> text, as of `collection.searched`.
+
+    Excluded passages are in no ranking.
+    """
     stages = {"dense": dense, "bm25": bm25}
     if kind not in stages:
         raise ValueError(f"first stage {kind!r} is none of {', '.join(stages)}")
     return stages[kind](collection, queries, top)
 
 
-def _top(collection: Collection, qids: list[str], docids: list[str], scores: np.ndarray, top: int) -> Run:
+def dense(collection: Collection, queries: Mapping[str, str], top: int = 100, model: str = "minilm") -> Run:
+    """Rank passages by cosine similarity of embeddings; ties by passage order. Returns at most `top` per query."""
+    passages = embed(list(collection.texts().values()), model)
+    scores = embed(list(queries.values()), model) @ passages.T
+    return {qid: _best(collection, qid, row, top) for qid, row in zip(queries, scores, strict=True)}
+
+
+def bm25(collection: Collection, queries: Mapping[str, str], top: int = 100) -> Run:
+    """Rank passages by BM25 (k1 0.9, b 0.4 as Anserini's defaults, English stop words); ties by passage order.
+
+    A passage without a term of the query is no candidate, so a query may have fewer than `top`. Those that have none
+    are logged, with their number and ids.
+    """
+    import bm25s
+
+    corpus = _terms(collection.texts().values())
+    index = bm25s.BM25(k1=0.9, b=0.4)
+    if any(corpus):
+        index.index(corpus, show_progress=False)
     run: Run = {}
-    for qid, row in zip(qids, scores, strict=True):
-        excluded = collection.excluded.get(qid, set())
-        order = np.argsort(-row, kind="stable")
-        run[qid] = [docids[i] for i in order[: top + len(excluded)] if docids[i] not in excluded][:top]
+    for qid, terms in zip(queries, _terms(queries.values()), strict=True):
+        known = [term for term in terms if any(corpus) and term in index.vocab_dict]
+        scores = index.get_scores(known) if known else np.zeros(len(corpus))
+        run[qid] = _best(collection, qid, np.where(scores > 0, scores, -np.inf), top)
+    if lost := [qid for qid, docids in run.items() if not docids]:
+        named = ", ".join(lost[:10]) + (f" and {len(lost) - 10} more" if len(lost) > 10 else "")
+        text = "%s, BM25: %d of %d queries share no term with a passage and have no candidate: %s"
+        logging.getLogger(__name__).warning(text, collection.name, len(lost), len(run), named)
     return run
+
+
+def _terms(texts: Iterable[str]) -> list[list[str]]:
+    """Words of two letters or more without English stop words; of scripts without blanks, pairs of characters."""
+    import bm25s
+
+    def pairs(found: re.Match[str]) -> str:
+        return f" {' '.join(found[0][i : i + 2] for i in range(max(1, len(found[0]) - 1)))} "
+
+    spaced = [_UNSPACED.sub(pairs, text) for text in texts]
+    return bm25s.tokenize(spaced, token_pattern=_TERM, stopwords="en", return_ids=False, show_progress=False)
+
+
+def _best(collection: Collection, qid: str, scores: np.ndarray, top: int) -> list[str]:
+    """The `top` passages with a finite score, best first, without those that are excluded."""
+    docids, excluded = list(collection.passages), collection.excluded.get(qid, set())
+    order = [i for i in np.argsort(-scores, kind="stable")[: top + len(excluded)] if np.isfinite(scores[i])]
+    return [docids[i] for i in order if docids[i] not in excluded][:top]

@@ -53,7 +53,7 @@ def test_set(
     chosen = {qid: collection.queries[qid].text for qid in collection.ids(split, queries)}
     stages = settings.evaluation.first_stage
     stage = stages.get(name, stages["default"])
-    run = first_stage(stage, collection, chosen, top or settings.evaluation.top)
+    run = first_stage(stage, collection, collection.searched(chosen), top or settings.evaluation.top)
     return TestSet(collection, stage, chosen, run, {qid: collection.qrels[qid] for qid in chosen})
 
 
