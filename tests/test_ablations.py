@@ -2,7 +2,7 @@
 
 import pytest
 
-from reasonrank import ablations, checks, figures, profiles, report
+from reasonrank import ablations, checks, figures, profiles
 from reasonrank.ablations import STAGES
 from test_figures import texts
 
@@ -117,4 +117,4 @@ def test_a_batch_that_is_not_there_names_what_is_not_run(tmp_path):
     assert found["comparisons"] == [] and ablations.record_files(tmp_path / "none.json") == []
     shown = ablations.lines(found)
     assert shown[0] == "only web search: not run (not run yet)" and len(shown) == len(ablations.variants())
-    assert report.ablations_frame([]).empty
+    assert ablations.frame([]).empty

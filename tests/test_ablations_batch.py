@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from reasonrank import ablations, checks, profiles, report, runs, stages, synthesis
+from reasonrank import ablations, checks, profiles, runs, stages, synthesis
 from reasonrank.ablations import STAGES, Variant
 from reasonrank.cli import ablations as batch
 from reasonrank.cli import run as notebooks
@@ -266,7 +266,7 @@ def test_a_profile_with_changes_is_whole(tmp_path):
 def test_the_table_has_both_scores_the_interval_and_the_seeds(tmp_path, fake):
     assert call(tmp_path, "--seeds", "1", "2", "--only", "NDCG alone") == 0
     found = ablations.recorded(tmp_path / "ablations.json")
-    row = report.ablations_frame(found["comparisons"]).loc["NDCG alone"]
+    row = ablations.frame(found["comparisons"]).loc["NDCG alone"]
     assert row.to_dict() == {
         "n": 2,
         "whole recipe": "100.0",

@@ -202,16 +202,18 @@ def test_systems_are_named_by_where_their_weights_come_from(asked, tmp_path, mon
         "SFT (this run)": (tmp_path / "03_sft" / "model", None),
         "SFT + RL (this run)": (tmp_path / "04_rl" / "model", None),
     }
+    found = evaluation.systems(profile, tmp_path, {"SFT": "03_sft", "SFT + RL": "04_rl"})
     chosen = {label: place for label, place in every.items() if label.removesuffix(" (this run)") in asked}
-    assert evaluation.systems(profile, tmp_path) == chosen | {
-        "SFT (released adapter)": (base, tmp_path / base)
-    }
+    assert found == chosen | {"SFT (released adapter)": (base, tmp_path / base)}
 
 
-def test_run_files_are_named_apart():
+def test_run_files_are_named_apart_and_read_back(tmp_path):
+    sets = {"coding": made_up("coding", [1, 3])}
     labels = ("zero-shot", "SFT (this run)", "SFT + RL (this run)", "SFT (released adapter)")
-    names = [evaluation.run_file("coding", label) for label in labels]
-    assert names[2] == "coding.sft-rl-this-run.trec" and len(set(names)) == 4
+    files = evaluation.write_runs(tmp_path, {label: {"coding": sets["coding"].run} for label in labels}, sets)
+    assert files[2].name == "coding.sft-rl-this-run.trec" and len(set(files)) == 4
+    assert [runs.read_trec(file) for file in files] == [sets["coding"].run] * 4
+    assert runs.read_qrels(tmp_path / "coding.qrels") == sets["coding"].qrels
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,11 @@
-"""The registry of published figures, the claims and the verdicts."""
+"""The registry of published figures, and of what paper, released code and this project do."""
 
 import math
 
 import pytest
 import yaml
 
-from fakes import made_up
-from reasonrank import evaluation, paper, report
+from reasonrank import paper
 
 TABLES = ["reproduction", "table1", "table10", "table2", "table3_6", "table4_7", "table5", "table8", "table9"]
 
@@ -101,67 +100,6 @@ def test_the_good_twin_of_the_malformed_files_is_read(tmp_path):
     assert paper.load(path, paper.Table).row("x").values == (1, 2)
 
 
-@pytest.mark.parametrize(
-    ("ours", "tolerance", "noise", "expected"),
-    [
-        (30.59, 0.01, 0.0, "OK"),
-        (30.60, 0.01, 0.0, "OK"),  # 30.60 - 30.59 is 0.0100000000000016 in floating point
-        (30.61, 0.01, 0.0, "FAIL"),
-        (30.61, 0.01, 0.5, "OKish"),
-        (30.08, 0.01, 0.5, "OKish"),
-        (30.07, 0.01, 0.5, "FAIL"),
-        (None, 0.01, 0.5, "not run"),
-    ],
-)
-def test_verdict(ours, tolerance, noise, expected):
-    assert paper.verdict(ours, 30.59, tolerance, noise) == expected
-
-
-def test_verdict_refuses_what_it_cannot_compare():
-    with pytest.raises(ValueError, match="finite"):
-        paper.verdict(float("nan"), 1.0, 0.1)
-    with pytest.raises(ValueError, match="0 or more"):
-        paper.verdict(1.0, 1.0, -0.1)
-
-
-def test_claims_are_c1_to_c7_and_only_the_worked_example_gets_a_verdict_from_a_small_run():
-    checked = report.check_claims(made_up.results())
-    assert [item.claim.id for item in checked] == ["C1", "C2", "C3", "C4", "C5", "C6", "C7"]
-    assert [item.verdict for item in checked] == ["not run"] * 6 + ["OK"]
-    ours = {item.claim.id: item.ours for item in checked}
-    assert ours["C4"] == "small run: 2.4 times (2.1 to 2.8, 95 %)"
-    assert ours["C7"] == "NDCG@10 0.61 and 0.36"
-    assert "SFT + RL" in ours["C3"]
-
-
-def test_claims_without_any_run_still_check_the_worked_example():
-    checked = report.check_claims({})
-    assert [item.ours for item in checked[:6]] == [""] * 6
-    assert checked[6].verdict == "OK"
-
-
-def test_score_frame_shows_percent_interval_and_n():
-    row = {"collection": "coding", "system": "SFT", "ndcg": 0.3123, "low": 0.25, "high": 0.361, "n": 12}
-    other = {**row, "collection": "average", "system": "retriever", "n": 60}
-    frame = evaluation.score_frame([row, other])
-    assert frame.loc["SFT", "coding (n = 12)"] == "31.2 [25.0, 36.1]"
-    assert frame.loc["retriever", "coding (n = 12)"] == ""
-    assert list(frame.columns) == ["coding (n = 12)", "average (n = 60)"]
-
-
-def test_results_page_holds_scores_claims_figures_and_provenance():
-    recorded = {
-        name: {"result": result, "commit": "abc", "seed": 7, "created": "2026-01-01"}
-        for name, result in made_up.results().items()
-    }
-    page = report.results_markdown("smoke", recorded, {"a.png": "a caption"})
-    assert page.startswith("# Results of profile smoke\n")
-    assert "| C7 " in page
-    assert "math-theorem (n = 12)" in page
-    assert "![a caption](a.png)" in page
-    assert "Commit abc, seed 7" in page
-
-
 def test_the_map_names_the_eight_notebooks_in_order():
     names = [line.notebook for line in paper.notebooks()]
     assert [name[:2] for name in names] == [f"{number:02d}" for number in range(8)]
@@ -185,7 +123,22 @@ def test_figures_carry_the_needs_of_their_row():
     assert (large.paper, large.noise) == (38.03, 0.48)
 
 
-def test_the_rows_that_claims_name_are_in_the_tables():
-    for claim in paper.claims():
-        for table, systems in claim.rows.items():
-            assert all(paper.tables()[table].row(system) for system in systems)
+def test_all_eleven_differences_are_in_the_table_of_settings():
+    rows = paper.settings()
+    assert {row.difference for row in rows} - {None} == set(range(1, 12))
+    assert all(row.key or row.switch or row.setting == "SFT: ZeRO stage" for row in rows)
+
+
+@pytest.mark.parametrize("row", [r for r in paper.settings() if r.key], ids=lambda r: r.setting)
+def test_the_profiles_hold_what_the_table_expects(row):
+    assert row.values() == tuple(row.expected)
+
+
+def test_a_setting_names_what_is_wrong_with_it(tmp_path):
+    row = paper.Setting(setting="a", paper="b", released="c", key="rl.momentum", expected=(1, 2))
+    with pytest.raises(KeyError, match=r"no setting 'rl\.momentum'"):
+        row.values()
+    path = tmp_path / "s.yaml"
+    path.write_text("- {setting: a, paper: b, released: c}\n")
+    with pytest.raises(ValueError, match=r"s\.yaml: .*a: expected a key"):
+        paper.load(path, tuple[paper.Setting, ...])

@@ -6,12 +6,13 @@ it does in every row of the paper.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import pandas as pd
 from pydantic import Field, model_validator
 
 from . import paper
@@ -226,3 +227,23 @@ def lines(result: Mapping[str, Any]) -> list[str]:
     """A sentence on each variant of a batch's result, and why others are not run."""
     missing = (f"{row['variant']}: not run ({row['reason']})" for row in result["not_run"])
     return [*map(sentence, result["comparisons"]), *missing]
+
+
+def frame(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+    """What each part of the recipe adds, as a table of a batch's `comparisons`.
+
+    NDCG@10 in percent and differences in percentage points, the whole recipe minus the variant.
+    """
+    table = pd.DataFrame(
+        {
+            "variant": row["variant"],
+            "n": row["n"],
+            "whole recipe": f"{row['whole_ndcg']:.1f}",
+            "this variant": f"{row['variant_ndcg']:.1f}",
+            "difference": f"{row['value']:+.1f} [{row['low']:+.1f}, {row['high']:+.1f}]",
+            "by seed": ", ".join(f"{value:+.1f}" for value in row["by_seed"]),
+            "paper": f"{row['paper']:+.1f}",
+        }
+        for row in rows
+    )
+    return table.set_index("variant") if len(table) else table

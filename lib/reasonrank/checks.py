@@ -1,4 +1,4 @@
-"""Checks beside the published tables (data/paper/checks.yaml), and how our figure of each is come by.
+"""The claims of the paper and how each is checked (data/paper/claims.yaml and checks.yaml).
 
 A way returns what was measured or raises `Missing` with what is not there. None loads a model: they compute
 from the metrics, from published inputs, or from records of runs.
@@ -13,7 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from . import paper, runs
 from .evaluation import evaluate
@@ -21,36 +21,37 @@ from .rerank.schedule import windows
 from .rewards import multi_view_reward
 from .sources.benchmarks import RUN, differing
 from .sources.folder import hashes
-from .stages import read_json
+from .stages import ROOT, read_json
+
+RECORDS = ROOT / "data" / "records"
 
 
-class Published(paper.Strict):
-    """A row of Table 3 that a small run is shown beside: the printed average without that part."""
+class Claim(paper.Strict):
+    """A claim of the paper. `paper`: its figure; `needs`: what it takes to check it at the paper's scale.
 
-    table: str
-    system: str
+    `rows`: table id to the systems whose figures the claim is about.
+    """
+
+    id: str = Field(pattern=r"^C\d+$")
+    text: str
+    source: str
+    paper: str
+    needs: str
+    rows: dict[str, tuple[str, ...]] = Field(default_factory=dict)
 
 
 class Check(paper.Strict):
     """A check; data/paper/checks.yaml says what `kind` and `scale` mean.
 
-    `way`: the computation of our figure; `part`, `at` and `record` (under the folder of records) say of what.
-    `paper` and `tolerance` are in `unit`. `required`: a record that is not there is an error.
+    `way`: one of `WAYS`, how our figure is computed; `part` and `record` (under the folder of records) say of
+    what. `paper` and `tolerance` are in `unit`. `required`: a record that is not there is an error. `beside`: the
+    row of Table 3 without this part of the recipe, shown beside a small run.
     """
 
     id: str
     claim: str = Field(pattern=r"^(C\d+|exact)$")
     text: str
-    way: Literal[
-        "golden_rewards",
-        "window_schedule",
-        "printed_averages",
-        "table5_total",
-        "worked_example",
-        "ablation",
-        "latency",
-        "record",
-    ]
+    way: str
     kind: Literal["value", "direction"]
     scale: Literal["paper", "small"] = "paper"
     paper: float
@@ -58,10 +59,9 @@ class Check(paper.Strict):
     tolerance: float = Field(default=0.0, ge=0)
     needs: paper.Needs
     part: str = ""
-    at: str = ""
     record: str = ""
     required: bool = False
-    published: Published | None = None
+    beside: str = ""
 
 
 class Pinned(paper.Strict):
@@ -72,24 +72,62 @@ class Pinned(paper.Strict):
     files: dict[str, str]
 
 
-@dataclass(frozen=True)
-class Inputs:
-    """Where checks find what they need; None where it was not given."""
+class Golden(paper.Strict):
+    """A case of the authors' released reward."""
 
-    records: Path
-    bright: Path | None = None
-    golden: Path | None = None
+    kind: str = ""
+    completion: str
+    gold_ranking: list[int]
+    relevant: set[int]
+    num_passages: int = Field(ge=1)
+    reward: float
 
 
-@dataclass(frozen=True)
-class Measured:
+class Measured(BaseModel):
     """Our figure, its 95 % interval where there is one, what it was counted over, and a remark."""
+
+    model_config = ConfigDict(frozen=True, allow_inf_nan=False)
 
     value: float
     low: float | None = None
     high: float | None = None
     n: int | None = None
     note: str = ""
+
+
+class Counted(Measured):
+    """A figure as a record holds it, with its interval and what it was counted over."""
+
+    low: float
+    high: float
+    n: int
+
+
+class Timed(BaseModel):
+    """What the record of notebook 06 says of a ratio: with which token limits, over how many queries."""
+
+    ratio: Measured
+    limits: dict[str, int | None] = {}
+    rows: list[dict[str, Any]] = []
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Where checks find what they need; None where it was not given."""
+
+    records: Path = RECORDS
+    bright: Path | None = None
+    golden: Path | None = None
+
+    def result(self, name: str) -> dict[str, Any]:
+        """The result of a record in a folder of records (`default/06.json`) or of a run (`06/record.json`).
+
+        Raises Missing; ValueError naming the file where it has none.
+        """
+        for path in (self.records / name, self.records / Path(name).stem / "record.json"):
+            if path.is_file():
+                return read_result(path)
+        raise Missing(f"record {name}", record=True)
 
 
 class Missing(Exception):
@@ -101,23 +139,33 @@ class Missing(Exception):
 
 
 @cache
+def claims() -> tuple[Claim, ...]:
+    """C1 to C7."""
+    return paper.load(paper.DATA / "claims.yaml", tuple[Claim, ...])
+
+
+@cache
 def checks() -> tuple[Check, ...]:
-    """What is checked beside the tables. ValueError for an id that comes twice."""
+    """What is checked beside the tables. ValueError for an id that comes twice and for an unknown way."""
     found = paper.load(paper.DATA / "checks.yaml", tuple[Check, ...])
     ids = [check.id for check in found]
     if twice := {name for name in ids if ids.count(name) > 1}:
         raise ValueError(f"checks.yaml: {sorted(twice)} stand there twice")
+    if odd := [check for check in found if check.way not in WAYS]:
+        raise ValueError(f"checks.yaml: {odd[0].id}: way: {odd[0].way!r}; expected one of {', '.join(WAYS)}")
     return found
 
 
-@cache
-def pinned() -> dict[str, Pinned]:
-    """Pinned inputs by BRIGHT set, for those sets whose published files have been seen."""
-    return paper.load(paper.DATA / "inputs.yaml", dict[str, Pinned])
+def read_result(path: Path) -> dict[str, Any]:
+    """The `result` of a record; ValueError naming the file where it has none."""
+    body = read_json(path)
+    if not isinstance(body, dict) or not isinstance(body.get("result"), dict):
+        raise ValueError(f"{path}: expected a record with the key 'result'")
+    return body["result"]
 
 
 def measure(check: Check, inputs: Inputs) -> Measured:
-    """Our figure for a check. Raises Missing; ValueError naming the file for a record that is malformed."""
+    """Our figure for a check. Raises Missing; ValueError naming file and place for an input that is malformed."""
     return WAYS[check.way](check, inputs)
 
 
@@ -130,87 +178,78 @@ def retriever(name: str, folder: Path) -> Measured:
     not as they must be.
     """
     place = folder / name
-    files = [
-        path for file in (RUN, "qrels.txt") for path in (place / file, place / f"{file}.gz") if path.is_file()
-    ]
+    named = (place / f"{file}{end}" for file in (RUN, "qrels.txt") for end in ("", ".gz"))
+    files = [path for path in named if path.is_file()]
     if len(files) != 2:
         raise Missing(f"{RUN} and qrels.txt of {name} (--bright)")
     qrels, whole = runs.read_qrels(files[1]), runs.read_trec(files[0])
-    note = _check_inputs(name, place, files, whole, qrels)
-    run = runs.read_trec(files[0], lenient_ids=False, ties="trec_eval")
-    scores = evaluate(run, qrels, queries="run")
-    return Measured(100 * scores.mean["nDCG@10"], n=len(scores.per_query["nDCG@10"]), note=note)
-
-
-def _check_inputs(name: str, place: Path, files: list[Path], run: runs.Run, qrels: runs.Qrels) -> str:
-    """A remark where a file is not the pinned one; ValueError where the run cannot be the published one."""
     for path in (*place.glob("excluded.txt"), *place.glob("excluded.txt.gz")):
         for qid, docids in runs.read_excluded(path).items():
-            if found := docids & set(run.get(qid, ())):
+            if found := docids & set(whole.get(qid, ())):
                 raise ValueError(f"{files[0]}: query {qid!r} ranks {min(found)!r}, which is excluded")
-    expected = pinned().get(name)
-    if expected is None:
-        return "inputs not pinned"
-    counts = dict(Counter(map(len, run.values())))
-    if counts != {expected.candidates: expected.queries} or run.keys() != qrels.keys():
-        raise ValueError(
-            f"{files[0]}: expected {expected.queries} judged queries of {expected.candidates} candidates "
-            f"each; found queries by their number of candidates {counts}, judged queries {len(qrels)}"
-        )
-    odd = differing(hashes(place, files), expected.files)
-    return f"not the published file: {', '.join(odd)}" if odd else ""
+    expected = paper.load(paper.DATA / "inputs.yaml", dict[str, Pinned]).get(name)
+    counts, note = dict(Counter(map(len, whole.values()))), "inputs not pinned"
+    if expected:
+        if counts != {expected.candidates: expected.queries} or whole.keys() != qrels.keys():
+            raise ValueError(
+                f"{files[0]}: expected {expected.queries} judged queries of {expected.candidates} candidates "
+                f"each; found queries by their number of candidates {counts}, judged queries {len(qrels)}"
+            )
+        odd = differing(hashes(place, files), expected.files)
+        note = f"not the published file: {', '.join(odd)}" if odd else ""
+    run = runs.read_trec(files[0], lenient_ids=False, ties="trec_eval")
+    scores = evaluate(run, qrels, queries="run")
+    return Measured(value=100 * scores.mean["nDCG@10"], n=len(scores.per_query["nDCG@10"]), note=note)
 
 
 def golden_rewards(check: Check, inputs: Inputs) -> Measured:
     """The largest difference to the rewards that the authors' released code gives."""
     if inputs.golden is None:
         raise Missing("golden data not given (--golden)")
-    cases = runs.read_jsonl(inputs.golden)
-    if not cases:
+    gaps = []
+    for place, row in runs.objects(inputs.golden):
+        case = paper.checked(row, Golden, place)
+        labels = case.model_dump(include={"gold_ranking", "relevant", "num_passages"})
+        try:
+            gaps.append(abs(multi_view_reward(case.completion, **labels) - case.reward))
+        except ValueError as error:
+            raise ValueError(f"{place}: {error}") from None
+    if not gaps:
         raise ValueError(f"{inputs.golden}: holds no case")
-    keys = ("completion", "gold_ranking", "relevant", "num_passages", "reward")
-    for number, case in enumerate(cases, start=1):
-        if missing := [key for key in keys if key not in case]:
-            raise ValueError(f"{inputs.golden}, case {number}: lacks {', '.join(missing)}")
-    return Measured(max(abs(_reward(case) - case["reward"]) for case in cases), n=len(cases))
-
-
-def _reward(case: dict[str, Any]) -> float:
-    labels = {key: case[key] for key in ("gold_ranking", "num_passages")}
-    return multi_view_reward(case["completion"], relevant=set(case["relevant"]), **labels)
+    return Measured(value=max(gaps), n=len(gaps))
 
 
 def window_schedule(check: Check, inputs: Inputs) -> Measured:
     """Windows over the paper's 100 candidates; none where they are not where they should be."""
     schedule = windows(100, 20, 10)
     as_printed = schedule == [(start, start + 20) for start in range(80, -1, -10)]
-    return Measured(float(len(schedule) if as_printed else 0), n=1)
+    return Measured(value=len(schedule) if as_printed else 0, n=1)
 
 
 def printed_averages(check: Check, inputs: Inputs) -> Measured:
     """The largest difference between a printed average and the mean of its row."""
     printed = [row for table in paper.tables().values() for row in table.rows if row.values and row.avg]
     gaps = [abs(sum(row.values) / len(row.values) - row.avg) for row in printed]
-    return Measured(max(gaps), n=len(gaps))
+    return Measured(value=max(gaps), n=len(gaps))
 
 
 def table5_total(check: Check, inputs: Inputs) -> Measured:
     """The sum of Table 5."""
     counts = [row.values[0] for row in paper.tables()["table5"].rows if row.values]
-    return Measured(sum(counts), n=len(counts))
+    return Measured(value=sum(counts), n=len(counts))
 
 
 def worked_example(check: Check, inputs: Inputs) -> Measured:
     """NDCG@10 of the example of section 4.2 with relevant passages at the ranks that `part` names."""
     example = paper.facts().worked_example
     (case,) = [case for case in example.cases if " and ".join(map(str, case.ranks)) == check.part]
-    return Measured(case.ndcg(example.window), n=1)
+    return Measured(value=case.ndcg(example.window), n=1)
 
 
 def record(check: Check, inputs: Inputs) -> Measured:
-    """The `value`, `low`, `high` and `n` at `at` of a record's result."""
-    body, place = _result_of(check, inputs), f"{check.record}, result.{check.at}"
-    return _measured(body.get(check.at), place)
+    """The `value`, `low`, `high` and `n` at `part` of a record's result."""
+    found = inputs.result(check.record).get(check.part)
+    return paper.checked(found, Counted, f"{check.record}, result.{check.part}")
 
 
 def ablation(check: Check, inputs: Inputs) -> Measured:
@@ -219,64 +258,42 @@ def ablation(check: Check, inputs: Inputs) -> Measured:
     A row has `variant` (as "only SFT"), `value` (NDCG@10 in percent, whole recipe minus this one), `low`, `high`
     (95 % interval) and `n` (queries).
     """
-    rows = _result_of(check, inputs).get("comparisons", [])
-    found = [row for row in rows if row.get("variant") == check.part]
-    if not found:
-        raise Missing(f"{check.record}: no comparison with {check.part!r}", record=True)
-    return _measured(found[0], f"{check.record}, comparison {check.part!r}")
+    found = inputs.result(check.record).get("comparisons", [])
+    rows = paper.checked(found, list[dict[str, Any]], f"{check.record}, result.comparisons")
+    for row in rows:
+        if row.get("variant") == check.part:
+            return paper.checked(row, Counted, f"{check.record}, comparison {check.part!r}")
+    raise Missing(f"{check.record}: no comparison with {check.part!r}", record=True)
 
 
 def latency(check: Check, inputs: Inputs) -> Measured:
     """How many times as long pointwise takes; Missing where the two had other token limits."""
-    body = _result_of(check, inputs)
-    measured = _measured(body.get("ratio"), f"{check.record}, result.ratio", counted=False)
-    limits = body.get("limits", {})
+    timed = paper.checked(inputs.result(check.record), Timed, f"{check.record}, result")
+    ratio, limits = timed.ratio, timed.limits
     own, other = limits.get("listwise_tokens"), limits.get("pointwise_tokens")
     if own is None or own != other:
-        text = f"equal token limits; the record has {own} a window and {other} a passage"
-        raise Missing(f"{text}, and a ratio of {_with_interval(measured)}")
-    n = sum(row["n"] for row in body.get("rows", []) if row.get("method") == "listwise")
-    return Measured(measured.value, measured.low, measured.high, n)
-
-
-def _with_interval(measured: Measured) -> str:
-    return f"{measured.value:.2f} ({measured.low:.2f} to {measured.high:.2f})"
-
-
-def find_record(folder: Path, name: str) -> Path:
-    """A record in a folder of records (`default/06.json`) or of a run (`06/record.json`); else Missing."""
-    for path in (folder / name, folder / Path(name).stem / "record.json"):
-        if path.is_file():
-            return path
-    raise Missing(f"record {name}", record=True)
-
-
-def result(path: Path) -> dict[str, Any]:
-    """The `result` of a record; ValueError naming the file where it has none."""
-    body = read_json(path)
-    if not isinstance(body, dict) or not isinstance(body.get("result"), dict):
-        raise ValueError(f"{path}: expected a record with the key 'result'")
-    return body["result"]
-
-
-def _result_of(check: Check, inputs: Inputs) -> dict[str, Any]:
-    return result(find_record(inputs.records, check.record))
-
-
-def _measured(row: Any, place: str, counted: bool = True) -> Measured:
-    keys = ("value", "low", "high", "n") if counted else ("value", "low", "high")
-    if not isinstance(row, dict) or any(not isinstance(row.get(key), int | float) for key in keys):
-        raise ValueError(f"{place}: expected numbers for {', '.join(keys)}, got {row!r:.80}")
-    return Measured(*(row[key] for key in keys))
+        shown = (
+            f"{ratio.value:.2f} ({ratio.low:.2f} to {ratio.high:.2f})"
+            if ratio.low is not None
+            else ratio.value
+        )
+        raise Missing(
+            f"equal token limits; the record has {own} a window and {other} a passage, and a ratio of {shown}"
+        )
+    n = sum(row.get("n", 0) for row in timed.rows if row.get("method") == "listwise")
+    return ratio.model_copy(update={"n": n})
 
 
 WAYS: dict[str, Callable[[Check, Inputs], Measured]] = {
-    "golden_rewards": golden_rewards,
-    "window_schedule": window_schedule,
-    "printed_averages": printed_averages,
-    "table5_total": table5_total,
-    "worked_example": worked_example,
-    "ablation": ablation,
-    "latency": latency,
-    "record": record,
+    way.__name__: way
+    for way in (
+        golden_rewards,
+        window_schedule,
+        printed_averages,
+        table5_total,
+        worked_example,
+        ablation,
+        latency,
+        record,
+    )
 }

@@ -1,4 +1,4 @@
-"""The published figures (data/paper), the claims made with them, and verdicts on our own.
+"""The paper as data/paper holds it: its tables, numbers and settings, and which notebook shows which part.
 
 Every value is as arXiv 2508.07050v3 prints it. The files are read strictly: an unknown key, a missing value
 or a row of the wrong length is a ValueError that names file and key.
@@ -10,18 +10,18 @@ import math
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 import pandas as pd
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
+from . import profiles
 from .metrics import ndcg
 from .stages import ROOT
 
 DATA = ROOT / "data" / "paper"
-Verdict = Literal["OK", "OKish", "FAIL", "not run"]
-Kind = Literal["retriever", "non-reasoning", "reasoning", "ReasonRank"]
+PROFILES = ("paper-7b", "paper-32b")
 T = TypeVar("T")
 
 
@@ -40,13 +40,6 @@ class Needs(Strict):
         return ", ".join(part for part in (self.model, self.hardware, self.data) if part != "none")
 
 
-class Change(Strict):
-    """What a row needs that differs from its table's `Needs`."""
-
-    model: str | None = None
-    hardware: str | None = None
-
-
 class Margin(Strict):
     """How far a figure may lie off, in the table's unit: one of a column, and the average."""
 
@@ -60,6 +53,24 @@ class Noise(Margin):
     text: str
 
 
+@dataclass(frozen=True)
+class Figure:
+    """One printed value, in the unit of its table. `noise` is 0 where two runs must agree."""
+
+    table: str
+    system: str
+    column: str
+    paper: float
+    needs: Needs
+    tolerance: float
+    noise: float
+    noise_text: str
+
+    @property
+    def id(self) -> str:
+        return f"{self.table} / {self.system} / {self.column}"
+
+
 class Row(Strict):
     """A row of a published table. `values` follow the table's columns; None where only `avg` is printed.
 
@@ -67,9 +78,9 @@ class Row(Strict):
     """
 
     system: str
-    needs: Change = Change()
+    needs: dict[Literal["model", "hardware"], str] = {}
     noise: str | None = None
-    kind: Kind | None = None
+    kind: Literal["retriever", "non-reasoning", "reasoning", "ReasonRank"] | None = None
     group: str | None = None
     values: tuple[float, ...] | None = None
     avg: float | None = None
@@ -97,10 +108,8 @@ class Table(Strict):
             raise ValueError(f"rows: {sorted(twice)} stand there twice")
         for row in self.rows:
             if row.values is not None and len(row.values) != len(self.columns):
-                raise ValueError(
-                    f"row {row.system!r}: {len(row.values)} values, expected one for each of "
-                    f"{len(self.columns)} columns"
-                )
+                expected = f"expected one for each of {len(self.columns)} columns"
+                raise ValueError(f"row {row.system!r}: {len(row.values)} values, {expected}")
         return self
 
     def row(self, system: str) -> Row:
@@ -117,8 +126,8 @@ class Table(Strict):
         found = []
         for row in self.rows:
             values = dict(zip(self.columns, row.values or (), strict=False)) | {"avg": row.avg}
-            change = {key: value for key, value in row.needs.model_dump().items() if value is not None}
-            needs = self.needs.model_copy(update={"model": self.needs.model or row.system} | change)
+            named = {"model": self.needs.model or row.system} | row.needs
+            needs = self.needs.model_copy(update=named)
             known = noises()[row.noise or self.noise]
             for column, value in values.items():
                 if value is not None:
@@ -135,24 +144,6 @@ class Table(Strict):
         if any(row.avg is not None for row in self.rows):
             frame["avg"] = [math.nan if row.avg is None else row.avg for row in self.rows]
         return frame.rename_axis("system")
-
-
-@dataclass(frozen=True)
-class Figure:
-    """One printed value, in the unit of its table. `noise` is 0 where two runs must agree."""
-
-    table: str
-    system: str
-    column: str
-    paper: float
-    needs: Needs
-    tolerance: float
-    noise: float
-    noise_text: str
-
-    @property
-    def id(self) -> str:
-        return f"{self.table} / {self.system} / {self.column}"
 
 
 class Latency(Strict):
@@ -211,20 +202,6 @@ class Facts(Strict):
     worked_example: WorkedExample
 
 
-class Claim(Strict):
-    """A claim of the paper. `paper`: its figure; `needs`: what it takes to check it at the paper's scale.
-
-    `rows`: table id to the systems whose figures the claim is about.
-    """
-
-    id: str = Field(pattern=r"^C\d+$")
-    text: str
-    source: str
-    paper: str
-    needs: str
-    rows: dict[str, tuple[str, ...]] = {}
-
-
 class Notebook(Strict):
     """A line of the project's map: notebook, what it shows, modules under `reasonrank`, paper section."""
 
@@ -234,6 +211,51 @@ class Notebook(Strict):
     section: str
 
 
+class Setting(Strict):
+    """A setting or a behaviour in the paper, in the released code ("same": as in the paper) and here.
+
+    Either `key`, a dotted setting of the profiles paper-7b and paper-32b with its `expected` values there, or
+    `ours`, a text; `switch`: how to have theirs; `difference`: its number in the list of differences.
+    """
+
+    setting: str
+    paper: str
+    released: str
+    key: str | None = None
+    expected: tuple[Any, Any] | None = None
+    ours: str | None = None
+    switch: str | None = None
+    difference: int | None = Field(default=None, ge=1, le=11)
+    why: str = ""
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Setting:
+        if (self.key is None) == (self.ours is None) or (self.key is None) != (self.expected is None):
+            raise ValueError(f"{self.setting}: expected a key with its two expected values, or ours")
+        return self
+
+    def values(self) -> tuple[Any, Any]:
+        """Those of `key` in the two profiles; KeyError for a key that they do not have."""
+        found = []
+        for name in PROFILES:
+            value = profiles.load(name).model_dump(mode="json")
+            for part in (self.key or "").split("."):
+                if not isinstance(value, dict) or part not in value:
+                    raise KeyError(f"profiles have no setting {self.key!r}")
+                value = value[part]
+            found.append(value)
+        return found[0], found[1]
+
+
+def checked(content: Any, kind: type[T], place: str) -> T:
+    """`content` as `kind`; ValueError that names `place` and each key that is wrong."""
+    try:
+        return TypeAdapter(kind).validate_python(content)
+    except ValidationError as error:
+        problems = (f"{'.'.join(map(str, e['loc'])) or 'file'}: {e['msg']}" for e in error.errors())
+        raise ValueError(f"{place}: " + "; ".join(problems)) from None
+
+
 def load(path: Path, kind: type[T]) -> T:
     """Read a YAML file as `kind`. ValueError names the file and the key, or the line, that is wrong."""
     try:
@@ -241,22 +263,15 @@ def load(path: Path, kind: type[T]) -> T:
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else "unknown"
         raise ValueError(f"{path.name}, line {line}: not valid YAML ({error.problem})") from None
-    try:
-        return TypeAdapter(kind).validate_python(content)
-    except ValidationError as error:
-        problems = (f"{'.'.join(map(str, e['loc'])) or 'file'}: {e['msg']}" for e in error.errors())
-        raise ValueError(f"{path.name}: " + "; ".join(problems)) from None
+    return checked(content, kind, path.name)
 
 
 @cache
 def tables() -> dict[str, Table]:
     """All published tables by id ("table1" ... "table10", "reproduction"); read once."""
-    found: dict[str, Table] = {}
-    for path in sorted((DATA / "tables").glob("*.yaml")):
-        table = load(path, Table)
-        if table.id != path.stem:
-            raise ValueError(f"{path.name}: id: {table.id!r}, expected the file's name {path.stem!r}")
-        found[table.id] = table
+    found = {path.stem: load(path, Table) for path in sorted((DATA / "tables").glob("*.yaml"))}
+    if odd := [name for name, table in found.items() if table.id != name]:
+        raise ValueError(f"{odd[0]}.yaml: id: {found[odd[0]].id!r}, expected the file's name {odd[0]!r}")
     return found
 
 
@@ -264,12 +279,6 @@ def tables() -> dict[str, Table]:
 def facts() -> Facts:
     """Published numbers that stand in figures and text."""
     return load(DATA / "facts.yaml", Facts)
-
-
-@cache
-def claims() -> tuple[Claim, ...]:
-    """C1 to C7."""
-    return load(DATA / "claims.yaml", tuple[Claim, ...])
 
 
 @cache
@@ -284,18 +293,7 @@ def notebooks() -> tuple[Notebook, ...]:
     return load(DATA / "notebooks.yaml", tuple[Notebook, ...])
 
 
-def verdict(ours: float | None, paper: float, tolerance: float, noise: float = 0.0) -> Verdict:
-    """How our figure compares with the published one, in both directions; all four in the same unit.
-
-    "OK": within `tolerance`, the rounding or the spread that the paper's own figure has. "OKish": further
-    off, but within `tolerance` + `noise`, the half-width of our interval. "FAIL": beyond. "not run": `ours`
-    is None. ValueError where `ours` is not finite, or tolerance or noise is negative.
-    """
-    if tolerance < 0 or noise < 0:
-        raise ValueError(f"tolerance {tolerance} and noise {noise}: expected 0 or more")
-    if ours is None:
-        return "not run"
-    if not math.isfinite(ours):
-        raise ValueError(f"ours is {ours}, expected a finite number, or None where nothing was run")
-    gap = abs(ours - paper) - 1e-9
-    return "OK" if gap <= tolerance else "OKish" if gap <= tolerance + noise else "FAIL"
+@cache
+def settings() -> tuple[Setting, ...]:
+    """What the paper, the released code and this project do, row by row."""
+    return load(DATA / "settings.yaml", tuple[Setting, ...])

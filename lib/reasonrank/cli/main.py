@@ -25,11 +25,11 @@ from . import (
     rerank,
     rerank_options,
     sweep,
-    verify,
 )
 from . import summary as summaries
 from .errors import CommandError
 from .parameters import Parameters, ProfileName, RunFolder, read_parameters
+from .verify import verify
 
 app = typer.Typer(
     help="ReasonRank, reproducible: notebooks in batches, data, reranking, checks.",
@@ -89,7 +89,6 @@ BRIDGED = {
     "published": (data_arguments, "take the authors' training data over"),
     "sweep": (sweep, "compare the points of a sweep"),
     "ablations": (ablations, "what each part of the recipe adds"),
-    "verify": (verify, "check the paper's claims"),
 }
 
 
@@ -113,7 +112,6 @@ def _old_parser() -> argparse.ArgumentParser:
         "release": _add_release,
         "preflight": _add_preflight,
         "rerank": _add_rerank,
-        "verify": _add_verify,
     }.items():
         if name in BRIDGED:
             module, about = BRIDGED[name]
@@ -154,18 +152,7 @@ def _add_preflight(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(command=preflight.command)
 
 
-def _add_verify(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--bright", type=Path, metavar="DIR", help="published runs and judgements of BRIGHT")
-    parser.add_argument("--golden", type=Path, metavar="FILE", help="golden cases of the released reward")
-    for name, default, what in (
-        ("--records", verify.RECORDS, "records of runs"),
-        ("--out", verify.OUT, "where verify.json and verify.md go"),
-    ):
-        parser.add_argument(name, type=Path, default=default, metavar="DIR", help=what)
-    parser.add_argument("--brief", action="store_true", help="print a line of counts alone")
-    parser.set_defaults(command=verify.command)
-
-
 for _name, (_module, _about) in BRIDGED.items():
     _bridge(_name, _about)
 # Converted commands: app.command()(module.function)
+app.command()(verify)

@@ -8,7 +8,7 @@ from pathlib import Path
 from statistics import fmean, median
 from typing import Any
 
-from .. import ablations, evaluation, fidelity, report, stages, throughput
+from .. import ablations, evaluation, paper, stages, throughput
 from ..adapters import NAMES
 
 
@@ -22,7 +22,7 @@ def fill(text: str, folder: Path) -> str:
         "adapters": adapters(folder.parent / "adapters"),
         "ablations": ablation_table(folder / ablations.RECORD.name),
         "timing": timing(folder / "timing.json"),
-        "differences": fidelity.markdown(only_differences=True),
+        "differences": differences(),
         "rerank benchmark": rerank_benchmark(folder / "rerank_benchmark.json"),
         "training benchmark": training_benchmark(folder / "training_benchmark.json"),
     }
@@ -79,7 +79,7 @@ def ablation_table(path: Path) -> str:
     parts = [f"Not run: {', '.join(missing)}."] if missing else []
     if batch["comparisons"]:
         about = "NDCG@10 in percent, average over collections; the difference with its 95 % interval over n queries:"
-        table = report.ablations_frame(batch["comparisons"]).to_markdown(disable_numparse=True)
+        table = ablations.frame(batch["comparisons"]).to_markdown(disable_numparse=True)
         seeds = sorted({seed for row in batch["comparisons"] for seed in row["seeds"]})
         parts = [about, table, *parts, _source(stages.read_json(path), seeds)]
     return "\n\n".join(parts)
@@ -93,6 +93,28 @@ def timing(path: Path) -> str:
     rows = ["| from a fresh clone, in this order | minutes |", "|---|---|"]
     rows += [f"| {row['what']} | {row['seconds'] / 60:.1f} |" for row in record["result"]["rows"]]
     return "\n".join([*rows, "", _source(record)])
+
+
+def differences(only: bool = True) -> str:
+    """What the paper, the released code and this project do; `only`: rows in which the first two differ."""
+    lines = ["| | paper | released code | ours | why, or how to have theirs |", "|---|---|---|---|---|"]
+    for row in paper.settings():
+        if row.released == "same" and only:
+            continue
+        ours = row.ours or ""
+        if row.key:
+            small, large = map(_setting, row.values())
+            ours = f"{small if small == large else f'{small} (7B), {large} (32B)'} (`{row.key}`)"
+        remark = "; ".join(filter(None, (row.why, f"theirs: `{row.switch}`" if row.switch else "")))
+        cells = (row.setting, row.paper, row.released, ours, remark)
+        lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+    return "\n".join(lines)
+
+
+def _setting(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {_setting(item)}" for key, item in value.items())
+    return "none" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def rerank_benchmark(path: Path) -> str:

@@ -2,35 +2,45 @@
 
 from __future__ import annotations
 
-import argparse
 from collections import Counter
+from pathlib import Path
+from typing import Annotated
 
-from .. import paper
-from ..checks import Inputs
-from ..stages import ROOT, write_json, write_text
-from ..verify import Outcome, Report, as_json, verify
-from .errors import CommandError, UsageError
+import typer
 
-RECORDS = ROOT / "data" / "records"
+from ..checks import RECORDS, Inputs
+from ..stages import ROOT, commit, versions, write_json, write_text
+from ..verify import Outcome, Report, titles
+from ..verify import verify as check_all
+from .errors import CommandError
+
+FOLDER = {"exists": True, "file_okay": False, "metavar": "DIR"}
 OUT = ROOT / "runs" / "verify"
-EXACT = "What can be checked exactly, without a model"
-HEAD = ("verdict", "ours", "paper", "difference", "n", "what")
+LINE = "  {:8}{:>10}{:>10}{:>11}{:>6}  {}"
 
 
-def command(options: argparse.Namespace) -> None:
-    """`verify`: print the claims, write verify.json and verify.md, and fail where a check did."""
-    for name, path in (("--bright", options.bright), ("--records", options.records)):
-        if path is not None and not path.is_dir():
-            raise UsageError(f"{name} {path}: no such folder")
-    if options.golden is not None and not options.golden.is_file():
-        raise UsageError(f"--golden {options.golden}: no such file")
+def verify(
+    bright: Annotated[
+        Path | None, typer.Option(help="published runs and judgements of BRIGHT", **FOLDER)
+    ] = None,
+    golden: Annotated[
+        Path | None,
+        typer.Option(help="golden cases of the released reward", exists=True, dir_okay=False, metavar="FILE"),
+    ] = None,
+    records: Annotated[Path, typer.Option(help="records of runs", **FOLDER)] = RECORDS,
+    out: Annotated[Path, typer.Option(help="where verify.json and verify.md go", metavar="DIR")] = OUT,
+    brief: Annotated[bool, typer.Option("--brief", help="print a line of counts alone")] = False,
+) -> None:
+    """Check the paper's claims: ours beside each published figure. Fails on FAIL or a missing record."""
     try:
-        report = verify(Inputs(options.records, options.bright, options.golden))
+        report = check_all(Inputs(records, bright, golden))
     except ValueError as error:
         raise CommandError(f"verify: {error}") from None
-    print(as_brief(report) if options.brief else as_text(report))
-    write_json(options.out / "verify.json", as_json(report))
-    write_text(options.out / "verify.md", as_markdown(report))
+    print(as_brief(report) if brief else as_text(report))
+    groups = {name: [vars(o) for o in group] for name, group in report.claims.items()}
+    body = {"commit": commit(), "versions": versions(), "failures": report.failures, "claims": groups}
+    write_json(out / "verify.json", body | {"figures": [vars(outcome) for outcome in report.figures]})
+    write_text(out / "verify.md", as_markdown(report))
     if report.failures:
         raise CommandError("verify: " + "; ".join(report.failures))
 
@@ -39,14 +49,15 @@ def as_text(report: Report) -> str:
     """The claims, a line a check, and what is missing below it; then the printed figures by verdict."""
     lines = []
     for name, group in report.claims.items():
-        lines += ["", f"{name}: {_titles()[name]}", _line(HEAD)]
-        last = ""
+        lines += ["", f"{name}: {titles()[name]}"]
+        lines.append(LINE.format("verdict", "ours", "paper", "difference", "n", "what"))
+        said = ""
         for outcome in group:
-            lines.append(_line(cells(outcome)))
-            remark = "; ".join(filter(None, (outcome.missing, outcome.note)))
-            if remark and remark != last:
+            *cells, remark = outcome.cells().values()
+            lines.append(LINE.format(*cells))
+            if remark and remark != said:
                 lines.append(" " * 10 + remark)
-            last = remark
+            said = remark
     return "\n".join([*lines, "", _count(report)])
 
 
@@ -60,47 +71,20 @@ def as_markdown(report: Report) -> str:
     """The same as a page, with every printed figure that has been measured."""
     parts = ["# Claims and figures of the paper, checked", _count(report)]
     for name, group in report.claims.items():
-        rows = [(*cells(o), "; ".join(filter(None, (o.missing, o.note)))) for o in group]
-        parts += [f"## {name}: {_titles()[name]}", _table((*HEAD, "missing, or a remark"), rows)]
-    measured = [cells(outcome) for outcome in report.figures if outcome.verdict != "not run"]
-    if measured:
-        parts += ["## Printed figures that have been measured", _table(HEAD, measured)]
+        parts += [f"## {name}: {titles()[name]}", _table(group)]
+    if measured := [outcome for outcome in report.figures if outcome.verdict != "not run"]:
+        parts += ["## Printed figures that have been measured", _table(measured)]
     return "\n\n".join(parts) + "\n"
 
 
-def cells(outcome: Outcome) -> tuple[str, ...]:
-    """Verdict, ours (with its interval), the paper's, difference, n and what it is, as text."""
-    ours = _number(outcome.ours)
-    if outcome.low is not None and outcome.high is not None:
-        ours += f" [{_number(outcome.low)}, {_number(outcome.high)}]"
-    border = "> " if outcome.kind == "direction" else ""
-    difference = _number(outcome.difference, "+")
-    n = "-" if outcome.n is None else str(outcome.n)
-    return outcome.verdict, ours, border + _number(outcome.paper), difference, n, outcome.text
+def _table(outcomes: list[Outcome]) -> str:
+    import pandas as pd
 
-
-def _number(value: float | None, sign: str = "") -> str:
-    if value is None:
-        return "-"
-    if value and abs(value) < 0.005:
-        return f"{value:{sign}.1e}"
-    return f"{value:{sign}.2f}" if value != int(value) else f"{value:{sign}.0f}"
-
-
-def _titles() -> dict[str, str]:
-    return {"exact": EXACT} | {claim.id: claim.text for claim in paper.claims()}
-
-
-def _line(row: tuple[str, ...]) -> str:
-    verdict, ours, published, difference, n, what = row
-    return f"  {verdict:8}{ours:>10}{published:>10}{difference:>11}{n:>6}  {what}"
-
-
-def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
-    lines = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in (head, *rows)]
-    return "\n".join([lines[0], "|" + "---|" * len(head), *lines[1:]])
+    frame = pd.DataFrame([outcome.cells() for outcome in outcomes])
+    return frame.to_markdown(index=False, disable_numparse=True)
 
 
 def _count(report: Report) -> str:
-    parts = ", ".join(f"{number} {verdict}" for verdict, number in sorted(report.count().items()))
+    found = Counter(outcome.verdict for outcome in report.figures)
+    parts = ", ".join(f"{number} {verdict}" for verdict, number in sorted(found.items()))
     return f"Printed figures of the paper's tables, {len(report.figures)} in all: {parts}."

@@ -6,6 +6,7 @@ from .compare import (
     TestSet,
     answer_row,
     dev_sets,
+    first_windows,
     open_reranker,
     rerank_sets,
     reranker,
@@ -16,6 +17,8 @@ from .compare import (
     test_set,
     this_run,
     totals,
+    weight_files,
+    write_runs,
 )
 from .score import DEFAULT_MEASURES, Scores, evaluate
 from .statistics import Interval, PairedTest, bootstrap, mean_interval, paired_test
@@ -32,6 +35,7 @@ __all__ = [
     "bootstrap",
     "dev_sets",
     "evaluate",
+    "first_windows",
     "mean_interval",
     "open_reranker",
     "paired_test",
@@ -44,4 +48,6 @@ __all__ = [
     "test_set",
     "this_run",
     "totals",
+    "weight_files",
+    "write_runs",
 ]

@@ -15,9 +15,10 @@ import pandas as pd
 from ..engines import PRESETS, Engine, open_engine
 from ..profiles import Profile
 from ..rerank import strategies
+from ..rerank.listwise import WindowTrace
 from ..rerank.run import Progress, RerankedRun, Reranker
 from ..retrieval import first_stage
-from ..runs import Qrels, Run
+from ..runs import Qrels, Run, write_qrels, write_trec
 from ..sources import Collection, load
 from ..stages import stage_file
 from .score import evaluate
@@ -25,8 +26,8 @@ from .statistics import mean_interval, paired_test
 
 STATES = ("ok", "repaired", "truncated", "malformed")
 MEASURE = "nDCG@10"
-TRAINED = {"SFT": "03_sft", "SFT + RL": "04_rl"}
-"""A trained system -> the stage that leaves its weights in the run."""
+Weights = tuple[str | Path, Path | None]
+"""Weights (a name or a folder), and an adapter (a folder) or None."""
 
 
 @dataclass(frozen=True)
@@ -72,27 +73,48 @@ def this_run(system: str) -> str:
     return f"{system} (this run)"
 
 
-def systems(settings: Profile, run: Path) -> dict[str, tuple[str | Path, Path | None]]:
+def systems(settings: Profile, run: Path, stages: Mapping[str, str]) -> dict[str, Weights]:
     """The systems of a run that rerank, by label: weights (a name or a folder) and adapter (a folder or None).
 
+    `stages`: trained system -> the stage that left its weights in the run, as {"SFT": "03_sft"}.
     Those of `evaluation.systems`, then the released adapters where `evaluation.adapters` asks for them and there
     are any for the model. Labels say where the weights come from. FileNotFoundError where a stage has not run.
     """
     from ..adapters import released  # needs torch, which no other scoring does
 
     own, base = settings.evaluation, settings.model.name
-    trained = [name for name in own.systems if name in TRAINED]
+    trained = [name for name in own.systems if name in stages]
     adapters = released(base) if own.adapters else {}
     return (
-        {name: (base, None) for name in own.systems if name not in TRAINED}
-        | {this_run(name): (stage_file(run, TRAINED[name], "model"), None) for name in trained}
+        {name: (base, None) for name in own.systems if name not in stages}
+        | {this_run(name): (stage_file(run, stages[name], "model"), None) for name in trained}
         | {f"{name} (released adapter)": (base, adapter) for name, adapter in adapters.items()}
     )
+
+
+def weight_files(systems: Mapping[str, Weights]) -> list[Path]:
+    """The files of all weights and adapters in folders, the inputs of a stage that uses them."""
+    folders = [place for pair in systems.values() for place in pair if isinstance(place, Path)]
+    return [file for folder in folders for file in sorted(folder.glob("*.safetensors"))]
 
 
 def run_file(collection: str, system: str) -> str:
     """The name of a system's run on a collection: "coding.sft-rl-this-run.trec"."""
     return f"{collection}.{re.sub(r'[^a-z0-9]+', '-', system.lower()).strip('-')}.trec"
+
+
+def write_runs(
+    folder: Path, runs: Mapping[str, Mapping[str, Run]], sets: Mapping[str, TestSet]
+) -> list[Path]:
+    """Write all runs (system -> collection -> run) and judgements as TREC files; returns those of the runs."""
+    for name, test in sets.items():
+        write_qrels(folder / f"{name}.qrels", test.qrels)
+    written = []
+    for system, found in runs.items():
+        for name, run in found.items():
+            written.append(folder / run_file(name, system))
+            write_trec(written[-1], run, tag="reasonrank")
+    return written
 
 
 @contextmanager
@@ -152,6 +174,19 @@ def rerank_sets(
         )
         for name, test in sets.items()
     }
+
+
+def first_windows(settings: Profile, weights: str | Path) -> tuple[dict[str, Any], WindowTrace]:
+    """What weights answer to the first window of `sft.validity_queries` dev queries: `answer_row`, and one answer.
+
+    The answer is one of the collection in the middle, the same for all weights.
+    """
+    count = -(-settings.sft.validity_queries // len(settings.collections))
+    sets = {name: test_set(settings, name, "dev", count) for name in settings.collections}
+    with open_reranker(settings, weights, "sliding") as opened:
+        found = list(rerank_sets(opened, sets, settings.evaluation.window).values())
+    sample = next(iter(found[len(found) // 2].traces.values()))[0]
+    return answer_row(str(weights), found), sample
 
 
 def score_rows(
