@@ -14,7 +14,7 @@ def test_variants_are_those_that_are_checked():
     checked = {check.part: check for check in checks.checks() if check.way == "ablation"}
     assert set(checked) <= set(named)
     for part, check in checked.items():
-        assert named[part].paper == check.published.system
+        assert named[part].paper == check.beside
     assert all(variant.published > 0 for variant in named.values())
     assert named["only RL"].published == pytest.approx(35.74 - 28.69)
 
