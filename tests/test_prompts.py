@@ -1,30 +1,39 @@
-"""Prompts with a tokenizer of one token per character: caps, over-long prompts, what is computed once.
+"""Prompts: caps, shortening, chat templates; by a tokenizer of a token a character, and by the embedded model's.
 
-A cap counts the blank before a passage, as most vocabularies have it in the token of the first word; so here a
-cap of 10 leaves 9 characters.
+A cap counts the blank before a passage, as most vocabularies have it in the token of the first word; so with a token
+a character a cap of 10 leaves 9 characters.
 """
+
+import hashlib
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fakes.tokenizer import CharTokenizer
-from reasonrank.prompts import ListwisePrompt
+from reasonrank.answers import EMPTY_CHAIN
+from reasonrank.models import load_tokenizer
+from reasonrank.prompts import DirectPrompt, ListwisePrompt, PointwisePrompt, Template, chat
+
+CAPS = {"passage_tokens": 10, "query_tokens": 12, "max_length": 2000}
 
 
 def prompt(**changed):
-    caps = {"passage_tokens": 10, "query_tokens": 12, "max_length": 2000}
-    return ListwisePrompt(CharTokenizer(), **(caps | changed))
+    return ListwisePrompt(CharTokenizer(), **(CAPS | changed))
 
 
-def length_without_passages(n):
-    """Of a prompt whose n passages and query are empty."""
+def empty(n):
+    """Tokens of a prompt whose n passages and query are empty."""
     return len(prompt().encode("", [""] * n))
 
 
 def shown(rendered):
     text = "".join(map(chr, rendered.ids))
     return [line.partition(" ")[2] for line in text.split("\n") if line.startswith("[")]
+
+
+def asked(rendered):
+    return "".join(map(chr, rendered.ids)).partition("Question: ")[2].strip()
 
 
 def test_what_is_longer_than_its_cap_is_cut_and_named():
@@ -36,7 +45,7 @@ def test_what_is_longer_than_its_cap_is_cut_and_named():
 
 def test_a_prompt_that_is_too_long_is_shortened_evenly():
     """Room for 12 tokens more than the empty prompt. " cc" takes 3, so the others have 9 for two: 4 each."""
-    tight = prompt(max_length=length_without_passages(3) + 12, overlong="shorten")
+    tight = prompt(max_length=empty(3) + 12, overlong="shorten")
     rendered = tight.render("", ["a" * 20, "b" * 6, "cc"])
     assert shown(rendered) == ["aaa", "bbb", "cc"]
     assert (rendered.cap, rendered.shortened, rendered.cut) == (4, True, (0, 1))
@@ -46,7 +55,7 @@ def test_a_prompt_that_is_too_long_is_shortened_evenly():
 @settings(deadline=None, max_examples=200)
 @given(st.lists(st.text("ab", max_size=15), min_size=1, max_size=5), st.integers(-5, 80))
 def test_the_cap_is_the_highest_that_fits(passages, room):
-    limit = length_without_passages(len(passages)) + room
+    limit = empty(len(passages)) + room
     tight = prompt(max_length=limit, overlong="shorten")
 
     def tokens(cap):
@@ -61,23 +70,32 @@ def test_the_cap_is_the_highest_that_fits(passages, room):
     assert shown(rendered) == [passage[: rendered.cap - 1] for passage in passages]
 
 
+@pytest.mark.parametrize(
+    ("room", "query", "passages", "left"),
+    [
+        (100, 5000, [5], 94),  # all that the passage leaves
+        (40, 5000, [9, 9, 9, 9], 21),  # half of 40, the query's blank and the ends of four lines
+        (40, 15, [9, 9, 9, 9], 15),  # under half it stays whole
+        (6, 5000, [1], 4),
+        (1, 50, [9], 0),
+    ],
+)
+def test_a_query_that_is_too_long_is_cut_and_counted(room, query, passages, left):
+    tight = prompt(max_length=empty(len(passages)) + room, query_tokens=9000, overlong="shorten")
+    rendered = tight.render("q" * query, ["x" * size for size in passages])
+    assert len(rendered.ids) <= tight.max_length
+    assert (asked(rendered), rendered.query_cut) == ("q" * left, query > left)
+
+
 def test_an_error_unless_told_to_shorten():
     with pytest.raises(ValueError, match=r"a prompt of \d+ tokens exceeds max_length 300; lower the window"):
         prompt(max_length=300).encode("", ["a" * 10] * 30)
+    with pytest.raises(ValueError, match=r"query and passages of one token exceeds max_length"):
+        prompt(max_length=empty(1) - 1, query_tokens=9000, overlong="shorten").encode("q" * 5000, ["a"])
     with pytest.raises(ValueError, match="overlong is 'cut'; expected 'error' or 'shorten'"):
         prompt(overlong="cut")
-
-
-def test_a_query_that_leaves_no_room_is_an_error():
-    with pytest.raises(ValueError, match="exceeds max_length"):
-        prompt(max_length=length_without_passages(1) + 5, overlong="shorten").encode("long query", ["a"])
-
-
-def test_ids_are_those_of_the_text():
-    one = prompt()
-    query, passages = "what\nis [3]?", ["plain", "", "[12] {braces}", "two\nlines"]
-    assert "".join(map(chr, one.encode(query, passages))) == one.text(query, passages)
-    assert "[3]?" not in one.text(query, passages)
+    with pytest.raises(ValueError, match="at least 1"):
+        prompt(passage_tokens=0)
 
 
 def test_a_passage_is_tokenised_once_for_each_cap():
@@ -86,3 +104,142 @@ def test_a_passage_is_tokenised_once_for_each_cap():
     before = len(one.tokenizer.seen)
     one.encode("query", ["second", "first"])
     assert len(one.tokenizer.seen) == before
+
+
+class Chat(CharTokenizer):
+    """A chat template given as a function of the messages."""
+
+    name_or_path = "some/model"
+
+    def __init__(self, template):
+        super().__init__()
+        self.template = template
+
+    def apply_chat_template(self, messages, **options):
+        return self.template({message["role"]: message["content"] for message in messages})
+
+
+def refusing(messages):
+    if "system" in messages:
+        raise ValueError("System role not supported")
+    return f"<user>{messages['user']}<model>"
+
+
+@pytest.mark.parametrize("template", [refusing, lambda messages: f"<user>{messages['user']}<model>"])
+def test_a_system_text_that_the_template_does_not_take_begins_the_users_message(template):
+    """One template raises, the other leaves it out without a word."""
+    assert chat(Chat(template), "Be brief.", "Why?") == "<user>Be brief.\n\nWhy?<model>"
+    text = ListwisePrompt(Chat(template), **CAPS).text("why", ["a"])
+    assert text.startswith(f"<user>{ListwisePrompt.system}\n\nHere are 1") and text.endswith("why<model>")
+
+
+def broken(messages):
+    raise KeyError("tools")
+
+
+@pytest.mark.parametrize(
+    ("template", "message"),
+    [
+        (broken, "the chat template of some/model renders no user message: 'tools'"),
+        (lambda messages: "fixed", "some/model shows the user's message 0 times, not once"),
+        (lambda messages: f"{messages['user']} {messages['user']}", "shows the user's message 2 times"),
+    ],
+)
+def test_other_faults_of_a_template_are_named(template, message):
+    with pytest.raises(ValueError, match=message):
+        DirectPrompt(Chat(template), **CAPS)
+
+
+@pytest.mark.parametrize(
+    ("tail", "listwise", "direct"),
+    [
+        ("<model>", (True, ""), (False, EMPTY_CHAIN)),
+        ("<model><think>\n", (True, "<think>"), (True, "<think>")),
+        ("<model><think>\n\n</think>\n\n", (False, EMPTY_CHAIN), (False, EMPTY_CHAIN)),
+        ("<model></think>", (False, EMPTY_CHAIN), (False, EMPTY_CHAIN)),
+    ],
+)
+def test_what_the_prompt_opened_or_closed(tail, listwise, direct):
+    tokenizer = Chat(lambda messages: f"{messages['system']}\n{messages['user']}{tail}")
+    for kind, expected in ((ListwisePrompt, listwise), (DirectPrompt, direct)):
+        made = kind(tokenizer, **CAPS)
+        assert (made.chain, made.begun) == expected
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return load_tokenizer("smollm2-135m-instruct")
+
+
+AWKWARD = [
+    "plain words",
+    "(starts with a bracket",
+    "[3] > [1] and [12]",
+    "two\nlines\n\nand a blank one",
+    "{braces} %s {0} {num}",
+    "naïve Σ 東京 🙂",
+    "   blanks   all   round   ",
+    "<think> tags </think>",
+    "one, two. three; 'four'",
+    "",
+]
+
+
+@pytest.mark.parametrize("kind", [ListwisePrompt, DirectPrompt, PointwisePrompt])
+def test_ids_are_those_of_the_text(tokenizer, kind):
+    made = kind(tokenizer, passage_tokens=12, query_tokens=20, max_length=600)
+    for query in AWKWARD:
+        text = made.text(query, AWKWARD)
+        assert made.encode(query, AWKWARD) == tokenizer(text, add_special_tokens=False)["input_ids"], query
+        assert "[12]" not in text and "(12)" in text
+    assert made.text("word " * 100, ["word " * 100]).count("word") == 12 + 20
+
+
+@pytest.mark.parametrize("control", ["<|im_end|>", "<|im_start|>system", "a<|endoftext|>b"])
+def test_control_tokens_in_texts_are_plain_text(tokenizer, control):
+    made = ListwisePrompt(tokenizer, passage_tokens=20, query_tokens=20, max_length=600)
+    special = set(tokenizer.all_special_ids)
+    ids, plain = made.encode(control, [control, "b"]), made.encode("q", ["a", "b"])
+    assert [i for i in ids if i in special] == [i for i in plain if i in special]
+    assert tokenizer.decode(ids).count(control) == 2 + tokenizer.decode(plain).count(control)
+
+
+def test_a_lone_surrogate_does_not_stop_a_prompt(tokenizer):
+    made = ListwisePrompt(tokenizer, passage_tokens=20, query_tokens=20, max_length=600)
+    assert made.encode("a \ud83d b", ["\ude00"]) == made.encode("a \ufffd b", ["\ufffd"])
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.text(max_size=60), min_size=1, max_size=4), st.text(max_size=80))
+def test_every_passage_has_one_line_and_one_identifier(tokenizer, passages, query):
+    text = ListwisePrompt(tokenizer, passage_tokens=12, query_tokens=20, max_length=600).text(query, passages)
+    body = text[text.index("Here are ") :].split("\n")[1 : len(passages) + 1]
+    assert [line.split(" ", 1)[0] for line in body] == [f"[{i}]" for i in range(1, len(passages) + 1)]
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.text(max_size=200), min_size=2, max_size=6), st.integers(180, 260))
+def test_shortened_prompts_fit(tokenizer, passages, room):
+    caps = {"passage_tokens": 40, "query_tokens": 20, "max_length": room}
+    rendered = ListwisePrompt(tokenizer, **caps, overlong="shorten").render("a query", passages)
+    assert len(rendered.ids) <= room and 1 <= rendered.cap <= 40
+    full = ListwisePrompt(tokenizer, **caps | {"max_length": 10_000}).encode("a query", passages)
+    assert rendered.shortened == (len(full) > room)
+
+
+def test_prompts_are_those_that_the_released_adapters_know(tokenizer):
+    """A hash over the ids of each kind of prompt, as they were when the adapters were trained."""
+    digest = hashlib.sha256()
+    for kind in (ListwisePrompt, DirectPrompt, PointwisePrompt):
+        made = kind(tokenizer, passage_tokens=12, query_tokens=20, max_length=600)
+        for query in ("What does a bee collect?", "of [2]\nand {num}", "word " * 50):
+            digest.update(
+                repr(made.encode(query, ["Bees collect nectar.", "The\nsun", "", "ant " * 30])).encode()
+            )
+    assert digest.hexdigest() == "27c409d13b3c9dbc22edfc5a7d545a52eb5c2eb3f09c9e37e00f590b41d1e238"
+
+
+def test_a_template_is_taken_in_place_of_the_own_one():
+    template = Template.of("Sort {num}.", "{query}? {query}!\n{passages}{num} of {braces}")
+    text = prompt(template=template).text("why", ["a", "b"])
+    assert text == "Sort 2.\nwhy? why!\n[1] a\n[2] b\n2 of {braces}\n"

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reasonrank import runs
-from reasonrank.answers import TAGS, format_completion
-from reasonrank.rewards import EMPTY_CHAIN, Reward, multi_view_reward, trl_reward
+from reasonrank.answers import EMPTY_CHAIN, TAGS, format_completion
+from reasonrank.rewards import Reward, multi_view_reward, trl_reward
 
 LABELS = dict(gold_ranking=[2, 1, 3], relevant={2}, num_passages=3)
 LOG3 = math.log2(3)

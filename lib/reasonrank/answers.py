@@ -16,6 +16,8 @@ Status = Literal["ok", "repaired", "truncated", "malformed"]
 THINK, THINK_END = "<think>", "</think>"
 ANSWER, ANSWER_END = "<answer>", "</answer>"
 TAGS = (THINK, THINK_END, ANSWER, ANSWER_END)
+EMPTY_CHAIN = f"{THINK} {THINK_END} "
+"""What stands for the reasoning before an answer that was asked for without any."""
 
 _BRACKETED = re.compile(r"\[\s*([0-9]+)\s*\]")
 _NUMBER = re.compile(r"(?<![\w.])[0-9]+(?!\w|\.[0-9])")

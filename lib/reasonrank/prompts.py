@@ -1,39 +1,107 @@
 """Prompts of our own wording, rendered to text and to token ids.
 
 Each passage is cut to a number of model tokens and tokenised once, however many windows it comes into. Token ids
-of a prompt are those of its text: the pieces end at line breaks, where byte-pair tokenizers split anyway.
+of a prompt are those of its text, tokenised in pieces that end at line breaks, where byte-pair tokenizers split
+anyway. Query and passages are tokenised as plain text: `<|im_end|>` in them is no control token.
 """
 
 from __future__ import annotations
 
+import hashlib
+import re
 from array import array
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Literal
 
-from .answers import THINK, THINK_END, clean_identifiers
-from .prompt_recovery import Template, recover
-
-__all__ = [
-    "DirectPrompt",
-    "ListwisePrompt",
-    "Piece",
-    "PointwisePrompt",
-    "Prompt",
-    "Rendered",
-    "Template",
-    "recover",
-]
+from .answers import EMPTY_CHAIN, THINK, THINK_END, clean_identifiers
+from .runs import well_formed
 
 Overlong = Literal["error", "shorten"]
+Pieces = tuple[tuple[str, bool], ...]
+"""Parts of a message in order: text, and whether it is the name of a place."""
 
 _MARK = "\u0001"  # stands for the user's message while the chat template is taken apart
 
 
 @dataclass(frozen=True)
+class Template:
+    """A system and a user message with places for `num`, `query` and `passages` (`[i] text`, a line each).
+
+    `choices`: how many templates `recovery.recover` found that render all its rows alike.
+    """
+
+    system: Pieces
+    user: Pieces
+    choices: int = 1
+
+    @classmethod
+    def of(cls, system: str, user: str) -> Template:
+        """A template from texts with {num}, {query} and {passages}."""
+        found = [re.split(r"\{(num|query|passages)\}", text) for text in (system, user)]
+        return cls(*(tuple((part, i % 2 == 1) for i, part in enumerate(parts)) for parts in found))
+
+    def render(self, query: str, passages: Sequence[str]) -> list[dict[str, str]]:
+        """The messages for a query and passages, which are taken as they are."""
+        values = {"num": str(len(passages)), "query": query, "passages": block(passages)}
+        roles = {"system": self.system, "user": self.user}
+        return [{"role": role, "content": fill(pieces, values)} for role, pieces in roles.items()]
+
+    def texts(self) -> dict[str, str]:
+        """Both messages with the literal places {num}, {query} and {passages}, by role."""
+        places = {name: f"{{{name}}}" for name in ("num", "query", "passages")}
+        return {"system": fill(self.system, places), "user": fill(self.user, places)}
+
+    def hashes(self) -> dict[str, str]:
+        """SHA-256 of each of `texts`, UTF-8, by role."""
+        return {role: hashlib.sha256(text.encode()).hexdigest() for role, text in self.texts().items()}
+
+    def known_as(self, known: Mapping[str, Any]) -> str | None:
+        """The name under which `known` (name -> {"system": hash, "user": hash}) has this template, or None."""
+        own = self.hashes().items()
+        return next(
+            (n for n, entry in known.items() if isinstance(entry, Mapping) and own <= entry.items()), None
+        )
+
+
+def fill(pieces: Pieces, values: Mapping[str, str]) -> str:
+    """The text of a message with `values` in its places."""
+    return "".join(values[text] if is_place else text for text, is_place in pieces)
+
+
+def block(passages: Sequence[str]) -> str:
+    """Passages as a prompt lists them: `[i] text`, each on its line."""
+    return "".join(f"[{number}] {text}\n" for number, text in enumerate(passages, start=1))
+
+
+def chat(tokenizer: Any, system: str, user: str) -> str:
+    """A prompt as text: both messages by the tokenizer's chat template, up to where the model goes on.
+
+    Where the template raises at a system message, or drops it, the system text begins the user's message.
+    Raises ValueError, with the template's own words, for any other failure.
+    """
+
+    def rendered(*messages: tuple[str, str]) -> str:
+        rows = [{"role": role, "content": content} for role, content in messages]
+        return tokenizer.apply_chat_template(rows, tokenize=False, add_generation_prompt=True)
+
+    try:
+        text = rendered(("system", system), ("user", user))
+        if system.strip() in text:
+            return text
+    except Exception:  # whatever a template raises; what it raises without a system message is told below
+        pass
+    try:
+        return rendered(("user", f"{system}\n\n{user}"))
+    except Exception as error:
+        name, reason = getattr(tokenizer, "name_or_path", "the tokenizer"), " ".join(str(error).split())
+        raise ValueError(f"the chat template of {name} renders no user message: {reason}") from None
+
+
+@dataclass(frozen=True)
 class Piece:
-    """A part of a prompt: its text, its token ids, and whether the text was cut at its cap."""
+    """A part of a prompt: its text and its token ids. `was_cut`: the text was longer than its cap."""
 
     text: str
     ids: array[int]
@@ -56,20 +124,23 @@ class Rendered:
 
 
 class Prompt:
-    """A chat prompt over one query and some passages.
+    """A chat prompt over one query and some passages, made by a template.
 
     `tokenizer`: of the model that reads it, with a chat template; `passage_tokens`, `query_tokens`: caps in tokens
     (section 5.1 of the paper caps passages); `max_length`: longest prompt in tokens. `overlong`: what becomes of
-    a prompt that is longer: "error", or "shorten", which caps its passages lower, all alike, until it fits.
+    a prompt that is longer: "error", or "shorten", which cuts the query to what the passages leave of the room,
+    but not under half of it, and then caps the passages lower, all alike, until the prompt fits. `template`: in
+    place of the class's own. Raises ValueError for a chat template that fails.
+
+    `chain`: the output begins with reasoning that `</think>` has to close: where the chat template opens or closes
+    a `<think>` at the end of the prompt, that decides, else `reasoning`. `begun`: what makes the output a whole
+    completion when put before it: `<think>` where the prompt opened it, an empty chain where there is none.
     """
 
     system = ""
-    opening = ""
-    closing = ""
+    user = ""
     reasoning = True
-    """Whether it asks for a chain of reasoning before the answer."""
-    chain: bool
-    """Whether the output begins with a chain that `</think>` closes: the chat template may have opened or closed it."""
+    """Whether it asks for a chain before the answer."""
 
     def __init__(
         self,
@@ -79,6 +150,7 @@ class Prompt:
         query_tokens: int,
         max_length: int,
         overlong: Overlong = "error",
+        template: Template | None = None,
     ):
         if min(passage_tokens, query_tokens, max_length) < 1:
             raise ValueError("passage_tokens, query_tokens and max_length are counts of tokens, at least 1")
@@ -86,18 +158,21 @@ class Prompt:
             raise ValueError(f"overlong is {overlong!r}; expected 'error' or 'shorten'")
         self.tokenizer, self.max_length, self.overlong = tokenizer, max_length, overlong
         self.passage_tokens, self.query_tokens = passage_tokens, query_tokens
-        messages = [{"role": "system", "content": self.system}, {"role": "user", "content": _MARK}]
-        rendered = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-        self._head, self._tail = rendered.split(_MARK)
-        begun = self._tail.rstrip()
-        self.chain = begun.endswith(THINK) or (self.reasoning and not begun.endswith(THINK_END))
-        self._fixed = lru_cache(maxsize=10_000)(lambda text: Piece(text, self._tokenise(text)))
-        self._query = lru_cache(maxsize=10_000)(self._query_piece)
-        self._passage = lru_cache(maxsize=200_000)(self._passage_piece)
+        self.template = template or Template.of(self.system, self.user)
+        place = self.template.user.index(("passages", True))
+        self._before, self._after = self.template.user[:place], self.template.user[place + 1 :]
+        self._frame = lru_cache(maxsize=1000)(self._frame_of)
+        self._piece = lru_cache(maxsize=20_000)(self._piece_of)
+        self._query = lru_cache(maxsize=10_000)(self.cut)
+        self._passage = lru_cache(maxsize=200_000)(self._passage_of)
+        tail = self._frame(fill(self.template.system, {"num": "2", "query": ""}))[1].text.rstrip()
+        opened, closed = tail.endswith(THINK), tail.endswith(THINK_END)
+        self.chain = opened or (self.reasoning and not closed)
+        self.begun = THINK if opened else "" if self.chain else EMPTY_CHAIN
 
     def text(self, query: str, passages: Sequence[str]) -> str:
         """The prompt as text, chat template and generation prompt included, however long it is."""
-        return "".join(piece.text for piece in self._pieces(query, passages, self.passage_tokens))
+        return "".join(p.text for p in self._pieces(query, passages, self.passage_tokens, self.query_tokens))
 
     def encode(self, query: str, passages: Sequence[str]) -> list[int]:
         """The prompt as token ids; see `render`."""
@@ -106,81 +181,98 @@ class Prompt:
     def render(self, query: str, passages: Sequence[str]) -> Rendered:
         """The prompt as token ids, at most `max_length` of them.
 
-        Raises ValueError for a longer one where `overlong` is "error", and where even passages of one token
-        do not make it fit.
+        Raises ValueError for a longer one where `overlong` is "error", and where even a query and passages of
+        one token do not make it fit.
         """
-        cap, pieces = self.passage_tokens, self._pieces(query, passages, self.passage_tokens)
-        length = _length(pieces)
-        while length > self.max_length:
-            if self.overlong == "error" or cap == 1:
-                raise ValueError(self._too_long(length, cap))
-            cap = self._lower(pieces, length, cap)
-            pieces = self._pieces(query, passages, cap)
-            length = _length(pieces)
-        ids: list[int] = []
-        for piece in pieces:
-            ids += piece.ids
-        cut = tuple(place for place, piece in enumerate(pieces[3:-3:2]) if piece.was_cut)
-        return Rendered(ids, cap, cap < self.passage_tokens, cut, pieces[-2].was_cut)
+        cap, query_cap = self.passage_tokens, self.query_tokens
+        pieces, excess = self._fit(query, passages, cap, query_cap)
+        if excess > 0 and self.overlong == "shorten":
+            asked = len(self._query(query, query_cap)[1])
+            half = (asked - excess + sum(len(piece.ids) for piece in pieces[3:-2:2])) // 2
+            query_cap = max(1, min(query_cap, max(half, asked - excess)))
+            pieces, excess = self._fit(query, passages, cap, query_cap)
+        while excess > 0:
+            if self.overlong == "error" or cap == query_cap == 1:
+                raise ValueError(self._too_long(excess))
+            if cap > 1:
+                cap = _lower([len(piece.ids) for piece in pieces[3:-2:2]], excess, cap)
+            else:
+                query_cap = max(1, len(self._query(query, query_cap)[1]) - excess)
+            pieces, excess = self._fit(query, passages, cap, query_cap)
+        ids = [token for piece in pieces for token in piece.ids]
+        cut = tuple(place for place, piece in enumerate(pieces[3:-2:2]) if piece.was_cut)
+        return Rendered(ids, cap, cap < self.passage_tokens, cut, self._query(query, query_cap)[2])
 
-    def _pieces(self, query: str, passages: Sequence[str], cap: int) -> list[Piece]:
-        """Head, opening, then identifier and passage by turns, closing, query, tail."""
-        body = [self._fixed(self._head), self._fixed(self.opening.format(n=len(passages)) + "\n")]
+    def cut(self, text: str, limit: int) -> tuple[str, array[int], bool]:
+        """A query or passage as it enters the prompt: one line of at most `limit` tokens, with `[12]` made `(12)`
+        so that it is no identifier; its tokens; and whether it was longer."""
+        text = " ".join(clean_identifiers(well_formed(text)).split())
+        ids = self._tokenise(" " + text)
+        if len(ids) <= limit:
+            return text, ids, False
+        return self.tokenizer.decode(ids[:limit].tolist()).replace("\ufffd", "").strip(), ids[:limit], True
+
+    def _fit(self, query: str, passages: Sequence[str], *caps: int) -> tuple[list[Piece], int]:
+        """The pieces, and by how many tokens they are longer than `max_length`."""
+        pieces = self._pieces(query, passages, *caps)
+        return pieces, sum(len(piece.ids) for piece in pieces) - self.max_length
+
+    def _pieces(self, query: str, passages: Sequence[str], cap: int, query_cap: int) -> list[Piece]:
+        """Head, text before the passages, then identifier and passage by turns, text after them, tail."""
+        values = {"num": str(len(passages)), "query": self._query(query, query_cap)[0]}
+        head, tail = self._frame(fill(self.template.system, values))
+        pieces = [head, self._piece(fill(self._before, values))]
         for number, passage in enumerate(passages, start=1):
-            body += [self._fixed(f"[{number}]"), self._passage(passage, cap)]
-        body.append(self._fixed(f"{self.closing.format(n=len(passages))}\n"))
-        return [*body, self._query(query), self._fixed(self._tail)]
+            pieces += [self._piece(f"[{number}]"), self._passage(passage, cap)]
+        return [*pieces, self._piece(fill(self._after, values)), tail]
 
-    def _lower(self, pieces: Sequence[Piece], length: int, cap: int) -> int:
-        """The highest cap under `cap` that takes enough from the passages, if each ends up at its cap."""
-        passages = [len(piece.ids) for piece in pieces[3:-3:2]]
-        excess = length - self.max_length
-        longest = max(passages, default=1)
-        for lower in range(min(cap, longest) - 1, 1, -1):
-            if sum(max(0, tokens - lower) for tokens in passages) >= excess:
-                return lower
-        return 1
+    def _frame_of(self, system: str) -> tuple[Piece, Piece]:
+        """What the chat template puts before and after the user's message; control tokens in it are such."""
+        parts = chat(self.tokenizer, system, _MARK).split(_MARK)
+        if len(parts) != 2:
+            name = getattr(self.tokenizer, "name_or_path", "the tokenizer")
+            raise ValueError(
+                f"the chat template of {name} shows the user's message {len(parts) - 1} times, not once"
+            )
+        head, tail = (Piece(part, self._tokenise(part, control=True)) for part in parts)
+        return head, tail
 
-    def _too_long(self, length: int, cap: int) -> str:
-        tried = " with passages of one token" if self.overlong == "shorten" and cap == 1 else ""
-        return (
-            f"a prompt of {length} tokens{tried} exceeds max_length {self.max_length}; "
-            "lower the window, passage_tokens or query_tokens"
-        )
+    def _piece_of(self, text: str) -> Piece:
+        return Piece(text, self._tokenise(text))
 
-    def _tokenise(self, text: str) -> array[int]:
-        return array("i", self.tokenizer(text, add_special_tokens=False)["input_ids"])
-
-    def _passage_piece(self, passage: str, cap: int) -> Piece:
-        text, was_cut = self._truncate(passage, cap)
+    def _passage_of(self, passage: str, cap: int) -> Piece:
+        text, _, was_cut = self.cut(passage, cap)
         line = f" {text}\n" if text else "\n"
         return Piece(line, self._tokenise(line), was_cut)
 
-    def _query_piece(self, query: str) -> Piece:
-        text, was_cut = self._truncate(query, self.query_tokens)
-        return Piece(f"Question: {text}", self._tokenise(f"Question: {text}"), was_cut)
+    def _tokenise(self, text: str, control: bool = False) -> array[int]:
+        options = {} if control else {"split_special_tokens": True}
+        return array("i", self.tokenizer(text, add_special_tokens=False, **options)["input_ids"])
 
-    def _truncate(self, text: str, limit: int) -> tuple[str, bool]:
-        """One line of at most `limit` tokens, with `[12]` made `(12)` so that it is no identifier."""
-        text = " ".join(clean_identifiers(text).replace(_MARK, " ").split())
-        ids = self._tokenise(" " + text)
-        if len(ids) <= limit:
-            return text, False
-        return self.tokenizer.decode(ids[:limit].tolist()).replace("\ufffd", "").strip(), True
+    def _too_long(self, excess: int) -> str:
+        tried = " with a query and passages of one token" if self.overlong == "shorten" else ""
+        return (
+            f"a prompt of {self.max_length + excess} tokens{tried} exceeds max_length {self.max_length}; "
+            "lower the window, passage_tokens or query_tokens"
+        )
 
 
-def _length(pieces: Sequence[Piece]) -> int:
-    return sum(len(piece.ids) for piece in pieces)
+def _lower(passages: Sequence[int], excess: int, cap: int) -> int:
+    """The highest cap under `cap` that takes `excess` tokens from passages of so many, if each ends up at it."""
+    for lower in range(min(cap, max(passages, default=1)) - 1, 1, -1):
+        if sum(max(0, tokens - lower) for tokens in passages) >= excess:
+            return lower
+    return 1
 
 
 class ListwisePrompt(Prompt):
     """Rank a window of passages: reasoning, then a permutation of the identifiers (section 3 of the paper)."""
 
     system = "You compare passages and rank them by how much they help to answer a question."
-    opening = "Here are {n} passages, each after its identifier."
-    closing = (
-        "Think about what the question needs inside <think> </think>. Then rank all {n} passages, best first, "
-        "inside <answer> </answer>, as in <answer> [2] > [1] </answer>."
+    user = (
+        "Here are {num} passages, each after its identifier.\n{passages}"
+        "Think about what the question needs inside <think> </think>. Then rank all {num} passages, best first, "
+        "inside <answer> </answer>, as in <answer> [2] > [1] </answer>.\nQuestion: {query}"
     )
 
 
@@ -189,9 +281,10 @@ class DirectPrompt(Prompt):
 
     reasoning = False
     system = ListwisePrompt.system
-    opening = ListwisePrompt.opening
-    closing = (
-        "Rank all {n} passages, best first, inside <answer> </answer>, as in <answer> [2] > [1] </answer>."
+    user = (
+        "Here are {num} passages, each after its identifier.\n{passages}"
+        "Rank all {num} passages, best first, inside <answer> </answer>, as in <answer> [2] > [1] </answer>.\n"
+        "Question: {query}"
     )
 
 
@@ -199,7 +292,8 @@ class PointwisePrompt(Prompt):
     """Judge one passage: reasoning, then true or false (the way of Rank1, Weller et al. 2025)."""
 
     system = "You judge whether a passage helps to answer a question."
-    opening = "Here is a passage."
-    closing = (
-        "Think inside <think> </think>, then say true if the passage helps with the question, else false."
+    user = (
+        "Here is a passage.\n{passages}"
+        "Think inside <think> </think>, then say true if the passage helps with the question, else false.\n"
+        "Question: {query}"
     )

@@ -27,8 +27,6 @@ Completion = str | Sequence[Mapping[str, Any]]
 
 STRICT_RBO_P = 0.9
 Log = Callable[[list["RewardParts"]], None]
-EMPTY_CHAIN = f"{answers.THINK} {answers.THINK_END} "
-"""What stands for the reasoning before an answer that was asked for without any."""
 
 _RELEASED = re.compile(r"<think>.*?</think>\s*<answer>(.*?)</answer>", re.DOTALL)
 _STRICT = re.compile(r"\s*<think>.*</think>\s*<answer>.*</answer>\s*", re.DOTALL)
@@ -107,7 +105,7 @@ class Reward:
 
         It takes completions as strings or message lists, and the columns `gold_ranking`, `relevant` and
         `num_passages`, a value a completion; what else TRL passes is ignored. `prefix` is put before each
-        completion: `EMPTY_CHAIN` for a model that was asked for no reasoning, or what the prompt began. `log` is
+        completion: what makes it whole, such as `prompts.Prompt.begun`. `log` is
         called with the parts of each batch, in order. ValueError where a column has another length.
         """
 

@@ -17,7 +17,7 @@ from reasonrank.engines import Completion, Engine
 class CharTokenizer:
     """A token for each character."""
 
-    def __call__(self, text, add_special_tokens=True):
+    def __call__(self, text, add_special_tokens=True, **options):
         return {"input_ids": [ord(c) for c in text]}
 
     def encode(self, text, add_special_tokens=True):

@@ -9,9 +9,10 @@ from pathlib import Path
 from statistics import fmean, pstdev
 from typing import Any
 
+from ..answers import EMPTY_CHAIN
 from ..models import load_tokenizer
 from ..profiles import Hardware, Model, Profile, Rl
-from ..rewards import EMPTY_CHAIN, Reward, RewardParts
+from ..rewards import Reward, RewardParts
 from ..stages import sha256
 from . import processes
 from .checkpoints import Checkpoints, fingerprint

@@ -4,8 +4,9 @@ import json
 
 import pytest
 
-from reasonrank import prompt_recovery
-from reasonrank.prompt_recovery import RecoveredPrompt, Template, block, prepare, recover
+from reasonrank import recovery
+from reasonrank.prompts import Template, block
+from reasonrank.recovery import RecoveredPrompt, prepare, recover
 
 SYSTEM = "You sort {num} notes. Write <answer> [2] > [1] </answer>; a brace {like} this stays."
 USER = "Sort {num} notes for: {query}\n{passages}Again, the question is {query}. There are {num}, not 20.\n"
@@ -102,7 +103,7 @@ def test_a_row_of_another_template_is_refused():
     ],
 )
 def test_a_malformed_row_is_named(monkeypatch, change, message):
-    monkeypatch.setattr(prompt_recovery, "prepare", lambda text, *_: text)
+    monkeypatch.setattr(recovery, "prepare", lambda text, *_: text)
     with pytest.raises(ValueError, match=message):
         recover([rows()[0], {**rows()[1], **change}])
 
@@ -124,7 +125,7 @@ def test_the_columns_of_published_rl_data_are_read_too():
 class Words:
     """A tokenizer of words, with a chat template."""
 
-    def __call__(self, text, add_special_tokens=False):
+    def __call__(self, text, add_special_tokens=False, **options):
         self.known = [*getattr(self, "known", []), *text.split(" ")]
         return {"input_ids": [self.known.index(word) for word in text.split(" ")]}
 
@@ -136,7 +137,6 @@ class Words:
 
 
 def test_texts_are_fixed_then_cut_then_freed_of_identifiers():
-    pytest.importorskip("ftfy")
     assert prepare(" see [12] and [x] ") == "see (12) and [x]"
     assert prepare("schÃ¶n") == "schön"
     assert prepare("one [2] three four", Words(), 3) == "one (2) three"
@@ -144,7 +144,6 @@ def test_texts_are_fixed_then_cut_then_freed_of_identifiers():
 
 
 def test_rows_whose_known_texts_were_prepared_are_matched():
-    pytest.importorskip("ftfy")
     raw, query = ["the [1] cat sat down", "schÃ¶n"], "why [3]?"
     shown = [prepare(text, Words(), 3) for text in raw]
     row = {**made(prepare(query), shown), "query": query, "passages": raw}
@@ -154,14 +153,13 @@ def test_rows_whose_known_texts_were_prepared_are_matched():
 
 
 def test_a_window_is_rendered_with_a_recovered_template():
-    pytest.importorskip("ftfy")
-    prompt = RecoveredPrompt(recover(rows()), Words(), passage_tokens=2, max_length=60)
+    caps = {"passage_tokens": 2, "query_tokens": 100, "template": recover(rows())}
+    prompt = RecoveredPrompt(Words(), **caps, max_length=60)
     text = prompt.text("what is [4]", ["one two three", "[9]"])
     assert text.startswith("<system>You sort 2 notes.")
     assert "for: what is (4)\n[1] one two\n[2] (9)\nAgain" in text
     assert text.endswith("<assistant>")
-    assert len(prompt.encode("what is [4]", ["one two three", "[9]"])) == len(text.split(" "))
+    rendered = prompt.render("what is [4]", ["one two three", "[9]"])
+    assert (rendered.cut, rendered.query_cut) == ((0,), False) and len(rendered.ids) <= 60
     with pytest.raises(ValueError, match="exceeds max_length 60"):
         prompt.encode("w " * 60, ["a"])
-    with pytest.raises(ValueError, match="at least 1"):
-        RecoveredPrompt(recover(rows()), Words(), passage_tokens=0)

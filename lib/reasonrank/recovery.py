@@ -1,0 +1,135 @@
+"""The prompt template of the released checkpoints, learnt from the authors' published RL data.
+
+Their prompts are not part of this project. A row of that data holds the messages that a template made of a
+query and passages which are known, so the template is what remains when these are taken out. A recovered
+template must render every row anew, character by character; its hashes tell whether it is a known one.
+"""
+
+from __future__ import annotations
+
+import re
+from array import array
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations, pairwise, product
+from typing import Any
+
+from .answers import clean_identifiers
+from .prompts import ListwisePrompt, Pieces, Template, block, fill
+
+LIMIT = 14  # places of the query and the number in one message; more would take too many trials
+
+
+@dataclass(frozen=True)
+class _Row:
+    """The messages of a row by role, and its query, number and passages as they stand in them."""
+
+    messages: dict[str, str]
+    values: dict[str, str]
+
+
+def recover(
+    rows: Iterable[Mapping[str, Any]],
+    known: Mapping[str, Any] | None = None,
+    *,
+    tokenizer: Any = None,
+    passage_tokens: int | None = None,
+) -> Template:
+    """Learn the template that made `rows`, and render each of them anew to be sure.
+
+    A row has `messages` (or `prompt`): a system and a user message, each with `role` and `content`; `query`;
+    `passages`, best with more than one number of passages over all rows. Query and passages stand in the
+    messages as given or as `prepare` makes them, the passages cut to `passage_tokens` of `tokenizer`.
+    `known`: hashes as for `Template.known_as`. Of several templates that fit, a known one is taken, else the one
+    with the most places. Raises ValueError, naming the row, for one that is malformed or whose query or passages
+    are not in its messages, and where no template fits all rows.
+    """
+    read = [_row(row, f"row {number}", tokenizer, passage_tokens) for number, row in enumerate(rows, start=1)]
+    if not read:
+        raise ValueError("no rows to learn a template from")
+    parts = [_fitting(role, read) for role in ("system", "user")]
+    found = [Template(*pair, choices=len(parts[0]) * len(parts[1])) for pair in product(*parts)]
+    ours = [template for template in found if template.known_as(known or {})]
+    return max(ours or found, key=lambda t: sum(is_place for _, is_place in (*t.system, *t.user)))
+
+
+def _row(row: Mapping[str, Any], place: str, tokenizer: Any, tokens: int | None) -> _Row:
+    messages = [dict(message) for message in row.get("messages", row.get("prompt")) or ()]
+    roles = [message.get("role") for message in messages]
+    if roles != ["system", "user"] or not all(isinstance(m.get("content"), str) for m in messages):
+        raise ValueError(f"{place}: expected a system and a user message with their text, got roles {roles}")
+    query, passages = row.get("query"), list(row["passages"]) if row.get("passages") is not None else []
+    if not isinstance(query, str) or not query or not passages:
+        raise ValueError(f"{place}: expected a query and passages that are not empty")
+    system, user = (message["content"] for message in messages)
+    for texts in (passages, [prepare(text, tokenizer, tokens) for text in passages]):
+        for asked in (query, prepare(query)):
+            before, found, after = user.partition(block(texts))
+            if found and (asked in before or asked in after or asked in system):
+                values = {"num": str(len(texts)), "query": asked, "passages": found}
+                return _Row({"system": system, "user": user}, values)
+    raise ValueError(f"{place}: its query, or its passages as '[i] text' lines, are not in its messages")
+
+
+def _fitting(role: str, rows: Sequence[_Row]) -> list[Pieces]:
+    """The templates that render this message of every row, learnt from the row with the fewest places."""
+    first = min(rows, key=lambda row: len(_places(row.messages[role], row.values)))
+    found = [
+        pieces
+        for pieces in dict.fromkeys(_candidates(first.messages[role], first.values))
+        if all(fill(pieces, row.values) == row.messages[role] for row in rows)
+    ]
+    if not found:
+        raise ValueError(f"no template makes the {role} messages of all {len(rows)} rows")
+    return found
+
+
+def _places(text: str, values: Mapping[str, str]) -> list[tuple[int, int, str]]:
+    """Start, end and name of all that may be the query or the number, outside the passages."""
+    start = text.find(values["passages"])
+    stop = start + len(values["passages"]) if start >= 0 else -1
+    patterns = {"query": re.escape(values["query"]), "num": rf"(?<!\d){values['num']}(?!\d)"}
+    found = [(*m.span(), name) for name, pattern in patterns.items() for m in re.finditer(pattern, text)]
+    outside = [place for place in found if place[1] <= start or place[0] >= stop]
+    return sorted([*outside, (start, stop, "passages")] if start >= 0 else found)
+
+
+def _candidates(text: str, values: Mapping[str, str]) -> Iterator[Pieces]:
+    """Templates that might have made a message: each choice of places that do not overlap."""
+    places = _places(text, values)
+    if len(places) > LIMIT:
+        raise ValueError(
+            f"the query {values['query'][:60]!r} or the number stands at too many places to try them all"
+        )
+    needed = [place for place in places if place[2] == "passages"]
+    for count in range(len(places), -1, -1):
+        for chosen in combinations(places, count):
+            if set(needed) <= set(chosen) and all(one[1] <= other[0] for one, other in pairwise(chosen)):
+                pieces, end = [], 0
+                for start, stop, name in chosen:
+                    pieces += [(text[end:start], False), (name, True)]
+                    end = stop
+                yield tuple(piece for piece in [*pieces, (text[end:], False)] if piece[0])
+
+
+def prepare(text: str, tokenizer: Any = None, tokens: int | None = None) -> str:
+    """A query or passage as it enters a prompt: fixed by ftfy, cut to `tokens` model tokens, `[12]` made `(12)`."""
+    from ftfy import fix_text
+
+    text = fix_text(text.strip())
+    if tokenizer is not None and tokens is not None:
+        ids = tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
+        if len(ids) > tokens:
+            text = tokenizer.decode(ids[:tokens], skip_special_tokens=True).rstrip("\ufffd")
+    return clean_identifiers(text)
+
+
+class RecoveredPrompt(ListwisePrompt):
+    """A listwise prompt with a recovered `template`, its query and passages prepared as the authors do.
+
+    The paper caps passages at 512 tokens on BRIGHT and R2MED, at 100 on BEIR, and leaves queries whole.
+    """
+
+    def cut(self, text: str, limit: int) -> tuple[str, array[int], bool]:
+        whole, text = prepare(text), prepare(text, self.tokenizer, limit)
+        return text, self._tokenise(text), text != whole
