@@ -218,7 +218,7 @@ def test_beir_with_graded_and_negative_judgements(tmp_path):
 
 def test_the_hub_is_asked_only_where_no_folder_is_given(monkeypatch, tmp_path):
     """Tests run with HF_HUB_OFFLINE=1."""
-    with pytest.raises(ConnectionError, match=r"R2MED/Biology: the hub does not give it .* data folder"):
+    with pytest.raises(ConnectionError, match=r"R2MED/Biology: the hub does not give it .* local folder"):
         benchmarks.load("r2med/Biology")
     asked = []
 

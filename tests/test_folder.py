@@ -53,10 +53,10 @@ def test_labels_may_be_missing(tmp_path):
         ({"queries": [{"id": "q", "text": 3, "answer": "x"}]}, "line 1: no text; expected a string under"),
         ({"queries": [QUERIES[0] | {"excluded_ids": "b"}]}, "line 1: excluded_ids is 'b'; expected a list"),
         ({"queries": [{"id": "q", "text": "x"}]}, "line 1: no answer"),
-        ({"queries": [{"id": "q", "text": "x", "answer": ""}]}, "line 1: an empty answer or solution"),
+        ({"queries": [{"id": "q", "text": "x", "answer": ""}]}, "line 1: no answer"),
         ({"queries": [{"id": "q", "text": "x", "solution": ["a", 2]}]}, "line 1: no answer"),
-        ({"queries": [{"id": "q", "text": "x", "solution": []}]}, "line 1: an empty answer or solution"),
-        ({"passages": [], "labels": None}, r"passages\.jsonl: empty"),
+        ({"queries": [{"id": "q", "text": "x", "solution": []}]}, "line 1: no answer"),
+        ({"passages": [], "labels": None}, r"passages\.jsonl: no passages; expected at least one row"),
         (
             {"labels": [{"query": "q9", "passage": "p1"}]},
             r"labels\.jsonl, line 1: a judgement for 'q9', which is not in",
@@ -106,6 +106,9 @@ def test_tab_separated_lines_trec_judgements_and_marks(tmp_path):
     assert c.texts() == {"d1": "sun \ufffd", "d2": ""} and c.excluded == {"q1": {"d2"}}
     assert c.qrels == {"q1": {"d1": 2, "elsewhere": 1}} and c.ids("test") == ["q1"]
     assert set(c.inputs) == {"queries.tsv", "corpus.jsonl", "qrels.txt", "excluded.txt"}
+    (tmp_path / "qrels.txt").write_text("")
+    with pytest.raises(ValueError, match=r"qrels\.txt: no qrels; expected at least one row"):
+        sources.load(f"folder/{tmp_path}")
     (tmp_path / "queries.tsv").write_text("query_id\ttext\nq1\twith a header\nq3\n")
     with pytest.raises(ValueError, match=r"queries\.tsv, line 3: expected 'query_id TAB text', got 'q3'"):
         sources.load(f"folder/{tmp_path}")

@@ -73,10 +73,10 @@ def test_a_faulty_row_is_named_by_file_and_line(tmp_path):
     folder.mkdir()
     passage = {"id": "p1", "title": "t", "text": "x"}
     (folder / "passages.jsonl").write_text(
-        json.dumps(passage) + "\n" + json.dumps(passage | {"text": ""}) + "\n"
+        json.dumps(passage) + "\n" + json.dumps({"id": "p2", "title": "t"}) + "\n"
     )
     (folder / "web.jsonl").write_text("")
-    with pytest.raises(ValueError, match=r"passages\.jsonl, line 2: text missing or empty"):
+    with pytest.raises(ValueError, match=r"passages\.jsonl, line 2: no text; expected a string"):
         authored.web_search(tmp_path)
     (folder / "passages.jsonl").write_text((json.dumps(passage) + "\n") * 2)
     with pytest.raises(ValueError, match=r"line 2: id 'p1' a second time"):

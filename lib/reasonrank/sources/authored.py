@@ -7,62 +7,39 @@ hard_negatives) and `web.jsonl` (id, text, answer, positives, hard_negatives). B
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
-from ..runs import read_jsonl
 from ..stages import ROOT
-from .base import Collection, Passage, Query, split_of
+from .base import Collection, Query, split_of
+from .folder import QUERY_TEXTS, collection, rows
 
 FOLDER = ROOT / "data" / "authored"
 
 
 def complex_qa(folder: Path = FOLDER) -> Collection:
     """Questions as people ask them on expert sites -> passages that carry a concept the answer needs."""
-    return _collection("complex_qa", "complex QA", folder, "questions.jsonl")
+    return _collection("complex_qa", "complex QA", sorted(folder.glob("*/questions.jsonl")))
 
 
 def web_search(folder: Path = FOLDER) -> Collection:
     """Short queries -> passages that answer them; the same passages as complex QA."""
-    return _collection("web_search", "web search", folder, "web.jsonl")
+    return _collection("web_search", "web search", sorted(folder.glob("*/web.jsonl")))
 
 
-def _collection(name: str, scenario: str, folder: Path, file: str) -> Collection:
-    subjects = sorted(path.parent for path in Path(folder).glob(f"*/{file}"))
-    if not subjects:
-        raise FileNotFoundError(f"{folder}: no subject folder with a {file} in it")
-    passages = {
-        row["id"]: Passage(row["id"], row["text"], row["title"])
-        for subject in subjects
-        for row in _rows(subject / "passages.jsonl", ("id", "title", "text"))
-    }
-    rows = [
-        row for subject in subjects for row in _rows(subject / file, ("id", "text", "answer", "positives"))
-    ]
+def _collection(name: str, scenario: str, files: list[Path]) -> Collection:
+    queries, qrels, hard = {}, {}, {}
+    for _, qid, text, row in rows(files, QUERY_TEXTS):
+        asked = f"{row['title']}. {text}" if row.get("title") else text
+        queries[qid] = Query(qid, asked, tuple(re.split(r"(?<=[.!?])\s+", row["answer"].strip())))
+        qrels[qid] = dict.fromkeys(row["positives"], 1)
+        hard[qid] = list(row.get("hard_negatives", []))
     return Collection(
         name=name,
         scenario=scenario,
         source="written for this project",
-        queries={row["id"]: _query(row) for row in rows},
-        passages=passages,
-        qrels={row["id"]: dict.fromkeys(row["positives"], 1) for row in rows},
-        splits={row["id"]: split_of(row["id"]) for row in rows},
-        hard_negatives={row["id"]: list(row.get("hard_negatives", [])) for row in rows},
+        queries=queries,
+        passages=collection({"passages": [file.parent / "passages.jsonl" for file in files]}, name).passages,
+        qrels=qrels,
+        splits={qid: split_of(qid) for qid in queries},
+        hard_negatives=hard,
     )
-
-
-def _query(row: dict) -> Query:
-    text = f"{row['title']}. {row['text']}" if row.get("title") else row["text"]
-    return Query(row["id"], text, tuple(re.split(r"(?<=[.!?])\s+", row["answer"].strip())))
-
-
-def _rows(path: Path, keys: tuple[str, ...]) -> Iterator[dict]:
-    seen = set()
-    for number, row in enumerate(read_jsonl(path), start=1):
-        missing = [key for key in keys if not row.get(key)]
-        if missing:
-            raise ValueError(f"{path}, line {number}: {', '.join(missing)} missing or empty")
-        if row["id"] in seen:
-            raise ValueError(f"{path}, line {number}: id {row['id']!r} a second time")
-        seen.add(row["id"])
-        yield row

@@ -89,31 +89,28 @@ def load(
     if kind not in FAMILIES or key not in FAMILIES[kind].sets:
         known = names(kind) if kind in FAMILIES else FAMILIES
         raise KeyError(f"unknown collection {name!r}; known are {', '.join(known)}")
-    family, rewritten = FAMILIES[kind], kind == "bright"
+    family, bright = FAMILIES[kind], kind == "bright"
     roots = _fetched(name) if data_dir is None else [_local(name, Path(data_dir))]
-    parts = ["queries", "qrels", "excluded"]
-    parts += ["rewritten"] if rewritten else []
-    parts += ["passages"] if wanted is None or len(wanted) else []
+    needed = ["queries"] + ["passages"] * (wanted is None or len(wanted) > 0) + ["rewritten"] * bright
     files: dict[str, list[Path]] = {}
     inputs: dict[str, str] = {}
     for root in roots:
-        found = folder.parts(root, key if rewritten else None, parts)
+        found = folder.parts(root, key if bright else None, [*needed, "qrels", "excluded"])
         files |= found
         inputs |= folder.hashes(root, [path for paths in found.values() for path in paths])
-    for part in ("queries", "passages", "rewritten"):
-        if part in parts and part not in files and (part != "rewritten" or wanted is None):
-            raise FileNotFoundError(
-                f"{roots[0]}: no {part} of {name}; expected {' or '.join(folder.PARTS[part])}"
-            )
+    for part in needed:
+        if part not in files and (part != "rewritten" or wanted is None):
+            expected = " or ".join(folder.PARTS[part])
+            raise FileNotFoundError(f"{roots[0]}: no {part} of {name}; expected {expected}")
     for file in differing(inputs, pinned or {}):
         raise ValueError(f"{roots[0]}: {file} has the SHA-256 {inputs[file]}; expected {pinned[file]}")
     made = folder.collection(files, name, family.sets[key], family.source, wanted=wanted)
     for qid in sorted(made.queries.keys() ^ made.rewritten.keys()) if made.rewritten else ():
         raise ValueError(f"{roots[0]}: query {qid!r} of {name} is in only one of examples and gpt4_reason")
-    for qid in (qid for qid in made.queries if rewritten and not made.qrels.get(qid)):
+    judged = {qid: query for qid, query in made.queries.items() if made.qrels.get(qid)}
+    for qid in made.queries.keys() - judged.keys() if bright else ():
         raise ValueError(f"{roots[0]}: query {qid!r} of {name} has no judgement")
-    made.queries = {qid: query for qid, query in made.queries.items() if made.qrels.get(qid)}
-    made.inputs, made.passage_tokens = inputs, family.passage_tokens
+    made.queries, made.inputs, made.passage_tokens = judged, inputs, family.passage_tokens
     return made
 
 
@@ -122,34 +119,39 @@ def _local(name: str, data_dir: Path) -> Path:
     kind, _, key = name.partition("/")
     root = next((path for path in (data_dir / kind, data_dir / kind.upper()) if path.is_dir()), data_dir)
     place = root / FAMILIES[kind].folders.get(key, key)
-    if not place.is_dir() and kind == "bright" and (root / "examples").is_dir():
+    if place.is_dir():
+        return place
+    if kind == "bright" and (root / "examples").is_dir():
         return root
-    if not place.is_dir():
-        raise FileNotFoundError(f"{place}: no such folder; expected the published files of {name} in it")
-    return place
+    raise FileNotFoundError(f"{place}: no such folder; expected the published files of {name} in it")
 
 
 def _fetched(name: str) -> list[Path]:
     """Folders in the hub's cache with the files of a set."""
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
-
     kind, _, key = name.partition("/")
-    place, found = FAMILIES[kind].folders.get(key, key), []
-    if key in FAMILIES[kind].licensed:
+    family = FAMILIES[kind]
+    place = family.folders.get(key, key)
+    if key in family.licensed:
         raise FileNotFoundError(
             f"{name}: licensed, and not on the hub; give a data folder that holds {place}/"
         )
-    for repository, patterns in FAMILIES[kind].hub.items():
-        repository, patterns = repository.format(place), [pattern.format(key) for pattern in patterns]
-        try:
-            found.append(Path(snapshot_download(repository, repo_type="dataset", allow_patterns=patterns)))
-        except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
-            reason = f"the hub does not give it ({type(error).__name__})"
-            raise ConnectionError(
-                f"{repository}: {reason}; unset HF_HUB_OFFLINE, or give a data folder that holds {name}"
-            ) from None
-    return found
+    files = {hub.format(place): [pattern.format(key) for pattern in some] for hub, some in family.hub.items()}
+    return [fetch(repository, patterns) for repository, patterns in files.items()]
+
+
+def fetch(repository: str, patterns: list[str] | None = None) -> Path:
+    """A dataset repository of the hub, or what `patterns` name of it, as a folder in the hub's cache; ConnectionError,
+    with what to do instead, where the hub is switched off or cannot be reached."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(repository, repo_type="dataset", allow_patterns=patterns))
+    except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
+        reason = f"the hub does not give it ({type(error).__name__})"
+        raise ConnectionError(
+            f"{repository}: {reason}; unset HF_HUB_OFFLINE, or give a local folder in the published layout"
+        ) from None
 
 
 def differing(found: Mapping[str, str], pinned: Mapping[str, str]) -> list[str]:
@@ -175,31 +177,25 @@ def read_run(
     """
     if variant not in ("ours", "released"):
         raise ValueError(f"variant is {variant!r}; expected 'ours' or 'released'")
-    path = _run_file(Path(place), collection.name.rpartition("/")[2])
-    run = read_trec(path)
-    judged = {qid for qid in collection.queries if collection.qrels.get(qid)}
+    key, path = collection.name.rpartition("/")[2], Path(place)
+    if path.is_dir():
+        found = [
+            file for form in (f"{key}.run*", f"{key}.trec*", f"{key}/*.run*") for file in path.glob(form)
+        ]
+        if len(found) != 1:
+            raise FileNotFoundError(f"{path}: expected one run, {key}.run or {key}/*.run; found {len(found)}")
+        path = found[0]
+    run, passages, excluded = read_trec(path), collection.passages, collection.excluded
+    judged = {qid for qid, grades in collection.qrels.items() if grades}
     for qid in sorted((judged - run.keys()) | (run.keys() - collection.queries.keys())):
         raise ValueError(f"{path}: query {qid!r} is only in the run, or only in {collection.name}")
     for qid, docids in run.items():
-        allowed, expected = collection.passages.keys() - collection.excluded.get(qid, set()), candidates
-        for docid in (docid for docid in docids if allowed and docid not in collection.passages):
+        for docid in (docid for docid in docids if passages and docid not in passages):
             raise ValueError(f"{path}: query {qid!r}: {docid!r} is no passage of {collection.name}")
-        if candidates is not None and collection.passages:
-            expected = min(candidates, len(allowed))
-        if candidates is not None and len(docids) != expected:
+        allowed = len(passages) - len(excluded.get(qid, set()) & passages.keys())
+        expected = min(candidates, allowed) if candidates and passages else candidates
+        if expected is not None and len(docids) != expected:
             raise ValueError(f"{path}: query {qid!r} has {len(docids)} candidates, expected {expected}")
     if variant == "released":
         return {qid: docids[:top] for qid, docids in read_trec(path, lenient_ids=False).items()}
-    left_out = collection.excluded
-    return {qid: [d for d in docids if d not in left_out.get(qid, ())][:top] for qid, docids in run.items()}
-
-
-def _run_file(place: Path, key: str) -> Path:
-    if not place.is_dir():
-        return place
-    found = [
-        path for pattern in (f"{key}.run*", f"{key}.trec*", f"{key}/*.run*") for path in place.glob(pattern)
-    ]
-    if len(found) != 1:
-        raise FileNotFoundError(f"{place}: expected one run, {key}.run or {key}/*.run; found {len(found)}")
-    return found[0]
+    return {qid: [d for d in docids if d not in excluded.get(qid, ())][:top] for qid, docids in run.items()}

@@ -44,8 +44,8 @@ def read(
     """The queries, passages and, if there are any, judgements of a folder; `name` is the folder's by default.
 
     `split`: where all queries belong. Those of "train" need an `answer` (text) or a `solution` (text, or a list of
-    steps), from which a teacher selects positives. Raises FileNotFoundError for what is missing, ValueError with file
-    and line for what does not fit.
+    steps), from which a teacher selects positives; "test" needs judgements. Raises FileNotFoundError for what is
+    missing, ValueError with file and line for what does not fit.
     """
     place = Path(folder)
     files = parts(place)
@@ -53,9 +53,9 @@ def read(
         if part not in files:
             raise FileNotFoundError(f"{place}: no {part}; expected a file such as {PARTS[part][0]}.jsonl")
     found = collection(files, name or place.resolve().name, scenario, "own data", split)
-    for part in ("queries", "passages"):
+    for part in ("queries", "passages", *(["qrels"] if split == "test" else [])):
         if not getattr(found, part):
-            raise ValueError(f"{files[part][0]}: empty; expected rows with an id and a text")
+            raise ValueError(f"{files.get(part, [place])[0]}: no {part}; expected at least one row")
     found.inputs = hashes(place, [path for paths in files.values() for path in paths])
     return found
 
@@ -74,10 +74,8 @@ def parts(
         raise FileNotFoundError(f"{folder}: no such folder")
     for part in wanted:
         for name in PARTS[part]:
-            paths = [path for suffix in (*TABLES, *TREC) for path in sorted(folder.glob(name + suffix))]
-            paths = [path for path in paths if path.is_file()] or sorted(
-                folder.glob(f"{name}-*-of-*.parquet")
-            )
+            forms = (sorted(folder.glob(name + end)) for end in (*TABLES, *TREC, "-*-of-*.parquet"))
+            paths = next((files for files in forms if files and files[0].is_file()), [])
             if not paths and (folder / name).is_dir():
                 paths = _of_subset(folder / name, subset)
             if paths:
@@ -117,7 +115,7 @@ def collection(
     """A collection from the files of its parts. `wanted`: ids of the passages that are kept (None: all); the others
     are read too, since no id may come twice. Errors as for `read`."""
     queries, passages, qrels, excluded = {}, {}, {}, {}
-    for place, qid, text, row in _texts(files.get("queries", ()), QUERY_TEXTS):
+    for place, qid, text, row in rows(files.get("queries", ()), QUERY_TEXTS):
         if not text.strip():
             raise ValueError(f"{place}: query {qid!r} is empty")
         queries[qid] = Query(qid, text, _steps(place, row) if split == "train" else ())
@@ -127,7 +125,7 @@ def collection(
     for path in files.get("excluded", ()):
         for qid, docids in read_excluded(path).items():
             excluded.setdefault(qid, set()).update(docids - {NOTHING})
-    for _, docid, text, row in _texts(files.get("passages", ()), PASSAGE_TEXTS):
+    for _, docid, text, row in rows(files.get("passages", ()), PASSAGE_TEXTS):
         if wanted is None or docid in wanted:
             passages[docid] = Passage(docid, text, str(row.get("title") or ""))
     known = (queries, passages) if split == "train" else (queries, None)
@@ -140,7 +138,7 @@ def collection(
         qrels=_judgements(files["qrels"], *known) if "qrels" in files else qrels,
         splits=dict.fromkeys(queries, split),
         excluded=excluded,
-        rewritten={qid: text for _, qid, text, _ in _texts(files.get("rewritten", ()), QUERY_TEXTS)},
+        rewritten={qid: text for _, qid, text, _ in rows(files.get("rewritten", ()), QUERY_TEXTS)},
         complete=split == "train",
     )
 
@@ -150,11 +148,10 @@ def _steps(place: str, row: dict[str, Any]) -> tuple[str, ...]:
     said = row.get("solution", row.get("answer"))
     if isinstance(said, str):
         said = said.splitlines() if "solution" in row else re.split(r"(?<=[.!?])\s+", said)
-    if not isinstance(said, list) or not all(isinstance(step, str) for step in said):
-        raise ValueError(f"{place}: no answer (text) or solution (text or a list); the teacher needs one")
-    if not (steps := tuple(step.strip() for step in said if step.strip())):
-        raise ValueError(f"{place}: an empty answer or solution; the teacher needs one to select positives")
-    return steps
+    texts = isinstance(said, list) and all(isinstance(step, str) for step in said)
+    if not texts or not any(step.strip() for step in said):
+        raise ValueError(f"{place}: no answer (text) or solution (text, or a list); the teacher needs one")
+    return tuple(step.strip() for step in said if step.strip())
 
 
 def _judgements(paths: list[Path], queries: Container[str], passages: Container[str] | None) -> Qrels:
@@ -175,17 +172,17 @@ def _judgements(paths: list[Path], queries: Container[str], passages: Container[
     return qrels
 
 
-def _texts(paths: Iterable[Path], names: tuple[str, ...]) -> Iterator[tuple[str, str, str, dict[str, Any]]]:
-    """Place, id, text and columns of each row; no id comes twice."""
+def rows(paths: Iterable[Path], texts: tuple[str, ...]) -> Iterator[tuple[str, str, str, dict[str, Any]]]:
+    """Place ("FILE, line N"), id, text (under one of `texts`) and columns of each row; no id comes twice."""
     seen: dict[str, str] = {}
     for place, row in (found for path in paths for found in _rows(path)):
         key = _id(place, row, IDS)
         if key in seen:
             raise ValueError(f"{place}: id {key!r} a second time; the first is {seen[key]}")
         seen[key] = place
-        text = next((row[name] for name in names if name in row), None)
+        text = next((row[name] for name in texts if name in row), None)
         if not isinstance(text, str):
-            raise ValueError(f"{place}: no text; expected a string under one of {', '.join(names)}")
+            raise ValueError(f"{place}: no text; expected a string under one of {', '.join(texts)}")
         yield place, key, text, row
 
 
@@ -210,7 +207,7 @@ def _rows(path: Path) -> Iterator[Row]:
     if not path.name.endswith(TABLES):
         raise ValueError(f"{path}: expected a name that ends in one of {', '.join(TABLES)}")
     if path.name.endswith(".parquet"):
-        return _parquet(path)
+        return parquet(path)
     return _tabbed(path) if path.name.removesuffix(".gz").endswith(".tsv") else objects(path)
 
 
@@ -227,7 +224,8 @@ def _tabbed(path: Path) -> Iterator[Row]:
             yield place, dict(zip(names, line.split("\t", len(names) - 1), strict=True))
 
 
-def _parquet(path: Path) -> Iterator[Row]:
+def parquet(path: Path) -> Iterator[Row]:
+    """The rows of a Parquet file, each with its place, "FILE, row N"."""
     import pyarrow
     from pyarrow.parquet import ParquetFile
 

@@ -9,7 +9,7 @@ relevant_docids). The last two are renderings of examples of the first, and are 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,6 +17,8 @@ from ..answers import parse
 from ..runs import objects
 from ..stages import read_json
 from .base import SCENARIOS
+from .benchmarks import fetch
+from .folder import parquet
 
 HUB = {subset: f"liuwenhan/reasonrank_data_{subset}" for subset in ("13k", "sft", "rl")}
 FILES = {"13k": "training_data_all.jsonl", "sft": "reasonrank_sft-data.json", "rl": "train.parquet"}
@@ -24,16 +26,15 @@ LISTS = ("initial_list", "final_list", "relevant_docids")
 SITES = ("biology", "earth_science", "economics", "robotics", "stackoverflow", "sustainable_living")
 COMPLEX_QA, CODING, MATH_PROBLEM, MATH_THEOREM, WEB_SEARCH = SCENARIOS
 Texts = dict[str, dict[str, str]]
+Row = dict[str, Any]
 
 
 def download(subset: Literal["13k", "sft", "rl"]) -> Path:
     """The folder of a published set, fetched from the hub into its cache where it is not there already."""
-    from huggingface_hub import snapshot_download
-
-    return Path(snapshot_download(HUB[subset], repo_type="dataset"))
+    return fetch(HUB[subset])
 
 
-def rows(folder: Path | str) -> list[dict[str, Any]]:
+def rows(folder: Path | str) -> list[Row]:
     """Rows of the full set, or of an export of our own, as `synthesis.load` takes them, with their scenario.
 
     Raises FileNotFoundError, or ValueError with file and line, for what is missing or does not fit.
@@ -50,10 +51,7 @@ def rows(folder: Path | str) -> list[dict[str, Any]]:
             raise ValueError(f"{place}: final_list is no permutation of initial_list")
         if not set(row["relevant_docids"]) <= set(row["initial_list"]):
             raise ValueError(f"{place}: relevant_docids names a passage that is not in initial_list")
-        try:
-            row.setdefault("scenario", scenario_of(row["dataset"]))
-        except ValueError as error:
-            raise ValueError(f"{place}: {error}") from None
+        row["scenario"] = row.get("scenario") or scenario_of(row["dataset"], place)
         found.append(row)
     return found
 
@@ -69,28 +67,24 @@ def texts(folder: Path | str) -> tuple[Texts, Texts]:
     return queries, passages
 
 
-def sft_rows(folder: Path | str, full: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+def sft_rows(folder: Path | str, full: Iterable[Row]) -> list[Row]:
     """The rows of `full` that the SFT set holds, told by their reasoning. ValueError names the first that is
     in none of them."""
     path = _file(folder, "sft")
-    outputs = [_field(row, "output", f"{path}, entry {n}") for n, row in enumerate(read_json(path), start=1)]
-    keys = [" ".join(parse(output, 0).reasoning.split()) for output in outputs]
-    return _matched(path, keys, full, lambda row: " ".join(row["reasoning"].split()))
+    known = {" ".join(row["reasoning"].split()): row for row in full}
+    entries = ((f"{path}, entry {number}", row) for number, row in enumerate(read_json(path), start=1))
+    keys = ((place, parse(_field(row, "output", place), 0).reasoning) for place, row in entries)
+    return [_known(known, " ".join(reasoning.split()), place) for place, reasoning in keys]
 
 
-def rl_rows(folder: Path | str, full: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+def rl_rows(folder: Path | str, full: Iterable[Row]) -> list[Row]:
     """The rows of `full` that the RL set holds, told by their two lists; errors as `sft_rows`."""
-    from datasets import Dataset
-
-    path = _file(folder, "rl")
-    keys = []
-    for number, row in enumerate(Dataset.from_parquet(str(path), cache_dir=None), start=1):
-        lists = _field(row, "extra_info", f"{path}, row {number}")
-        keys.append(_lists(lists, f"{path}, row {number}"))
-    return _matched(path, keys, full, lambda row: _lists(row, "full set"))
+    known = {_lists(row, "full set"): row for row in full}
+    lists = ((place, _field(row, "extra_info", place)) for place, row in parquet(_file(folder, "rl")))
+    return [_known(known, _lists(row, place), place) for place, row in lists]
 
 
-def scenario_of(dataset: str) -> str:
+def scenario_of(dataset: str, place: str = "") -> str:
     """The scenario of a data set of Table 5, by its name; ValueError for another name."""
     name = dataset.lower().replace("-", "_")
     if name in SITES:
@@ -99,7 +93,7 @@ def scenario_of(dataset: str) -> str:
     for part, scenario in by_part.items():
         if part in name:
             return scenario
-    raise ValueError(f"data set {dataset!r} is none of Table 5; expected a key scenario in the row")
+    raise ValueError(f"{place}: data set {dataset!r} is none of Table 5; expected a key scenario in the row")
 
 
 def _file(folder: Path | str, subset: str) -> Path:
@@ -115,15 +109,11 @@ def _field(row: Any, key: str, place: str) -> Any:
     return row[key]
 
 
-def _lists(row: dict[str, Any], place: str) -> str:
+def _lists(row: Row, place: str) -> str:
     return json.dumps([list(_field(row, key, place)) for key in ("initial_list", "final_list")])
 
 
-def _matched(
-    path: Path, keys: list[str], full: Iterable[dict[str, Any]], key_of: Callable[[dict[str, Any]], str]
-) -> list[dict[str, Any]]:
-    known = {key_of(row): row for row in full}
-    for number, key in enumerate(keys, start=1):
-        if key not in known:
-            raise ValueError(f"{path}, entry {number}: is no example of the full set: {key[:80]!r}")
-    return [known[key] for key in keys]
+def _known(known: dict[str, Row], key: str, place: str) -> Row:
+    if key not in known:
+        raise ValueError(f"{place}: is no example of the full set: {key[:80]!r}")
+    return known[key]
