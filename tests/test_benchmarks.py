@@ -78,12 +78,10 @@ def test_excluded_documents_are_in_no_ranking_at_any_step(bright_folder, tmp_pat
     runs.write_trec(path, {"0": full, "1": ["d4", "d2", "d3", "d/a b.txt"]}, "t")
     loaded = benchmarks.read_run(b, path, candidates=None)
     assert loaded == {"0": full, "1": ["d2", "d3", "d/a b.txt"]}
-    theirs = benchmarks.read_run(b, path, candidates=None, variant="released")
-    assert theirs == {"0": ["d2", "d3", "d4"], "1": ["d4", "d2", "d3"]}  # ids with a blank dropped
-    assert evaluation.evaluate(theirs, b.qrels, excluded=b.excluded).removed == 1
+    strict = benchmarks.read_run(b, path, candidates=None, lenient_ids=False)
+    assert strict == {"0": ["d2", "d3", "d4"], "1": ["d2", "d3"]}
+    assert evaluation.evaluate(runs.read_trec(path), b.qrels, excluded=b.excluded).removed == 1
     assert evaluation.evaluate(loaded, b.qrels, excluded=b.excluded).removed == 0
-    with pytest.raises(ValueError, match="variant is 'theirs'"):
-        benchmarks.read_run(b, path, variant="theirs")
 
 
 def test_candidates_are_counted(bright_folder, tmp_path):

@@ -37,25 +37,19 @@ def embed(texts: Sequence[str], model: str = "minilm") -> np.ndarray:
     Sets of a hundred texts or more are kept in the user's cache, named by a hash of model and texts, since
     most notebooks need the same passages.
     """
-    if len(texts) < 100:
-        return _encode(texts, model)
+    if not len(texts):
+        return np.zeros((0, 384), dtype=np.float32)
     key = hashlib.sha256("\x00".join([model, *texts]).encode("utf-8")).hexdigest()[:32]
     path = user_cache("embeddings") / f"{key}.npy"
     if path.is_file():
         return np.load(path)
-    vectors = _encode(texts, model)
-    partial = path.with_name(f".{key}.{os.getpid()}.npy")
-    np.save(partial, vectors)
-    os.replace(partial, path)
+    options = {"normalize_embeddings": True, "show_progress_bar": False, "convert_to_numpy": True}
+    vectors = encoder(model).encode(list(texts), batch_size=32, **options)
+    if len(texts) >= 100:
+        partial = path.with_name(f".{key}.{os.getpid()}.npy")
+        np.save(partial, vectors)
+        os.replace(partial, path)
     return vectors
-
-
-def _encode(texts: Sequence[str], model: str) -> np.ndarray:
-    if not len(texts):
-        return np.zeros((0, 384), dtype=np.float32)
-    return encoder(model).encode(
-        list(texts), batch_size=32, normalize_embeddings=True, show_progress_bar=False, convert_to_numpy=True
-    )
 
 
 def first_stage(kind: str, collection: Collection, queries: Mapping[str, str], top: int) -> Run:
@@ -85,12 +79,13 @@ def bm25(collection: Collection, queries: Mapping[str, str], top: int = 100) -> 
     import bm25s
 
     corpus = _terms(collection.texts().values())
+    vocabulary = {term for terms in corpus for term in terms}
     index = bm25s.BM25(k1=0.9, b=0.4)
-    if any(corpus):
+    if vocabulary:
         index.index(corpus, show_progress=False)
     run: Run = {}
     for qid, terms in zip(queries, _terms(queries.values()), strict=True):
-        known = [term for term in terms if any(corpus) and term in index.vocab_dict]
+        known = [term for term in terms if term in vocabulary]
         scores = index.get_scores(known) if known else np.zeros(len(corpus))
         run[qid] = _best(collection, qid, np.where(scores > 0, scores, -np.inf), top)
     if lost := [qid for qid, docids in run.items() if not docids]:

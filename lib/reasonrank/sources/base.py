@@ -41,9 +41,9 @@ class Collection:
     query; `hard_negatives`: query id -> passages judged to share words only, where people marked them;
     `splits`: query id -> "train" | "dev" | "test" | "extra", the last for queries made from parts of training queries,
     such as a step of a solution, which serve for training alone. `rewritten`: query id -> text that a first stage
-    searches with, where it is another than the reranker reads. `complete`: every judged passage is there; where it is
-    not, as in some published sets, the judgement still counts in the ideal ranking, as in trec_eval.
-    `passage_tokens`: the paper's cap on a passage, for its benchmarks; `inputs`: file -> SHA-256 of what was read.
+    searches with, where a reranker reads another one. `complete`: all judged passages must be there; in published sets
+    some are not, and count in the ideal ranking, as in trec_eval. `passage_tokens`: the paper's cap on a passage of a
+    benchmark; `inputs`: file -> SHA-256 of what was read.
     """
 
     name: str
@@ -66,13 +66,11 @@ class Collection:
         for qid, judged in self.qrels.items():
             if qid not in self.queries:
                 raise ValueError(f"{self.name}: judgements for {qid!r}, which is no query of this collection")
-            missing = [docid for docid in judged if docid not in self.passages] if self.complete else []
-            if missing:
-                raise ValueError(
-                    f"{self.name}: {qid!r} is judged on {missing[0]!r}, which is no passage here"
-                )
-            if both := self.excluded.get(qid, set()) & judged.keys():
-                raise ValueError(f"{self.name}: {min(both)!r} is both judged and excluded for {qid!r}")
+            for docid in judged:
+                if self.complete and docid not in self.passages:
+                    raise ValueError(f"{self.name}: {qid!r} is judged on {docid!r}, which is no passage here")
+                if docid in self.excluded.get(qid, ()):
+                    raise ValueError(f"{self.name}: {docid!r} is both judged and excluded for {qid!r}")
 
     def ids(self, split: str, limit: int | None = None) -> list[str]:
         """Ids of the judged queries of a split, in an order fixed by their hash; the first `limit` of them."""

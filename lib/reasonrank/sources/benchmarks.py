@@ -17,6 +17,7 @@ from collections.abc import Collection as Container
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from ..runs import Run, read_trec
 from . import folder
@@ -26,9 +27,12 @@ RUN = "reasonir_gpt4cot_top100.run"  # BRIGHT's first stage, as the authors publ
 BRIGHT = {
     **dict.fromkeys(("economics", "earth_science", "robotics", "biology", "psychology"), "complex QA"),
     **dict.fromkeys(("stackoverflow", "sustainable_living"), "complex QA"),
-    **dict.fromkeys(("leetcode", "pony"), "coding"),
-    **dict.fromkeys(("aops", "theoremqa_questions"), "math: problem"),
-    "theoremqa_theorems": "math: theorem",
+    **{"leetcode": "coding", "pony": "coding"},
+    **{
+        "aops": "math: problem",
+        "theoremqa_questions": "math: problem",
+        "theoremqa_theorems": "math: theorem",
+    },
 }
 R2MED = (
     *("Biology", "Bioinformatics", "Medical-Sciences", "MedXpertQA-Exam", "MedQA-Diag"),
@@ -162,26 +166,21 @@ def differing(found: Mapping[str, str], pinned: Mapping[str, str]) -> list[str]:
 def read_run(
     collection: Collection,
     place: Path | str,
-    *,
     candidates: int | None = 100,
-    variant: str = "ours",
     top: int | None = None,
+    **options: Any,
 ) -> Run:
-    """A first-stage run from a TREC file, checked against a collection, `top` documents a query.
+    """A first-stage run from a TREC file, checked against a collection, `top` documents a query, none excluded.
 
     `place`: the file, or a folder that holds it as `<set>.run`, `<set>.trec` or `<set>/*.run`. `candidates`: documents
-    that each query must have (None: any; fewer only where all that may be retrieved are there). `variant="ours"` takes
-    excluded documents out and reads ids with blanks; `"released"` does as the authors' code, which drops such ids and
-    leaves excluded documents of a run that is not its own. Raises ValueError naming file and query for a query that is
-    missing or foreign, a document that is no passage, or another count.
+    that each query must have (None: any; fewer only where all that may be retrieved are there). `options`: how it is
+    read after the check, as for `runs.read_trec`. Raises ValueError naming file and query for a query that is missing
+    or foreign, a document that is no passage, or another count.
     """
-    if variant not in ("ours", "released"):
-        raise ValueError(f"variant is {variant!r}; expected 'ours' or 'released'")
     key, path = collection.name.rpartition("/")[2], Path(place)
     if path.is_dir():
-        found = [
-            file for form in (f"{key}.run*", f"{key}.trec*", f"{key}/*.run*") for file in path.glob(form)
-        ]
+        forms = (f"{key}.run*", f"{key}.trec*", f"{key}/*.run*")
+        found = [file for form in forms for file in path.glob(form)]
         if len(found) != 1:
             raise FileNotFoundError(f"{path}: expected one run, {key}.run or {key}/*.run; found {len(found)}")
         path = found[0]
@@ -196,6 +195,5 @@ def read_run(
         expected = min(candidates, allowed) if candidates and passages else candidates
         if expected is not None and len(docids) != expected:
             raise ValueError(f"{path}: query {qid!r} has {len(docids)} candidates, expected {expected}")
-    if variant == "released":
-        return {qid: docids[:top] for qid, docids in read_trec(path, lenient_ids=False).items()}
+    run = read_trec(path, **options) if options else run
     return {qid: [d for d in docids if d not in excluded.get(qid, ())][:top] for qid, docids in run.items()}
