@@ -16,9 +16,7 @@ from trl import GRPOTrainer
 from reasonrank import models, profiles
 from reasonrank.rewards import Reward
 from reasonrank.training import common
-from reasonrank.training.grpo import grpo_config
-from reasonrank.training.rollouts import engine_rollouts
-from reasonrank.training.shared_prefix import SharedPrefixGRPOTrainer
+from reasonrank.training.grpo import grpo_config, grpo_trainer
 
 PARTS = ("answers", "log-probabilities", "gradient", "rest")
 LENGTH = "completions/mean_length"
@@ -71,16 +69,8 @@ def watched(trainer: GRPOTrainer, clock: Callable[[], float] = time.perf_counter
 
 def shaped(settings: profiles.Profile, prompts: int, answers: int, tokens: int) -> profiles.Profile:
     """The profile with one step of `prompts` prompts, a mini-batch each, and `answers` answers of at most `tokens`."""
-    rl = settings.rl.model_copy(
-        update={
-            "steps": 1,
-            "prompts_per_step": prompts,
-            "mini_batch_prompts": 1,
-            "rollouts": answers,
-            "batch_size": answers,
-            "max_completion_tokens": tokens,
-        }
-    )
+    own = {"steps": 1, "prompts_per_step": prompts, "mini_batch_prompts": 1, "rollouts": answers}
+    rl = settings.rl.model_copy(update={**own, "batch_size": answers, "max_completion_tokens": tokens})
     return settings.model_copy(update={"rl": rl})
 
 
@@ -88,28 +78,24 @@ def one_step(
     settings: profiles.Profile, rows: list[dict[str, Any]], start: Path, ours: bool, folder: Path
 ) -> dict[str, Any]:
     """A step from the weights in `start`: seconds (without the self-check), seconds by part, tokens of an answer."""
-    rl = settings.rl
     torch.manual_seed(settings.seed)
-    more = {"rollouts": engine_rollouts(settings)} if ours else {}
-    config = grpo_config(rl, settings.model, folder, settings.seed, True)
-    config.disable_tqdm = True
-    trainer = (SharedPrefixGRPOTrainer if ours else GRPOTrainer)(
-        model=common.load_model(str(start), settings.model, rl.lora),
-        args=config,
-        train_dataset=Dataset.from_list(rows),
-        processing_class=models.load_tokenizer(str(start)),
-        reward_funcs=Reward(**rl.reward.model_dump()).for_trl(),
-        peft_config=common.peft_config(rl.lora),
-        **more,
-    )
     if ours:
+        trainer = grpo_trainer(rows, settings, start, folder, [])
         common.skip_input_casts(trainer.model)
+    else:
+        columns = ("prompt", "gold_ranking", "relevant", "num_passages")
+        trainer = GRPOTrainer(
+            model=common.trainable(str(start), settings, settings.rl.lora),
+            args=grpo_config(settings, folder, True),
+            train_dataset=Dataset.from_list([{key: row[key] for key in columns} for row in rows]),
+            processing_class=models.load_tokenizer(str(start)),
+            reward_funcs=Reward(**settings.rl.reward.model_dump()).for_trl(),
+            peft_config=common.peft_config(settings.rl.lora),
+        )
     parts = watched(trainer)
     with parts.part("rest"):
         trainer.train()
-    tokens = [
-        row[LENGTH] for row in trainer.state.log_history if LENGTH in row
-    ]  # once for a batch of answers
+    tokens = [row[LENGTH] for row in trainer.state.log_history if LENGTH in row]  # once a batch of answers
     return {
         "seconds": sum(parts.seconds[name] for name in PARTS),
         "parts": {name: parts.seconds[name] for name in PARTS},

@@ -2,8 +2,8 @@
 
     python benchmarks/training.py [--quick] [--repeats 3] [--out data/records/training_benchmark.json]
 
-- SFT: optimiser steps of `SFTTrainer`, and the same with the vocabulary head on label tokens only. Rows are those
-  of complex QA, labelled by the offline teacher; both see the same batches, so their losses can be compared.
+- SFT: optimiser steps of `SFTTrainer`, and the same with the vocabulary head on label tokens only. Rows are lists
+  of complex QA; both see the same batches, so their losses can be compared.
 - GRPO: the gradient of a micro-batch, one prompt with its answers, as `GRPOTrainer` computes it, with the shared
   prefix alone, and with the label head too; and the log-probabilities of the reference beside it. Tokens are
   random, answers have the same length.
@@ -27,46 +27,46 @@ from typing import Any
 import torch
 from datasets import Dataset
 from grpo_step import PARTS, one_step, shaped
-from trl import GRPOConfig, GRPOTrainer, SFTTrainer
+from trl import GRPOConfig, GRPOTrainer
 
 from reasonrank import adapters, models, profiles, retrieval, sources, stages, synthesis, training
-from reasonrank.rerank import run_sync
-from reasonrank.teachers import OfflineTeacher
-from reasonrank.training import common, label_head
-from reasonrank.training.sft import label_head_trainer, sft_config
+from reasonrank.training import common, sft, shared_prefix
 from reasonrank.training.shared_prefix import SharedPrefixGRPOTrainer, pack
 
 OUT = stages.ROOT / "data" / "records" / "training_benchmark.json"
 
 
 def windows(settings: profiles.Profile, count: int) -> list[dict[str, Any]]:
-    """Training rows of complex QA, from its annotations; the same each time."""
-    collection, own = sources.load("complex_qa"), settings.synthesis
+    """Training rows of complex QA: the first stage's lists, relevant passages first in the label, a chain that cites
+    them; the same each time."""
+    collection = sources.load("complex_qa")
     ids = collection.ids("train", count)
-    queries = {qid: collection.queries[qid].text for qid in ids}
-    candidates = retrieval.first_stage("bm25", collection, queries, own.candidates)
-    teacher = OfflineTeacher(collection, own.threshold)
-    sizes = {"window": own.window, "max_positives": own.max_positives}
-    made = synthesis.synthesise(
-        collection, teacher, candidates, max_hard_negatives=own.max_hard_negatives, **sizes
-    )
+    queries, texts = {qid: collection.queries[qid].text for qid in ids}, collection.texts()
+    lists = retrieval.first_stage("bm25", collection, queries, settings.synthesis.window)
+    examples = []
+    for qid, docids in lists.items():
+        relevant = [docid for docid in docids if collection.qrels[qid].get(docid, 0) > 0]
+        final = relevant + [docid for docid in docids if docid not in relevant]
+        chain = " ".join(" ".join(texts[docid].split()[:15]) for docid in final[:3])
+        examples.append(
+            synthesis.Example(collection.name, "qa", qid, list(docids), final, chain, relevant or final[:1])
+        )
     prompt = training.window_prompt(settings, settings.model.name, settings.model.max_length)
-    texts = {collection.name: collection.texts()}
-    return training.windows_of(run_sync(made).examples, prompt, {collection.name: queries}, texts)
+    return training.windows_of(examples, prompt, {collection.name: queries}, {collection.name: texts})
 
 
-def sft(settings: profiles.Profile, rows: list[dict[str, str]], ours: bool, steps: int, folder: Path) -> dict:
+def sft_steps(
+    settings: profiles.Profile, rows: list[dict[str, Any]], ours: bool, steps: int, folder: Path
+) -> dict[str, Any]:
     """Seconds, tokens and losses of `steps` optimiser steps from the same start."""
-    config = sft_config(settings.sft, settings.model, folder, settings.seed, True)
-    config.max_steps, config.train_sampling_strategy, config.disable_tqdm = steps, "sequential", True
     torch.manual_seed(settings.seed)
-    trainer = (label_head_trainer if ours else SFTTrainer)(
-        model=common.load_model(settings.model.name, settings.model, settings.sft.lora),
-        args=config,
-        train_dataset=Dataset.from_list(rows),
-        processing_class=models.load_tokenizer(settings.model.name),
-        peft_config=common.peft_config(settings.sft.lora),
-    )
+    plain = sft.use_label_head
+    sft.use_label_head = plain if ours else lambda *_: None  # ours but for the head is TRL's own trainer
+    changes = {"max_steps": steps, "train_sampling_strategy": "sequential", "disable_tqdm": True}
+    try:
+        trainer = training.sft_trainer(rows, settings, folder, **changes)
+    finally:
+        sft.use_label_head = plain
     begin = time.perf_counter()
     trainer.train()
     seconds = time.perf_counter() - begin
@@ -92,7 +92,7 @@ def grpo_trainers(settings: profiles.Profile, group: int, folder: Path) -> dict[
     def one(kind: type[GRPOTrainer]) -> GRPOTrainer:
         torch.manual_seed(settings.seed)
         made = kind(
-            model=common.load_model(settings.model.name, settings.model, settings.rl.lora),
+            model=common.trainable(settings.model.name, settings, settings.rl.lora),
             args=config,
             train_dataset=Dataset.from_list([{"prompt": "none"}]),
             processing_class=models.load_tokenizer(settings.model.name),
@@ -103,13 +103,12 @@ def grpo_trainers(settings: profiles.Profile, group: int, folder: Path) -> dict[
         made.model.train()
         return made
 
-    plain = label_head.use_label_head
-    module = SharedPrefixGRPOTrainer.__init__.__globals__
-    module["use_label_head"] = lambda *_, **__: None
+    plain = shared_prefix.use_label_head
+    shared_prefix.use_label_head = lambda *_, **__: None
     try:
         packed = one(SharedPrefixGRPOTrainer)
     finally:
-        module["use_label_head"] = plain
+        shared_prefix.use_label_head = plain
     return {
         "TRL": one(GRPOTrainer),
         "shared prefix": packed,
@@ -182,13 +181,12 @@ def main() -> None:
     common.on_cpu()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        made = windows(settings, max(4, steps * settings.sft.batch_size))
-        rows = [{key: row[key] for key in ("prompt", "completion")} for row in made]
-        sft(settings, rows, True, 1, folder)  # warm-up
+        rows = windows(settings, max(4, steps * settings.sft.batch_size))
+        sft_steps(settings, rows, True, 1, folder)  # warm-up
         print("SFT, optimiser steps:", steps)
         ways = {
-            "TRL": lambda: sft(settings, rows, False, steps, folder),
-            "label head": lambda: sft(settings, rows, True, steps, folder),
+            "TRL": lambda: sft_steps(settings, rows, False, steps, folder),
+            "label head": lambda: sft_steps(settings, rows, True, steps, folder),
         }
         tuned = interleave(ways, repeats)
         trainers = grpo_trainers(settings, group, folder)
@@ -201,8 +199,7 @@ def main() -> None:
         del trainers
         adapters.adopt("sft", settings.model, folder / "sft")
         whole = shaped(settings, 2, group, answer)
-        rewarded = [{k: v for k, v in row.items() if k != "completion"} for row in made]
-        step = lambda ours: one_step(whole, rewarded, folder / "sft" / "model", ours, folder)  # noqa: E731
+        step = lambda ours: one_step(whole, rows, folder / "sft" / "model", ours, folder)  # noqa: E731
         step(True)  # warm-up
         print(f"GRPO, a whole step of 2 prompts with {group} answers each")
         wholly = interleave({"TRL": lambda: step(False), "ours": lambda: step(True)}, repeats)

@@ -1,5 +1,6 @@
 """A training that is killed goes on from its last checkpoint and ends as an undisturbed one does."""
 
+import shutil
 from dataclasses import dataclass
 
 import pytest
@@ -60,8 +61,8 @@ def kill_after(monkeypatch, step):
 def train(stage, profile, tiny, folder):
     kept = folder / "checkpoints"
     if stage == "sft":
-        return training.train_sft(rows(), profile, folder / "out", checkpoints=kept)
-    return training.train_grpo(rows(), profile, tiny, folder / "out", checkpoints=kept)
+        return training.train_sft(rows(), profile, folder / "out", kept)
+    return training.train_grpo(rows(), profile, tiny, folder / "out", kept)
 
 
 @pytest.mark.parametrize(("stage", "dies_after", "goes_on_from"), [("sft", 4, 4), ("rl", 5, 4)])
@@ -86,6 +87,30 @@ def test_a_killed_training_ends_as_an_undisturbed_one(
     for key, value in first.items():
         assert torch.allclose(value, second[key], atol=1e-6), key
     assert not (tmp_path / "cut" / "checkpoints").exists()
+
+
+@pytest.mark.parametrize("stage", ["sft", "rl"])
+def test_a_launched_training_waits_for_its_notebook(stage, profile, tiny, tmp_path, caplog):
+    def call(output, settings=profile):
+        if stage == "sft":
+            return training.train_sft(rows(), settings, output, tmp_path / "kept")
+        return training.train_grpo(rows(), settings, tiny, output, tmp_path / "kept")
+
+    launched = call(None)
+    waiting = tmp_path / "kept" / "trained"
+    assert launched == call(None)  # the same launch again trains nothing
+    taken = call(tmp_path / "out")
+    assert taken == launched and "nothing trained here" in caplog.text
+    for name in ("model/model.safetensors", "model/tokenizer.json", "adapter/adapter_model.safetensors"):
+        assert (tmp_path / "out" / name).read_bytes() == (waiting / name).read_bytes()
+    shutil.rmtree(waiting / "model")  # as several processes leave it
+    assert call(tmp_path / "merged") == launched
+    first, second = (load_file(tmp_path / n / "model" / "model.safetensors") for n in ("out", "merged"))
+    assert all(torch.allclose(first[key], second[key], atol=1e-6) for key in first)
+    other = profile.model_copy(update={"seed": 1})
+    with pytest.raises(ValueError, match=r"kept/trained: trained on other examples, weights or settings"):
+        call(tmp_path / "other", other)
+    assert waiting.is_dir()
 
 
 def test_half_written_checkpoints_and_those_of_other_work_are_removed(tmp_path):

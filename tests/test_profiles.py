@@ -80,8 +80,8 @@ def test_start_takes_profile_and_folder_from_the_environment(monkeypatch, tmp_pa
 def test_paper_settings_as_trl_resolves_them(name, tmp_path):
     """The table in section B.2 of the paper, for 8 devices; bfloat16 flags need a GPU and are left out."""
     profile = profiles.load(name)
-    cpu_model = profile.model.model_copy(update={"dtype": "float32"})
-    rl = grpo_config(profile.rl, cpu_model, tmp_path, seed=1, cpu=True, devices=8)
+    profile = profile.model_copy(update={"model": profile.model.model_copy(update={"dtype": "float32"})})
+    rl = grpo_config(profile, tmp_path, cpu=True, devices=8)
     assert rl.num_generations == 8 and rl.max_completion_length == 3072
     # 16 prompts x 8 answers a step, in two mini-batches of 8 prompts, on 8 devices of one answer a pass
     assert rl.steps_per_generation * 8 == 16 * 8 and rl.gradient_accumulation_steps * 8 == 8 * 8
@@ -90,7 +90,7 @@ def test_paper_settings_as_trl_resolves_them(name, tmp_path):
     assert (rl.temperature, rl.top_p, rl.entropy_coef, rl.num_iterations) == (1.0, 1.0, 0.0, 1)
     assert (rl.weight_decay, rl.max_grad_norm, rl.scale_rewards, rl.loss_type) == (0.01, 1.0, "group", "dapo")
     assert rl.learning_rate == {"paper-7b": 1e-6, "paper-32b": 1e-5}[name]
-    sft = sft_config(profile.sft, cpu_model, tmp_path, seed=1, cpu=True)
+    sft = sft_config(profile, tmp_path, cpu=True)
     assert sft.per_device_train_batch_size == 1 and sft.gradient_accumulation_steps == 8
     assert sft.max_length == 23552 and sft.warmup_steps == 0.1 and sft.lr_scheduler_type == "cosine"
     assert (sft.learning_rate, sft.num_train_epochs) == {"paper-7b": (5e-6, 5), "paper-32b": (1e-4, 4)}[name]
@@ -100,4 +100,4 @@ def test_paper_settings_as_trl_resolves_them(name, tmp_path):
 def test_batches_that_do_not_divide_are_refused():
     profile = profiles.load("default", {"rl.batch_size": 3})
     with pytest.raises(ValueError, match=r"rl\.mini_batch_prompts x rollouts = 8 answers do not divide"):
-        grpo_config(profile.rl, profile.model, "x", seed=1, cpu=True)
+        grpo_config(profile, "x", cpu=True)

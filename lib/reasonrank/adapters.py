@@ -77,7 +77,7 @@ def adopt(name: str, model: Model, out: Path, folder: Path = ADAPTERS) -> Traine
     return Trained(int(curve["loss"][-1]["step"]), 0.0, curve["loss"], dev=curve.get("dev", []))
 
 
-def settings(name: str, folder: Path = ADAPTERS) -> Sft:
+def settings_of(name: str, folder: Path = ADAPTERS) -> Sft:
     """What the released adapter of that name ("sft") was trained with, by its record.
 
     Raises FileNotFoundError where there is none.

@@ -185,6 +185,9 @@ class Profile(Strict):
     name: str
     about: str
     seed: int = Field(ge=0, lt=2**32)
+    report_to: Literal[
+        "none", "tensorboard", "wandb", "trackio"
+    ]  # where training logs go; the package is yours
     collections: list[str] = Field(min_length=1)
     model: Model
     prompting: Prompting

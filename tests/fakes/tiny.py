@@ -33,13 +33,15 @@ def save_tiny_llama(folder: Path, **changes) -> Path:
 
 def rows(count=4):
     """Training rows as `training.windows_of` makes them, of three passages each."""
+    tokenizer = models.load_tokenizer("smollm2-135m-instruct")
     made = []
     for i in range(count):
-        ranking = [2, 1, 3]
         prompt = f"<|im_start|>user\nRank these, query {i}.<|im_end|>\n<|im_start|>assistant\n"
-        completion = format_completion(f"reason {i}", ranking)
-        made.append({"prompt": prompt, "completion": completion, "gold_ranking": ranking, "relevant": [2]})
-        made[-1]["num_passages"] = 3
+        completion = format_completion(f"reason {i}", [2, 1, 3])
+        row = {"prompt": prompt, "completion": completion, "gold_ranking": [2, 1, 3], "relevant": [2]}
+        ids = {"prompt_ids": tokenizer(prompt)["input_ids"]}
+        ids["completion_ids"] = tokenizer(completion)["input_ids"] + [tokenizer.eos_token_id]
+        made.append(row | ids | {"num_passages": 3, "begun": ""})
     return made
 
 

@@ -1,26 +1,29 @@
 """Checkpoints of a training: saved every few minutes, complete or not there, resumed where the work is the same.
 
 A checkpoint is Hugging Face's (weights, optimiser, scheduler, random states) and a `reasonrank.json` with what
-else a rerun needs. That file is written last: a folder without it was being written when the process died.
+else a rerun needs. That file is written last: a folder without it was being written when the process died. What
+`accelerate launch` has trained to the end waits in the same folder, until a notebook of the same work takes it.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from accelerate import PartialState
+from accelerate.utils import broadcast_object_list
 from transformers import TrainerCallback
 
 from ..stages import read_json, write_json
-from . import processes
 
 MINUTES = 4.0  # between checkpoints: with the step under way and the saving itself, a kill costs less than 5
-MARK, WORK = "reasonrank.json", "work.json"
+MARK, WORK, TRAINED, LOGS = "reasonrank.json", "work.json", "trained", "runs"
 
 
 def fingerprint(*parts: Any) -> str:
@@ -32,25 +35,31 @@ def fingerprint(*parts: Any) -> str:
 class Checkpoints:
     """Checkpoints in `folder` of the work that `work` (a fingerprint) names.
 
-    What lies there of other work, or half written, is removed. `last`: the newest complete checkpoint, or None.
+    `last`: the newest complete checkpoint, or None; `trained`: where finished weights wait. Checkpoints of other
+    work, or half written, are removed. Raises ValueError where finished weights of other work wait.
     """
 
     def __init__(self, folder: Path, work: str):
-        self.folder = Path(folder)
-        with processes.main_first():  # the others find all in order
-            if self._work() != work:
-                shutil.rmtree(self.folder, ignore_errors=True)
-                write_json(self.folder / WORK, {"work": work})
+        self.folder, self.trained = Path(folder), Path(folder) / TRAINED
+        with PartialState().main_process_first():  # the others find all in order
+            file = self.folder / WORK
+            if not file.is_file() or read_json(file)["work"] != work:
+                if self.done:
+                    raise ValueError(
+                        f"{self.trained}: trained on other examples, weights or settings than these; "
+                        "launch the training again after removing the folder, or remove it to train here"
+                    )
+                self.remove()
+                write_json(file, {"work": work})
             found = {int(path.name.split("-")[1]): path for path in self.folder.glob("checkpoint-*")}
             for step in [step for step, path in found.items() if not (path / MARK).is_file()]:
-                shutil.rmtree(found.pop(step))
+                shutil.rmtree(found.pop(step), ignore_errors=True)
         self.last = found[max(found)] if found else None
 
-    def _work(self) -> str | None:
-        try:
-            return read_json(self.folder / WORK)["work"]
-        except (FileNotFoundError, ValueError, KeyError):
-            return None
+    @property
+    def done(self) -> bool:
+        """Whether finished weights wait."""
+        return (self.trained / MARK).is_file()
 
     @property
     def state(self) -> dict[str, Any]:
@@ -63,10 +72,25 @@ class Checkpoints:
         return int(read_json(self.last / "trainer_state.json")["epoch"]) if self.last else 0
 
     def remove(self) -> None:
-        """Delete all of them, when the training is complete in all processes."""
-        processes.wait()
-        if processes.is_main():
+        """Delete all but logs and finished weights; one process calls it, when all are through."""
+        for path in [*self.folder.glob("*")]:
+            if path.name not in (TRAINED, LOGS, WORK):
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+        if not {path.name for path in self.folder.glob("*")} - {WORK}:
             shutil.rmtree(self.folder, ignore_errors=True)
+
+    def take(self, output: Path) -> None:
+        """Link (or copy) the finished weights into `output`."""
+
+        def link(source: str, target: str) -> None:
+            try:
+                os.link(source, target)
+            except OSError:  # a file system without links
+                shutil.copyfile(source, target)
+
+        for part in ("model", "adapter"):
+            if (self.trained / part).is_dir():
+                shutil.copytree(self.trained / part, output / part, copy_function=link, dirs_exist_ok=True)
 
 
 class SaveRegularly(TrainerCallback):
@@ -88,14 +112,14 @@ class SaveRegularly(TrainerCallback):
         self.saved = clock()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        due = processes.main_decides(self.clock() - self.saved >= 60 * self.minutes)
+        (due,) = broadcast_object_list([self.clock() - self.saved >= 60 * self.minutes])
         if due and state.global_step % self.every == 0 and state.global_step < state.max_steps:
             control.should_save = True
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         kept = dict(self.state())  # which all processes may have to give their part of
-        processes.wait()  # until each has written its part of the checkpoint
-        if processes.is_main():
+        PartialState().wait_for_everyone()  # until each has written its part of the checkpoint
+        if PartialState().is_main_process:
             folder = Path(args.output_dir)
             write_json(folder / f"checkpoint-{state.global_step}" / MARK, kept)
             for path in folder.glob("checkpoint-*"):

@@ -15,37 +15,29 @@ from .rollouts import save_policy
 Score = Callable[[Any], Mapping[str, Any]]
 
 
-def first_window_score(settings: Profile, tokenizer: Any, sets: Mapping[str, Any]) -> Score:
+def first_window_score(settings: Profile, tokenizer: Any) -> Score:
     """A judge of a policy: one window over the first passages of every dev query, greedy.
 
-    `sets`: collection -> evaluation.TestSet. Returns a function model -> {"ndcg": mean over collections of
-    NDCG@10 in 0..1, "low" and "high": its 95 % interval, "ok": share of answers that are a ranking (repaired ones
-    included), "n": queries}.
+    Returns a function model -> {"ndcg": mean over collections of NDCG@10 in 0..1, "low" and "high": its 95 %
+    interval, "ok": share of answers that are a ranking (repaired ones included), "n": queries}.
     """
-    from ..evaluation import MEASURE, evaluate, mean_interval, open_reranker
+    from ..evaluation import MEASURE, dev_sets, evaluate, mean_interval, open_reranker
 
-    window, draws = settings.evaluation.window, settings.evaluation.bootstrap
+    sets, own = dev_sets(settings), settings.evaluation
 
     def score(model: Any) -> dict[str, Any]:
-        groups, states = [], {"ok": 0, "repaired": 0}
+        groups, rankings = [], 0
         with tempfile.TemporaryDirectory() as folder:
             save_policy(model, tokenizer, folder)
             with open_reranker(settings, folder, "sliding") as reranker:
                 for test in sets.values():
                     texts = test.collection.texts()
-                    found = reranker.rerank_run_sync(test.run, test.queries, texts, top=window)
-                    values = evaluate(found.run, test.qrels).per_query[MEASURE]
-                    groups.append(list(values.values()))
-                    states = {key: states[key] + found.counts.get(key, 0) for key in states}
+                    found = reranker.rerank_run_sync(test.run, test.queries, texts, top=own.window)
+                    groups.append(list(evaluate(found.run, test.qrels).per_query[MEASURE].values()))
+                    rankings += found.counts.get("ok", 0) + found.counts.get("repaired", 0)
         n = sum(map(len, groups))
-        mean = mean_interval(groups, settings.seed, draws)
-        return {
-            "ndcg": mean.value,
-            "low": mean.low,
-            "high": mean.high,
-            "ok": sum(states.values()) / max(1, n),
-            "n": n,
-        }
+        mean = mean_interval(groups, settings.seed, own.bootstrap)
+        return {"ndcg": mean.value, "low": mean.low, "high": mean.high, "ok": rankings / max(1, n), "n": n}
 
     return score
 

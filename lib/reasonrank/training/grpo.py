@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import logging
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean, pstdev
 from typing import Any
 
-from ..answers import EMPTY_CHAIN
+from accelerate import PartialState
+from accelerate.utils import gather_object
+
 from ..models import load_tokenizer
-from ..profiles import Hardware, Model, Profile, Rl
+from ..profiles import Profile, Rl
 from ..rewards import Reward, RewardParts
 from ..stages import sha256
-from . import processes
 from .checkpoints import Checkpoints, fingerprint
-from .common import Trained, load_model, on_cpu, peft_config, save_trained, train
+from .common import Trained, on_cpu, peft_config, run_to_end, take_over, trainable, trainer_settings
 
 PARTS = ("ndcg", "recall", "rbo", "format", "total")
 
@@ -42,32 +42,19 @@ def batch_sizes(settings: Rl, devices: int = 1) -> tuple[int, int, int]:
     return batch, mini_batch, per_pass
 
 
-def grpo_config(
-    settings: Rl,
-    model: Model,
-    output: Path,
-    seed: int,
-    cpu: bool,
-    devices: int = 1,
-    hardware: Hardware | None = None,
-):
+def grpo_config(profile: Profile, output: Path, cpu: bool, devices: int = 1) -> Any:
     """TRL's GRPOConfig for a profile.
 
     A step of the paper is a batch of `prompts_per_step` prompts with `rollouts` answers each, used for
-    `prompts_per_step / mini_batch_prompts` optimiser steps. `hardware`: vLLM's share of the GPUs, else TRL's
-    defaults. Raises ValueError where the numbers do not divide.
+    `prompts_per_step / mini_batch_prompts` optimiser steps. Raises ValueError where the numbers do not divide.
     """
     from trl import GRPOConfig
 
+    settings, hardware = profile.rl, profile.hardware
     batch, mini_batch, per_pass = batch_sizes(settings, devices)
-    share = hardware and {
-        "vllm_gpu_memory_utilization": hardware.vllm_memory,
-        "vllm_tensor_parallel_size": hardware.vllm_tensor_parallel,
-    }
     return GRPOConfig(
-        output_dir=str(output),
+        **trainer_settings(profile, settings, output, cpu),
         max_steps=settings.steps * (batch // mini_batch) * settings.epochs_per_batch,
-        per_device_train_batch_size=settings.batch_size,
         gradient_accumulation_steps=mini_batch // per_pass,
         steps_per_generation=batch // per_pass,
         num_generations=settings.rollouts,
@@ -78,11 +65,6 @@ def grpo_config(
         top_k=0,
         min_p=None,
         repetition_penalty=1.0,
-        learning_rate=settings.learning_rate,
-        lr_scheduler_type=settings.scheduler,
-        warmup_steps=settings.warmup_ratio,
-        weight_decay=settings.weight_decay,
-        max_grad_norm=settings.max_grad_norm,
         beta=settings.kl_coefficient,
         entropy_coef=settings.entropy_coefficient,
         epsilon=settings.clip_low,
@@ -94,20 +76,12 @@ def grpo_config(
         mask_truncated_completions=False,
         shuffle_dataset=True,
         disable_dropout=True,
-        gradient_checkpointing=settings.gradient_checkpointing,
         use_vllm=settings.use_vllm and not cpu,
         vllm_mode="colocate",
-        vllm_max_model_length=model.max_length,
-        bf16=model.dtype == "bfloat16",
-        use_cpu=cpu,
-        dataloader_pin_memory=not cpu,
-        seed=seed,
-        data_seed=seed,
-        logging_steps=1,
-        save_strategy="no",
-        report_to="none",
+        vllm_max_model_length=profile.model.max_length,
+        vllm_gpu_memory_utilization=hardware.vllm_memory,
+        vllm_tensor_parallel_size=hardware.vllm_tensor_parallel,
         log_completions=False,
-        **(share or {}),
     )
 
 
@@ -115,78 +89,80 @@ def train_grpo(
     rows: Sequence[dict[str, Any]],
     profile: Profile,
     start_from: str | Path,
-    output: Path,
-    dev: Mapping[str, Any] | None = None,
+    output: Path | None,
     checkpoints: Path | None = None,
 ) -> Trained:
     """Train the model in the folder `start_from` on `rows` of `windows_of`; save to `output/model`.
 
-    Prompts longer than `rl.max_prompt_tokens` are an error, as they would be cut unseen otherwise. `dev` and
-    `checkpoints` as in `train_sft`.
+    `output` and `checkpoints` as in `train_sft`. Raises ValueError without rows, and for a prompt longer than
+    `rl.max_prompt_tokens`, which would be cut unseen otherwise.
     """
+    if not rows:
+        raise ValueError("no training example is left; lower filtering.alpha or take more queries")
+    settings = profile.rl
+    for number, row in enumerate(rows):
+        if (length := len(row["prompt_ids"])) > settings.max_prompt_tokens:
+            limit = f"rl.max_prompt_tokens {settings.max_prompt_tokens}"
+            raise ValueError(f"the prompt of example {number} has {length} tokens, more than {limit}")
+    weights = [sha256(file) for file in sorted(Path(start_from).glob("*.safetensors"))] or str(start_from)
+    work = fingerprint("grpo", rows, settings, profile.model, profile.seed, weights)
+    kept = Checkpoints(checkpoints or output / "scratch", work)
+    if kept.done:
+        return take_over(kept, str(start_from), profile, output)
+    parts: list[dict[str, float]] = list(kept.state.get("parts", []))
+    trainer = grpo_trainer(rows, profile, start_from, kept.folder, parts)
+    if PartialState().is_main_process:
+        trainer.tokens_packed, trainer.tokens_plain = kept.state.get(
+            "tokens", {"packed": 0, "plain": 0}
+        ).values()
+    trainer.epochs_done = kept.epochs
+    if trainer.rollouts:
+        trainer.rollouts.drawn = kept.state.get("drawn", 0)
+
+    def state() -> dict[str, Any]:
+        counts = gather_object([(trainer.tokens_packed, trainer.tokens_plain)])
+        tokens = dict(zip(("packed", "plain"), map(sum, zip(*counts, strict=True)), strict=True))
+        return {"parts": parts, "tokens": tokens, "drawn": getattr(trainer.rollouts, "drawn", 0)}
+
+    per_batch = settings.prompts_per_step // settings.mini_batch_prompts * settings.epochs_per_batch
+    more = {"per_batch": per_batch, "save": checkpoints is not None, "state": state}
+    return run_to_end(trainer, profile, settings, kept, output, **more)
+
+
+def grpo_trainer(
+    rows: Sequence[dict[str, Any]],
+    profile: Profile,
+    start_from: str | Path,
+    output: Path,
+    parts: list[dict[str, float]],
+) -> Any:
+    """The trainer of `train_grpo`, ready to train; `parts` gets a row (see `summary`) for each batch of rollouts."""
     logging.getLogger("vllm").setLevel(logging.ERROR)  # TRL imports vLLM, which warns of what a CPU lacks
     from datasets import Dataset
 
     from .rollouts import engine_rollouts
     from .shared_prefix import SharedPrefixGRPOTrainer
 
-    settings = profile.rl
-    tokenizer = load_tokenizer(str(start_from))
-    _check_lengths(rows, tokenizer, settings.max_prompt_tokens)
-    began = time.monotonic()
-    work = fingerprint("grpo", rows, settings, profile.model, profile.seed, _weights(start_from))
-    kept = Checkpoints(checkpoints or output / "scratch", work)
-    parts: list[dict[str, float]] = list(kept.state.get("parts", []))
-    reward = Reward(**settings.reward.model_dump()).for_trl(
-        log=lambda rewards: parts.append(summary(len(parts) + 1, processes.gather(list(rewards)))),
-        prefix="" if profile.prompting.reasoning else EMPTY_CHAIN,
-    )
-    columns = ("prompt", "gold_ranking", "relevant", "num_passages")
-    rollouts = engine_rollouts(profile) if on_cpu() else None
-    cpu, devices = rollouts is not None, processes.count()
+    cpu = on_cpu()
     config = grpo_config(  # before the model, which ZeRO-3 spreads over the GPUs while it is loaded
-        settings, profile.model, kept.folder, profile.seed, cpu, devices, profile.hardware
+        profile, output, cpu, PartialState().num_processes
     )
-    trainer = SharedPrefixGRPOTrainer(
-        rollouts=rollouts,
-        model=load_model(str(start_from), profile.model, settings.lora),
+    reward = Reward(**profile.rl.reward.model_dump()).for_trl(
+        log=lambda found: parts.append(summary(len(parts) + 1, gather_object(list(found)))),
+        prefix=rows[0]["begun"],
+    )
+    columns = ("gold_ranking", "relevant", "num_passages")
+    return SharedPrefixGRPOTrainer(
+        rollouts=engine_rollouts(profile) if cpu else None,
+        model=trainable(str(start_from), profile, profile.rl.lora),
         args=config,
-        train_dataset=Dataset.from_list([{key: row[key] for key in columns} for row in rows]),
-        processing_class=tokenizer,
+        train_dataset=Dataset.from_list(
+            [{"prompt": row["prompt_ids"]} | {key: row[key] for key in columns} for row in rows]
+        ),
+        processing_class=load_tokenizer(str(start_from)),
         reward_funcs=reward,
-        peft_config=peft_config(settings.lora),
+        peft_config=peft_config(profile.rl.lora),
     )
-    if processes.is_main():
-        trainer.tokens_packed, trainer.tokens_plain = kept.state.get("tokens", [0, 0])
-    trainer.epochs_done = kept.epochs
-    if rollouts:
-        rollouts.drawn = kept.state.get("drawn", 0)
-
-    def tokens() -> list[int]:
-        counts = processes.gather([(trainer.tokens_packed, trainer.tokens_plain)])
-        return [sum(column) for column in zip(*counts, strict=True)]
-
-    def state() -> dict[str, Any]:
-        return {"parts": parts, "tokens": tokens(), "drawn": rollouts.drawn if rollouts else 0}
-
-    per_batch = settings.prompts_per_step // settings.mini_batch_prompts * settings.epochs_per_batch
-    trained = train(
-        trainer,
-        profile,
-        kept,
-        settings.evaluate_every and settings.evaluate_every * per_batch,
-        dev,
-        patience=settings.patience,
-        save=checkpoints is not None,
-        per_batch=per_batch,
-        state=state,
-    )
-    save_trained(trainer, output, profile.model.dtype)
-    kept.remove()
-    trained.parts = parts
-    trained.tokens = dict(zip(("packed", "plain"), tokens(), strict=True))
-    trained.seconds += time.monotonic() - began
-    return trained
 
 
 def summary(step: int, rewards: Sequence[RewardParts]) -> dict[str, float]:
@@ -196,20 +172,3 @@ def summary(step: int, rewards: Sequence[RewardParts]) -> dict[str, float]:
         values = [getattr(reward, part) for reward in rewards]
         row[part], row[f"{part}_std"] = fmean(values), pstdev(values)
     return row
-
-
-def _weights(start_from: str | Path) -> str:
-    """A name for the weights in a folder, by their content; of a hub's model, its name."""
-    file = Path(start_from) / "model.safetensors"
-    return sha256(file) if file.is_file() else str(start_from)
-
-
-def _check_lengths(rows: Sequence[dict[str, Any]], tokenizer: Any, limit: int) -> None:
-    if not rows:
-        raise ValueError("no training example is left; lower filtering.alpha or take more queries")
-    for number, row in enumerate(rows):
-        length = len(tokenizer(row["prompt"], add_special_tokens=False)["input_ids"])
-        if length > limit:
-            raise ValueError(
-                f"the prompt of example {number} has {length} tokens, more than rl.max_prompt_tokens {limit}"
-            )

@@ -12,9 +12,10 @@ import copy
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
-from ..engines import Completion, Sampling, open_engine
+from ..engines import Completion, Engine, Sampling, open_engine
 from ..profiles import Profile
 from ..rerank import run_sync
 
@@ -37,17 +38,18 @@ class EngineRollouts:
         """Token ids of one answer per prompt (the end token included where there is one), in order."""
         with tempfile.TemporaryDirectory() as folder:
             save_policy(model, tokenizer, folder)
-            options = {
-                "dtype": self.dtype,
-                "max_model_len": self.max_model_len,
-                "seed": self.sampling.seed or 0,
-            }
-            with open_engine(self.kind, folder, max_num_seqs=self.max_num_seqs, **options) as engine:
-                completions = run_sync(self._draw(engine, prompts))
+            with self.open(folder) as engine:
+                completions = run_sync(self.draw(engine, prompts))
         self.drawn += len(prompts)
         return [list(completion.token_ids) for completion in completions]
 
-    async def _draw(self, engine: Any, prompts: Sequence[list[int]]) -> list[Completion]:
+    def open(self, weights: str) -> Engine:
+        """The engine that writes answers with these weights (a folder or a model's name)."""
+        options = {"dtype": self.dtype, "max_model_len": self.max_model_len, "seed": self.sampling.seed or 0}
+        return open_engine(self.kind, weights, max_num_seqs=self.max_num_seqs, **options)
+
+    async def draw(self, engine: Engine, prompts: Sequence[list[int]]) -> list[Completion]:
+        """An answer to each prompt, with the next seeds."""
         first = (self.sampling.seed or 0) + self.drawn
         own = (replace(self.sampling, seed=first + number) for number in range(len(prompts)))
         return await asyncio.gather(*map(engine.generate, prompts, own))
@@ -71,3 +73,13 @@ def engine_rollouts(profile: Profile) -> EngineRollouts:
     )
     length = min(profile.model.max_length, rl.max_prompt_tokens + rl.max_completion_tokens)
     return EngineRollouts(profile.evaluation.engine, sampling, profile.model.dtype, length)
+
+
+def sample_group(
+    profile: Profile, weights: str | Path, prompt: Sequence[int], count: int
+) -> list[Completion]:
+    """`count` answers of a model (its name or folder) to one prompt (token ids), sampled as in RL; each has `text` and
+    `token_ids`."""
+    rollouts = engine_rollouts(profile)
+    with rollouts.open(str(weights)) as engine:
+        return run_sync(rollouts.draw(engine, [list(prompt)] * count))

@@ -140,6 +140,11 @@ class SharedPrefixGRPOTrainer(GRPOTrainer):
             torch.randperm(sampler.num_samples, generator=sampler.generator)
         return sampler
 
+    def _tokenize_prompts(self, prompts: list[Any]) -> tuple[list[list[int]], None, dict[str, Any]]:
+        """Prompts given as token ids stay what they are; text is left to TRL."""
+        given = not isinstance(prompts[0], str)
+        return (prompts, None, {}) if given else super()._tokenize_prompts(prompts)
+
     def _generate_single_turn(self, prompt_ids: list[list[int]], *args: Any, **kwargs: Any) -> Any:
         if self.rollouts is None:
             return super()._generate_single_turn(prompt_ids, *args, **kwargs)
