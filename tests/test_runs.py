@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reasonrank import runs, stages
+from reasonrank.evaluation import evaluate
 
 RUN = {"q1": ["b", "a c  d", "é\u00a0\u2028x"], "q2": ["[1] > [2].txt"]}
 
@@ -182,3 +183,32 @@ def test_a_lone_surrogate_is_read_as_the_replacement_character(tmp_path):
     assert runs.read_jsonl(put(tmp_path, rows)) == [expected]
     assert stages.read_json(put(tmp_path, rows)) == expected
     runs.write_jsonl(tmp_path / "out.jsonl", runs.read_jsonl(put(tmp_path, rows)))
+
+
+def test_ties_of_the_first_stage_undo_the_order_only_as_released():
+    """The model puts b before c and d; the scores by position tie at places 2 and 3."""
+    run, scores = {"q": ["b", "c", "d", "a"]}, {"q": [9.0, 5.0, 5.0 + 1e-9, 1.0]}
+    theirs = runs.released_order(run, scores)
+    assert theirs == {"q": ["b", "d", "c", "a"]}
+    ours, theirs = (evaluate(r, {"q": {"c": 1}}).mean["nDCG@10"] for r in (run, theirs))
+    assert (ours, theirs) == (pytest.approx(0.6309, abs=1e-4), 0.5)  # 1 / log2(3), 1 / log2(4)
+    with pytest.raises(ValueError, match="query 'q': 2 documents, but 1 scores"):
+        runs.released_order({"q": ["a", "b"]}, {"q": [1.0]})
+
+
+def test_scores_of_a_file_are_read_with_ids_that_hold_blanks(tmp_path):
+    assert runs.read_scores(put(tmp_path, "q Q0 a b.txt 1 0.5 t\nq Q0 c 2 0.75 t\n\nr Q0 c 1 2 t\n")) == {
+        "q": [0.75, 0.5],
+        "r": [2.0],
+    }
+    with pytest.raises(ValueError, match="line 2: expected 'qid Q0 docid rank score tag'"):
+        runs.read_scores(put(tmp_path, "q Q0 a 1 0.5 t\nq Q0 a one t\n"))
+
+
+def test_published_runs_have_ties_that_matter(shared):
+    folder = shared / "bright" / "stackoverflow"
+    path = folder / "reasonir_gpt4cot_top100.run.gz"
+    run, qrels = runs.read_trec(path), runs.read_qrels(folder / "qrels.txt.gz")
+    again = runs.released_order(run, runs.read_scores(path))
+    assert again == runs.read_trec(path, ties="trec_eval")
+    assert evaluate(run, qrels).mean["nDCG@10"] != evaluate(again, qrels).mean["nDCG@10"]

@@ -59,6 +59,30 @@ def _order(scores: dict[str, float], ties: str) -> list[str]:
         return sorted(scores, key=lambda docid: (np.float32(scores[docid]), docid), reverse=True)
 
 
+def read_scores(path: Path | str) -> dict[str, list[float]]:
+    """The scores of a TREC run by query, descending; errors as for `read_trec`."""
+    scores: dict[str, list[float]] = {}
+    for place, row in _rows(path, _RUN_ROW, "'qid Q0 docid rank score tag'"):
+        scores.setdefault(row[0], []).append(_number(row[4], place))
+    return {qid: sorted(found, reverse=True) for qid, found in scores.items()}
+
+
+def released_order(run: Mapping[str, Sequence[str]], scores: Mapping[str, Sequence[float]]) -> Run:
+    """The order in which the authors' released code evaluates a reranked run, where ours is that of the run.
+
+    Theirs keeps the first stage's `scores` by position (query id -> descending). Where those tie, in single
+    precision, documents are ordered by id, descending, whatever the model said. Raises ValueError, naming the
+    query, where there are fewer scores than documents.
+    """
+    order: Run = {}
+    for qid, docids in run.items():
+        own = np.float32(list(scores.get(qid, ()))[: len(docids)]).tolist()
+        if len(own) < len(docids):
+            raise ValueError(f"query {qid!r}: {len(docids)} documents, but {len(own)} scores")
+        order[qid] = [docid for _, docid in sorted(zip(own, docids, strict=True), reverse=True)]
+    return order
+
+
 def write_trec(path: Path | str, run: Mapping[str, Sequence[str]], tag: str) -> None:
     """Write a run in TREC form; the scores of a query of n documents are n - rank, strictly decreasing.
 
