@@ -131,7 +131,7 @@ def test_faults_in_bright_are_named(bright_folder):
     fault(ValueError, "not a whole Parquet file")
     path.unlink()
     path.parent.rmdir()
-    fault(FileNotFoundError, "no rewritten of bright/biology; expected gpt4_reason")
+    fault(FileNotFoundError, "no rewritten of bright/biology; expected .*gpt4_reason")
     assert benchmarks.load("bright/biology", bright_folder, wanted={"d2"}).texts() == {
         "d2": "wolves eat deer"
     }
@@ -161,9 +161,7 @@ def test_topics_of_bright_and_its_published_run(shared, name):
     assert {len(docids) for docids in run.values()} == {100}  # nothing had to be taken out
     assert not any(b.excluded.get(qid, set()) & set(docids) for qid, docids in run.items())
     assert bool(b.excluded) == (name in ("aops", "leetcode", "theoremqa_questions"))
-    with pytest.raises(
-        FileNotFoundError, match=f"no passages of bright/{name}; expected corpus or documents"
-    ):
+    with pytest.raises(FileNotFoundError, match=f"no passages of bright/{name}; expected .*corpus"):
         benchmarks.load(f"bright/{name}", shared / "bright")
 
 

@@ -136,9 +136,7 @@ def _fetched(name: str) -> list[Path]:
     family = FAMILIES[kind]
     place = family.folders.get(key, key)
     if key in family.licensed:
-        raise FileNotFoundError(
-            f"{name}: licensed, and not on the hub; give a data folder that holds {place}/"
-        )
+        raise FileNotFoundError(f"{name}: licensed, and not on the hub; give a data folder with {place}/")
     files = {hub.format(place): [pattern.format(key) for pattern in some] for hub, some in family.hub.items()}
     return [fetch(repository, patterns) for repository, patterns in files.items()]
 
@@ -152,10 +150,8 @@ def fetch(repository: str, patterns: list[str] | None = None) -> Path:
     try:
         return Path(snapshot_download(repository, repo_type="dataset", allow_patterns=patterns))
     except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
-        reason = f"the hub does not give it ({type(error).__name__})"
-        raise ConnectionError(
-            f"{repository}: {reason}; unset HF_HUB_OFFLINE, or give a local folder in the published layout"
-        ) from None
+        reason = f"{repository}: the hub does not give it ({type(error).__name__})"
+        raise ConnectionError(f"{reason}; unset HF_HUB_OFFLINE, or give a local folder instead") from None
 
 
 def differing(found: Mapping[str, str], pinned: Mapping[str, str]) -> list[str]:

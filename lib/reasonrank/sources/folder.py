@@ -148,10 +148,10 @@ def _steps(place: str, row: dict[str, Any]) -> tuple[str, ...]:
     said = row.get("solution", row.get("answer"))
     if isinstance(said, str):
         said = said.splitlines() if "solution" in row else re.split(r"(?<=[.!?])\s+", said)
-    texts = isinstance(said, list) and all(isinstance(step, str) for step in said)
-    if not texts or not any(step.strip() for step in said):
+    steps = said if isinstance(said, list) else []
+    if not all(isinstance(step, str) for step in steps) or not "".join(steps).strip():
         raise ValueError(f"{place}: no answer (text) or solution (text, or a list); the teacher needs one")
-    return tuple(step.strip() for step in said if step.strip())
+    return tuple(step.strip() for step in steps if step.strip())
 
 
 def _judgements(paths: list[Path], queries: Container[str], passages: Container[str] | None) -> Qrels:
