@@ -11,6 +11,20 @@ RESULTS = made_up.results()
 SCORES = RESULTS["05_gpu_evaluation"]["scores"]
 
 
+STEPS = [
+    {"dataset": dataset, "unit": unit, "step": step, "count": 1000 * place + 7}
+    for dataset in ("coding", "own")
+    for unit, steps in {
+        "queries": ("queries", "with positives"),
+        "passages": ("kept", "without copies"),
+    }.items()
+    for place, step in enumerate(steps)
+]
+ABLATIONS = [
+    {"variant": "only SFT", "value": 1.0, "low": 0.5, "high": 1.5, "n": 224, "seeds": [1, 2], "paper": 2.59}
+]
+
+
 def texts(figure) -> str:
     """All text that a figure shows, one piece a line."""
     figure.draw_without_rendering()
@@ -30,10 +44,10 @@ def ours() -> dict:
 def draw_all() -> dict:
     """Every figure of the package, from the made-up results."""
     filtering, facts = RESULTS["02_filtering"], paper.facts()
-    lengths = [{"label": "coding", "scenario": "coding", "tokens": 120.0, "n": 50, "low": 100, "high": 140}]
     dev = [{"step": s, "ndcg": 0.3 + s / 500, "low": 0.2, "high": 0.6, "n": 60} for s in (10, 20, 30)]
     return {
-        "dev": figures.dev_curve({"SFT": dev, "RL": dev}),
+        "long": figures.long_run({"loss": RESULTS["03_sft"]["loss"], "dev": dev}, "SFT"),
+        "long-rl": figures.long_run({"loss": [], "parts": RESULTS["04_rl"]["parts"]}, "RL"),
         "method": figures.method_diagram(),
         "windows": figures.sliding_window_diagram([(5, 10), (2, 7), (0, 4)], 10),
         "ndcg": figures.ndcg_by_collection(SCORES),
@@ -44,14 +58,16 @@ def draw_all() -> dict:
         "answers": figures.answer_status(RESULTS["05_gpu_evaluation"]["answers"]),
         "latency": figures.latency_figure(RESULTS["06_latency_study"], facts.figure5),
         "figure1": figures.figure1(paper.tables()["table1"], facts, ours()),
-        "lengths": figures.reasoning_lengths(lengths, paper=(600.0, 900.0)),
+        "funnel": figures.funnel(STEPS),
+        "ablations": figures.ablations(ABLATIONS),
     }
 
 
 DRAWN = draw_all()
 
 SAYS = {
-    "dev": ["NDCG@10 of the first window (%)", "SFT, n = 60 queries", "95 % interval", "optimiser step"],
+    "long": ["SFT: loss", "NDCG@10 of the first window (%)", "Dev, n = 60 queries", "95 % interval"],
+    "long-rl": ["RL: mean total reward", "n = 20 logged steps", "optimiser step"],
     "method": ["Self-consistency", "GRPO", "Supervised fine-tuning", "Reranking"],
     "windows": ["call 1: 6 to 10", "call 3: 1 to 4", "rank in the candidate list (1 = best)"],
     "ndcg": ["NDCG@10 (%), with 95 % interval", "coding\nn = 12", "average\nn = 60", "SFT + RL"],
@@ -60,7 +76,13 @@ SAYS = {
     "alpha": ["examples kept (%)", "of n = 200", "alpha = 0.4"],
     "scores": ["self-consistency (NDCG@10, 0 to 1)", "coding\nn = 40", "alpha = 0.4"],
     "answers": ["share of answers (%)", "zero-shot\nn = 100", "truncated", "malformed"],
-    "latency": ["seconds per query (median, 95 % interval)", "n = 6", "paper: 2 to 2.7", "vllm"],
+    "latency": [
+        "seconds per query (median, 95 % interval)",
+        "n = 6",
+        "paper, 7B on 8 sets: 2 to 2.7",
+        "2.4 times (2.1 to 2.8, 95 %)",
+        "vllm",
+    ],
     "figure1": [
         "ReasonRank (32B)",
         "38.0",
@@ -70,7 +92,13 @@ SAYS = {
         "ours: SFT (n = 60)",
         "a made-up model",
     ],
-    "lengths": ["reasoning (tokens, mean)", "coding\nn = 50", "paper, 7B: 600 to 900"],
+    "funnel": ["coding", "own", "queries", "passages", "without copies", "1,007"],
+    "ablations": [
+        "only SFT\nn = 224, seeds: 2",
+        "95 % interval",
+        "paper, 7B on BRIGHT",
+        "right of 0: the part helps",
+    ],
 }
 
 
@@ -81,7 +109,7 @@ def test_a_figure_names_units_n_and_intervals(name):
         assert piece in shown, f"{piece!r} is not in\n{shown}"
 
 
-@pytest.mark.parametrize("name", sorted(set(SAYS) - {"method"}))
+@pytest.mark.parametrize("name", sorted(set(SAYS) - {"method", "funnel"}))
 def test_every_visible_axis_has_a_label(name):
     for ax in [ax for ax in DRAWN[name].axes if ax.axison]:
         names = "".join(label.get_text() for label in ax.get_yticklabels())
@@ -115,7 +143,8 @@ def test_answer_status_takes_counts_and_shares_alike():
     counts = {"system": "a", "ok": 1, "repaired": 1, "truncated": 2, "malformed": 0, "n": 4}
     shares = {"system": "a", "ok": 0.25, "repaired": 0.25, "truncated": 0.5, "malformed": 0.0, "n": 4}
     widths = [[p.get_width() for p in figures.answer_status([r]).axes[0].patches] for r in (counts, shares)]
-    assert widths[0] == widths[1] == [25, 25, 50, 0]
+    named = figures.answer_status({"a": counts}).axes[0].patches
+    assert widths[0] == widths[1] == [p.get_width() for p in named] == [25, 25, 50, 0]
 
 
 def test_latency_writes_pointwise_over_listwise_above_each_collection():
@@ -125,13 +154,12 @@ def test_latency_writes_pointwise_over_listwise_above_each_collection():
     figure = figures.latency_figure(
         {"rows": rows, "ratio": ratio, "model": "m", "engine": "e"}, paper.facts().figure5
     )
-    assert "2.5×" in texts(figure)
-    assert figure.axes[1].lines[0].get_xdata().tolist() == [2.5]
+    assert "2.5×" in texts(figure) and "2.5 times (2.0 to 3.0, 95 %)" in texts(figure)
 
 
 def test_figure1_without_our_points_shows_the_paper_alone():
     shown = texts(figures.figure1(paper.tables()["table1"], paper.facts()))
-    assert "ours" not in shown
+    assert "ours:" not in shown.replace("ours: median", "")
     assert "ReasonRank (7B)" in shown
 
 
@@ -152,6 +180,8 @@ def test_windows_carry_over_what_the_next_window_sees_again():
         (lambda: figures.ndcg_by_collection([{"system": "SFT"}]), "row 1: no collection, ndcg, low, high, n"),
         (lambda: figures.alpha_sweep([{"alpha": 0.1}]), "alpha sweep, row 1: no kept"),
         (lambda: figures.score_distribution([{"scenario": "a", "score": 1.5}]), "score = 1.5"),
+        (lambda: figures.funnel([{"dataset": "x", "step": "a", "count": 1}]), "funnel, row 1: no unit"),
+        (lambda: figures.funnel([{**STEPS[0], "unit": "words"}]), "expected a count of queries or passages"),
         (lambda: figures.training_curve([{"step": 1}]), "no row has a value of 'loss'"),
         (lambda: figures.reward_parts([{"step": 1, "ndcg": 0.1}]), "row 1: no recall"),
         (lambda: figures.sliding_window_diagram([(0, 21)], 20), r"window \(0, 21\)"),

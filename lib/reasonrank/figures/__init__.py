@@ -4,25 +4,22 @@ Functions take rows (a list of mappings or a DataFrame), name units, n and inter
 raise ValueError where a row lacks a key or a value is out of range.
 """
 
-from .ablations import ablations
-from .diagrams import method_diagram, sliding_window_diagram
-from .funnel import funnel
-from .published import figure1, latency_figure
-from .results import answer_status, ndcg_by_collection, reasoning_lengths
+from .method import method_diagram, sliding_window_diagram
+from .paper import figure1, latency_figure
+from .results import ablations, answer_status, funnel, ndcg_by_collection
 from .style import save, style
-from .training import alpha_sweep, dev_curve, reward_parts, score_distribution, training_curve
+from .training import alpha_sweep, long_run, reward_parts, score_distribution, training_curve
 
 __all__ = [
     "ablations",
     "alpha_sweep",
     "answer_status",
-    "dev_curve",
     "figure1",
     "funnel",
     "latency_figure",
+    "long_run",
     "method_diagram",
     "ndcg_by_collection",
-    "reasoning_lengths",
     "reward_parts",
     "save",
     "score_distribution",

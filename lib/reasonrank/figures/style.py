@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from functools import wraps
 from pathlib import Path
 from typing import Any, ParamSpec
@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 P = ParamSpec("P")
 Rows = Iterable[Mapping[str, Any]] | pd.DataFrame
 
-# Okabe and Ito's palette: told apart with any common colour-vision deficiency.
+FILE = Path(__file__).with_name("reasonrank.mplstyle")
 BLACK, GREY, ORANGE, SKY, GREEN = "#000000", "#7f7f7f", "#E69F00", "#56B4E9", "#009E73"
 BLUE, RED, PURPLE = "#0072B2", "#D55E00", "#CC79A7"
 CYCLE = (BLUE, ORANGE, GREEN, RED, PURPLE, SKY, GREY)
@@ -30,40 +30,18 @@ SYSTEMS = {
     "zero-shot": (SKY, "s"),
     "SFT": (ORANGE, "^"),
     "SFT + RL": (BLUE, "D"),
+    "SFT (this run)": (RED, "v"),
+    "SFT + RL (this run)": (GREEN, "P"),
+    "SFT (released adapter)": (ORANGE, "^"),
+    "SFT + RL (released adapter)": (BLUE, "D"),
     "listwise": (BLUE, "D"),
     "pointwise": (RED, "v"),
 }
-RC = {
-    "figure.dpi": 100,
-    "figure.constrained_layout.use": True,
-    "font.family": "DejaVu Sans",
-    "font.size": 10,
-    "axes.titlesize": 11,
-    "axes.titleweight": "bold",
-    "axes.titlelocation": "left",
-    "axes.labelsize": 10,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "axes.prop_cycle": plt.cycler(color=CYCLE),
-    "grid.color": "#dddddd",
-    "grid.linewidth": 0.8,
-    "xtick.labelsize": 9.5,
-    "ytick.labelsize": 9.5,
-    "legend.fontsize": 9.5,
-    "legend.frameon": False,
-    "lines.linewidth": 1.8,
-}
 
 
-@contextmanager
-def style() -> Iterator[None]:
+def style() -> AbstractContextManager[None]:
     """The project's look, for figures drawn inside the context; settings outside stay as they are."""
-    with plt.rc_context():
-        plt.rcdefaults()
-        plt.rcParams.update(RC)
-        yield
+    return plt.style.context(FILE, after_reset=True)
 
 
 def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
@@ -108,12 +86,6 @@ def percent(row: Mapping[str, Any], key: str, what: str) -> float:
 def unique(rows: Sequence[Mapping[str, Any]], key: str) -> list[Any]:
     """The values of `key`, each once, in order of appearance."""
     return list(dict.fromkeys(row[key] for row in rows))
-
-
-def counted(name: str, counts: Iterable[int]) -> str:
-    """A tick label with n under the name; a range where systems differ."""
-    low, high = min(counts := list(counts)), max(counts)
-    return f"{name}\nn = {low}" if low == high else f"{name}\nn = {low} to {high}"
 
 
 def label(ax: Axes, text: str, at: tuple[float, float], shift: tuple[float, float], **options: Any) -> None:

@@ -1,0 +1,111 @@
+"""The method and the window schedule in pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import matplotlib.pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+from matplotlib.patches import FancyBboxPatch
+
+from .style import BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, WIDTH, styled
+
+# Left, bottom, width, height (on a page of 100 by 66) and colour of each box.
+BOXES = {
+    "queries": (1, 44, 18, 13, GREY),
+    "pointwise": (25, 50.5, 26, 10, ORANGE),
+    "listwise": (25, 36.5, 26, 10, ORANGE),
+    "filter": (57, 43, 19, 13, GREEN),
+    "data": (82, 43, 17, 13, GREY),
+    "sft": (71, 21, 28, 12, BLUE),
+    "rl": (36, 21, 29, 12, BLUE),
+    "rerank": (1, 21, 29, 12, PURPLE),
+}
+TEXTS = {
+    "queries": ("Queries", "with gold answers\nor solutions, and\ntheir passages"),
+    "pointwise": ("Pointwise label", "teacher sees the gold answer:\npositives, hard negatives"),
+    "listwise": ("Listwise label", "teacher does not see it: ranks\nthe passages, with reasoning"),
+    "filter": ("Self-consistency", "NDCG@10 of the one\nlabel by the other;\nkept from alpha up"),
+    "data": ("Training set", "query, 20 passages,\nboth labels"),
+    "sft": ("1  Supervised fine-tuning", "learn to write <think> ... </think>\nand <answer> [3] > [1] > ..."),
+    "rl": ("2  GRPO, multi-view reward", "NDCG@10 + 0.2 Recall@10\n+ 0.1 RBO, if the format holds"),
+    "rerank": ("3  Reranking", "windows of 20, step 10, from\nthe back of the list to its front"),
+}
+# From one box to the next: where the arrow leaves the first and enters the second, in shares of width and height.
+RIGHT, LEFT, DOWN = ((1, 0.5), (0, 0.5)), ((0, 0.5), (1, 0.5)), ((0.5, 0), (0.5, 1))
+ARROWS = (
+    *(("queries", "pointwise", RIGHT), ("queries", "listwise", RIGHT), ("pointwise", "filter", RIGHT)),
+    *(("listwise", "filter", RIGHT), ("filter", "data", RIGHT), ("data", "sft", DOWN)),
+    *(("sft", "rl", LEFT), ("rl", "rerank", LEFT)),
+)
+
+
+@styled
+def method_diagram() -> Figure:
+    """ReasonRank from query to reranked list: synthesis, filter, two training stages, sliding windows."""
+    fig, ax = plt.subplots(figsize=(WIDTH, 5.6))
+    ax.set(xlim=(0, 100), ylim=(0, 66))
+    ax.axis("off")
+    ax.text(1, 63.2, "Data synthesis (section 4.1)", weight="bold", fontsize=11.5)
+    ax.text(1, 34.6, "Training (4.2) and use", weight="bold", fontsize=11.5)
+    for name, (head, text) in TEXTS.items():
+        x, y, width, height, colour = BOXES[name]
+        shape = FancyBboxPatch((x, y), width, height, boxstyle="round,pad=0,rounding_size=1.2", linewidth=1.6)
+        shape.set(facecolor=(*to_rgb(colour), 0.13), edgecolor=colour)
+        ax.add_patch(shape)
+        middle = {"x": x + width / 2, "ha": "center", "va": "top"}
+        ax.text(y=y + height - 1.4, s=head, weight="bold", fontsize=10.5, **middle)
+        ax.text(y=y + height - 4.6, s=text, fontsize=9.5, linespacing=1.3, **middle)
+    for *boxes, shares in ARROWS:
+        tail, head = (
+            (x + across * width, y + up * height)
+            for (x, y, width, height, *_), (across, up) in zip(map(BOXES.get, boxes), shares, strict=True)
+        )
+        ax.annotate("", head, tail, arrowprops={"arrowstyle": "-|>", "linewidth": 1.6, "color": "#333333"})
+    _windows_over_a_list(ax)
+    return fig
+
+
+def _windows_over_a_list(ax: Axes) -> None:
+    """A candidate list with three of its nine windows over it, under the boxes."""
+    ax.text(1, 15.2, "100 candidates of the first stage, best first", fontsize=9.5)
+    for rank in range(100):
+        ax.add_patch(plt.Rectangle((1 + rank * 0.98, 11.5), 0.8, 2.6, color="#c8c8c8", linewidth=0))
+    for y, start, name in ((8.6, 80, "window 1"), (5.6, 70, "window 2"), (2.6, 0, "window 9")):
+        ax.add_patch(plt.Rectangle((1 + start * 0.98, y), 19.6, 2.1, color=PURPLE, alpha=0.45))
+        ax.text(10.8 + start * 0.98, y + 1.0, name, ha="center", va="center", fontsize=9.5)
+    ax.text(46, 5.0, "...", fontsize=16, ha="center", color=PURPLE)
+    ax.text(25, 1.0, "the best passages of each window move on into the next", fontsize=9.5)
+
+
+@styled
+def sliding_window_diagram(windows: Sequence[tuple[int, int]], num_candidates: int) -> Figure:
+    """Which ranks each call sees, in order of the calls; the part that the next window sees again is darker.
+
+    `windows`: half-open, 0-based (start, end), as `rerank.windows` gives them. ValueError where there is
+    none, or one is empty or reaches past `num_candidates`.
+    """
+    if not windows:
+        raise ValueError("no windows to draw")
+    fig, ax = plt.subplots(figsize=(WIDTH, 1.3 + 0.32 * len(windows)))
+    for call, (start, end) in enumerate(windows, start=1):
+        if not 0 <= start < end <= num_candidates:
+            raise ValueError(f"window ({start}, {end}): expected 0 <= start < end <= {num_candidates}")
+        ax.barh(call, end - start, left=start, height=0.72, color=SKY)
+        carried = windows[call][1] - start if call < len(windows) else 0
+        if carried > 0:
+            ax.barh(call, carried, left=start, height=0.72, color=BLUE)
+    ax.barh(0, 0, color=SKY, label="seen by this call")
+    ax.barh(0, 0, color=BLUE, label="seen again by the next call, with the best of this one")
+    names = [f"call {call}: {start + 1} to {end}" for call, (start, end) in enumerate(windows, start=1)]
+    ax.set_yticks(range(1, len(windows) + 1), names)
+    step = next((s for s in (1, 2, 5, 10, 20, 50, 100) if num_candidates / s <= 12), num_candidates)
+    ranks = sorted({1, *range(step, num_candidates + 1, step)})
+    ax.set_xticks([rank - 0.5 for rank in ranks], ranks)
+    ax.set(xlim=(0, num_candidates), ylim=(len(windows) + 0.6, 0.4))
+    ax.set(xlabel="rank in the candidate list (1 = best)")
+    ax.grid(visible=False)
+    fig.legend(loc="outside upper right", ncols=2)
+    return fig
