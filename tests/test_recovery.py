@@ -6,7 +6,7 @@ import pytest
 
 from reasonrank import recovery
 from reasonrank.prompts import Template, block
-from reasonrank.recovery import RecoveredPrompt, prepare, recover
+from reasonrank.recovery import RecoveredPrompt, known_as, prepare, recover
 
 SYSTEM = "You sort {num} notes. Write <answer> [2] > [1] </answer>; a brace {like} this stays."
 USER = "Sort {num} notes for: {query}\n{passages}Again, the question is {query}. There are {num}, not 20.\n"
@@ -63,8 +63,8 @@ def test_hashes_are_those_of_the_text_with_literal_placeholders():
     template = Template((("a ", False), ("num", True)), (("query", True), (" é", False)))
     assert template.texts() == {"system": "a {num}", "user": "{query} é"}
     known = {"what": "a note", "ours": template.hashes(), "other": {"system": "0", "user": "0"}}
-    assert template.known_as(known) == "ours"
-    assert template.known_as({"other": known["other"]}) is None
+    assert known_as(template, known) == "ours"
+    assert known_as(template, {"other": known["other"]}) is None
     # sha256 of "a {num}"
     assert template.hashes()["system"] == "b6fd3fced78afc9f415ab4029833c5befa111045fc9abbbb71b3f05764613f8d"
 
@@ -81,7 +81,7 @@ def test_rows_of_one_length_leave_a_choice_which_known_hashes_settle():
 def test_another_template_is_not_the_authors(shared):
     known = json.loads((shared / "golden" / "prompt_hashes.json").read_text())
     assert {"rank_GPT_reasoning", "rank_GPT_qwen3"} <= known.keys()
-    assert recover(rows(), known).known_as(known) is None
+    assert known_as(recover(rows(), known), known) is None
 
 
 def test_a_row_of_another_template_is_refused():

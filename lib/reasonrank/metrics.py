@@ -42,14 +42,6 @@ def rbo(a: Sequence[Hashable], b: Sequence[Hashable], p: float | None = None) ->
     a, b = _distinct(a), _distinct(b)
     if not a or not b:
         return float(not a and not b)
-    agreements = _agreements(a, b)
-    if p is None:
-        return math.fsum(agreements) / len(agreements)
-    return (1 - p) * math.fsum(p**depth * agreement for depth, agreement in enumerate(agreements))
-
-
-def _agreements(a: list[Hashable], b: list[Hashable]) -> list[float]:
-    """overlap@d / d for d = 1 .. the length of the shorter list."""
     seen_a, seen_b, agreements = set(), set(), []
     overlap = 0
     for depth, (x, y) in enumerate(zip(a, b, strict=False), start=1):
@@ -57,7 +49,9 @@ def _agreements(a: list[Hashable], b: list[Hashable]) -> list[float]:
         seen_b.add(y)
         overlap += (x in seen_b) + (y in seen_a and y != x)
         agreements.append(overlap / depth)
-    return agreements
+    if p is None:
+        return math.fsum(agreements) / len(agreements)
+    return (1 - p) * math.fsum(p**depth * agreement for depth, agreement in enumerate(agreements))
 
 
 def _dcg(gains: Iterable[float]) -> float:

@@ -57,13 +57,6 @@ class Template:
         """SHA-256 of each of `texts`, UTF-8, by role."""
         return {role: hashlib.sha256(text.encode()).hexdigest() for role, text in self.texts().items()}
 
-    def known_as(self, known: Mapping[str, Any]) -> str | None:
-        """The name under which `known` (name -> {"system": hash, "user": hash}) has this template, or None."""
-        own = self.hashes().items()
-        return next(
-            (n for n, entry in known.items() if isinstance(entry, Mapping) and own <= entry.items()), None
-        )
-
 
 def fill(pieces: Pieces, values: Mapping[str, str]) -> str:
     """The text of a message with `values` in its places."""
@@ -162,7 +155,7 @@ class Prompt:
         place = self.template.user.index(("passages", True))
         self._before, self._after = self.template.user[:place], self.template.user[place + 1 :]
         self._frame = lru_cache(maxsize=1000)(self._frame_of)
-        self._piece = lru_cache(maxsize=20_000)(self._piece_of)
+        self._piece = lru_cache(maxsize=20_000)(lambda text: Piece(text, self._tokenise(text)))
         self._query = lru_cache(maxsize=10_000)(self.cut)
         self._passage = lru_cache(maxsize=200_000)(self._passage_of)
         tail = self._frame(fill(self.template.system, {"num": "2", "query": ""}))[1].text.rstrip()
@@ -181,8 +174,8 @@ class Prompt:
     def render(self, query: str, passages: Sequence[str]) -> Rendered:
         """The prompt as token ids, at most `max_length` of them.
 
-        Raises ValueError for a longer one where `overlong` is "error", and where even a query and passages of
-        one token do not make it fit.
+        Raises ValueError for a longer one where `overlong` is "error", and where even passages of one token do
+        not make it fit.
         """
         cap, query_cap = self.passage_tokens, self.query_tokens
         pieces, excess = self._fit(query, passages, cap, query_cap)
@@ -192,12 +185,13 @@ class Prompt:
             query_cap = max(1, min(query_cap, max(half, asked - excess)))
             pieces, excess = self._fit(query, passages, cap, query_cap)
         while excess > 0:
-            if self.overlong == "error" or cap == query_cap == 1:
-                raise ValueError(self._too_long(excess))
-            if cap > 1:
-                cap = _lower([len(piece.ids) for piece in pieces[3:-2:2]], excess, cap)
-            else:
-                query_cap = max(1, len(self._query(query, query_cap)[1]) - excess)
+            if self.overlong == "error" or cap == 1:
+                tried = " with passages of one token" if cap == 1 else ""
+                raise ValueError(
+                    f"a prompt of {self.max_length + excess} tokens{tried} exceeds max_length {self.max_length}; "
+                    "lower the window, passage_tokens or query_tokens"
+                )
+            cap = _lower([len(piece.ids) for piece in pieces[3:-2:2]], excess, cap)
             pieces, excess = self._fit(query, passages, cap, query_cap)
         ids = [token for piece in pieces for token in piece.ids]
         cut = tuple(place for place, piece in enumerate(pieces[3:-2:2]) if piece.was_cut)
@@ -237,9 +231,6 @@ class Prompt:
         head, tail = (Piece(part, self._tokenise(part, control=True)) for part in parts)
         return head, tail
 
-    def _piece_of(self, text: str) -> Piece:
-        return Piece(text, self._tokenise(text))
-
     def _passage_of(self, passage: str, cap: int) -> Piece:
         text, _, was_cut = self.cut(passage, cap)
         line = f" {text}\n" if text else "\n"
@@ -248,13 +239,6 @@ class Prompt:
     def _tokenise(self, text: str, control: bool = False) -> array[int]:
         options = {} if control else {"split_special_tokens": True}
         return array("i", self.tokenizer(text, add_special_tokens=False, **options)["input_ids"])
-
-    def _too_long(self, excess: int) -> str:
-        tried = " with a query and passages of one token" if self.overlong == "shorten" else ""
-        return (
-            f"a prompt of {self.max_length + excess} tokens{tried} exceeds max_length {self.max_length}; "
-            "lower the window, passage_tokens or query_tokens"
-        )
 
 
 def _lower(passages: Sequence[int], excess: int, cap: int) -> int:

@@ -40,7 +40,7 @@ def recover(
     A row has `messages` (or `prompt`): a system and a user message, each with `role` and `content`; `query`;
     `passages`, best with more than one number of passages over all rows. Query and passages stand in the
     messages as given or as `prepare` makes them, the passages cut to `passage_tokens` of `tokenizer`.
-    `known`: hashes as for `Template.known_as`. Of several templates that fit, a known one is taken, else the one
+    `known`: hashes as for `known_as`. Of several templates that fit, a known one is taken, else the one
     with the most places. Raises ValueError, naming the row, for one that is malformed or whose query or passages
     are not in its messages, and where no template fits all rows.
     """
@@ -49,8 +49,16 @@ def recover(
         raise ValueError("no rows to learn a template from")
     parts = [_fitting(role, read) for role in ("system", "user")]
     found = [Template(*pair, choices=len(parts[0]) * len(parts[1])) for pair in product(*parts)]
-    ours = [template for template in found if template.known_as(known or {})]
+    ours = [template for template in found if known_as(template, known or {})]
     return max(ours or found, key=lambda t: sum(is_place for _, is_place in (*t.system, *t.user)))
+
+
+def known_as(template: Template, known: Mapping[str, Any]) -> str | None:
+    """The name under which `known` (name -> {"system": hash, "user": hash}) has this template, or None."""
+    own = template.hashes().items()
+    return next(
+        (n for n, entry in known.items() if isinstance(entry, Mapping) and own <= entry.items()), None
+    )
 
 
 def _row(row: Mapping[str, Any], place: str, tokenizer: Any, tokens: int | None) -> _Row:

@@ -17,13 +17,15 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Literal
 
 from . import answers, metrics
 
 Variant = Literal["released", "strict"]
 Completion = str | Sequence[Mapping[str, Any]]
+Reading = tuple[list[int], list[str]] | float
+"""The ranking and its identifiers as written, or the format score, -1 or 0, of a completion without one."""
 
 STRICT_RBO_P = 0.9
 Log = Callable[[list["RewardParts"]], None]
@@ -148,20 +150,12 @@ def trl_reward(
     num_passages: Sequence[int],
     *,
     log: Log | None = None,
-    variant: Variant = "released",
-    recall_weight: float = 0.2,
-    rbo_weight: float = 0.1,
-    rbo_p: float | None = None,
     prefix: str = "",
     **kwargs: Any,
 ) -> list[float]:
-    """The reward of a batch as TRL passes it, with all settings in the call; see `Reward` and `Reward.for_trl`."""
-    reward = Reward(variant, recall_weight, rbo_weight, rbo_p).for_trl(log, prefix)
-    return reward(completions, gold_ranking, relevant, num_passages)
-
-
-Reading = tuple[list[int], list[str]] | float
-"""The ranking and its identifiers as written, or the format score, -1 or 0, of a completion without one."""
+    """The reward of a batch as TRL passes it; fields of `Reward` and what `Reward.for_trl` takes as keywords."""
+    reward = Reward(**{field.name: kwargs[field.name] for field in fields(Reward) if field.name in kwargs})
+    return reward.for_trl(log, prefix)(completions, gold_ranking, relevant, num_passages)
 
 
 def _read_released(completion: str, gold_ranking: list[int], num_passages: int) -> Reading:

@@ -49,14 +49,12 @@ def read_trec(path: Path | str, lenient_ids: bool = True, ties: Literal["file", 
         qid, _, docid, _, score, _ = row
         if lenient_ids or not _BLANK.search(docid):
             _add(scores, qid, docid, _number(score, place), place)
-    return {qid: _order(found, ties) for qid, found in scores.items()}
-
-
-def _order(scores: dict[str, float], ties: str) -> list[str]:
-    if ties == "file":
-        return sorted(scores, key=scores.__getitem__, reverse=True)
     with np.errstate(over="ignore"):
-        return sorted(scores, key=lambda docid: (np.float32(scores[docid]), docid), reverse=True)
+        single = {
+            qid: {d: (np.float32(value), d) for d, value in found.items()} for qid, found in scores.items()
+        }
+    keys = scores if ties == "file" else single
+    return {qid: sorted(found, key=found.__getitem__, reverse=True) for qid, found in keys.items()}
 
 
 def read_scores(path: Path | str) -> dict[str, list[float]]:
@@ -137,8 +135,8 @@ def objects(path: Path | str) -> Iterator[tuple[str, dict[str, Any]]]:
     for place, line in lines(path):
         try:
             row = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise ValueError(f"{place}: not valid JSON ({error.msg})") from None
+        except ValueError as error:  # JSONDecodeError, or a number of too many digits
+            raise ValueError(f"{place}: not valid JSON ({getattr(error, 'msg', error)})") from None
         if not isinstance(row, dict):
             raise ValueError(f"{place}: expected a JSON object, got {type(row).__name__}")
         yield place, well_formed(row) if _SURROGATE.search(line) else row
