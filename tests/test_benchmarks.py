@@ -1,6 +1,5 @@
 """BRIGHT, R2MED and BEIR read from small folders in their published form, made here."""
 
-import gzip
 import hashlib
 import json
 
@@ -15,6 +14,7 @@ EXAMPLES = [
     {"id": "0", "query": "why do ferns curl", "gold_ids": ["d/a b.txt"], "excluded_ids": ["N/A"]},
     {"id": "1", "query": "what do wolves eat", "gold_ids": ["d2", "d3"], "excluded_ids": ["d4", "gone"]},
 ]
+FILE = "examples/biology-00000-of-00001.parquet"
 REWRITTEN = [{**row, "query": f"rewritten: {row['query']}"} for row in EXAMPLES]
 DOCUMENTS = [
     {"id": "d/a b.txt", "content": "ferns curl in drought"},
@@ -29,18 +29,11 @@ def put_parquet(path, rows):
     parquet.write_table(pyarrow.Table.from_pylist(rows), path)
 
 
-def put_jsonl(path, rows):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    data = "".join(json.dumps(row) + "\n" for row in rows).encode()
-    path.write_bytes(gzip.compress(data) if path.suffix == ".gz" else data)
-
-
 @pytest.fixture
 def bright_folder(tmp_path):
     """Parquet as on the hub, the documents in two shards."""
-    extra = [{"reasoning": "", "gold_ids_long": [], "gold_answer": "N/A"}] * 2
-    examples = [row | more for row, more in zip(EXAMPLES, extra, strict=True)]
-    put_parquet(tmp_path / "examples" / "biology-00000-of-00001.parquet", examples)
+    examples = [row | {"reasoning": "", "gold_ids_long": [], "gold_answer": "N/A"} for row in EXAMPLES]
+    put_parquet(tmp_path / FILE, examples)
     put_parquet(tmp_path / "gpt4_reason" / "biology-00000-of-00001.parquet", REWRITTEN)
     put_parquet(tmp_path / "documents" / "biology-00000-of-00002.parquet", DOCUMENTS[:1])
     put_parquet(tmp_path / "documents" / "biology-00001-of-00002.parquet", DOCUMENTS[1:])
@@ -62,7 +55,7 @@ def test_bright_is_read_with_both_queries_and_excluded_ids(bright_folder):
 def test_bright_in_json_lines_is_the_same(bright_folder, tmp_path):
     other = tmp_path / "lines"
     for table, rows in (("examples", EXAMPLES), ("gpt4_reason", REWRITTEN), ("documents", DOCUMENTS)):
-        put_jsonl(other / table / "biology.jsonl.gz", rows)
+        runs.write_jsonl(other / table / "biology.jsonl.gz", rows)
     a, b = benchmarks.load("bright/biology", bright_folder), benchmarks.load("bright/biology", other)
     assert (a.queries, a.passages, a.qrels, a.excluded) == (b.queries, b.passages, b.qrels, b.excluded)
     text = "".join(json.dumps(row) + "\n" for row in EXAMPLES).encode()
@@ -91,26 +84,23 @@ def test_candidates_are_counted(bright_folder, tmp_path):
     runs.write_trec(path, {"0": four, "1": three}, "t")  # all that may be retrieved, of four and of three
     assert benchmarks.read_run(b, path)["1"] == three
     assert benchmarks.read_run(b, path, top=1) == {"0": four[:1], "1": three[:1]}
-    with pytest.raises(ValueError, match=r"r\.run: query '0' has 4 candidates, expected 3"):
-        benchmarks.read_run(b, path, candidates=3)
-    runs.write_trec(path, {"0": four, "1": three[:2]}, "t")
-    with pytest.raises(ValueError, match="query '1' has 2 candidates, expected 3"):
-        benchmarks.read_run(b, path)
-    runs.write_trec(path, {"0": four, "1": ["d2", "d3", "other"]}, "t")
-    with pytest.raises(ValueError, match="query '1': 'other' is no passage of bright/biology"):
-        benchmarks.read_run(b, path)
-    runs.write_trec(path, {"0": four}, "t")
-    with pytest.raises(ValueError, match="query '1' is only in"):
-        benchmarks.read_run(b, path)
+    for ranking, wanted, message in (
+        (three, 3, r"r\.run: query '0' has 4 candidates, expected 3"),
+        (three[:2], 100, "query '1' has 2 candidates, expected 3"),
+        (["d2", "d3", "other"], 100, "query '1': 'other' is no passage of bright/biology"),
+        ([], 100, "query '1' is only in the run, or only in bright/biology"),
+    ):
+        runs.write_trec(path, {"0": four, "1": ranking}, "t")
+        with pytest.raises(ValueError, match=message):
+            benchmarks.read_run(b, path, wanted)
 
 
 def test_inputs_are_pinned_by_hash(bright_folder):
     found = benchmarks.load("bright/biology", bright_folder).inputs
     assert len(found) == 4
     assert benchmarks.load("bright/biology", bright_folder, pinned=found).inputs == found
-    file = "examples/biology-00000-of-00001.parquet"
-    with pytest.raises(ValueError, match=rf"{file} has the SHA-256 .*; expected 00"):
-        benchmarks.load("bright/biology", bright_folder, pinned={file: "00"})
+    with pytest.raises(ValueError, match=rf"{FILE} has the SHA-256 .*; expected 00"):
+        benchmarks.load("bright/biology", bright_folder, pinned={FILE: "00"})
 
 
 def test_faults_in_bright_are_named(bright_folder):
@@ -132,21 +122,14 @@ def test_faults_in_bright_are_named(bright_folder):
     path.unlink()
     path.parent.rmdir()
     fault(FileNotFoundError, "no rewritten of bright/biology; expected .*gpt4_reason")
-    assert benchmarks.load("bright/biology", bright_folder, wanted={"d2"}).texts() == {
-        "d2": "wolves eat deer"
-    }
-    put_parquet(
-        bright_folder / "examples" / "biology-00000-of-00001.parquet", [EXAMPLES[0] | {"gold_ids": []}]
-    )
+    found = benchmarks.load("bright/biology", bright_folder, wanted={"d2"})  # nothing is searched
+    assert found.texts() == {"d2": "wolves eat deer"}
+    put_parquet(bright_folder / FILE, [EXAMPLES[0], EXAMPLES[1] | {"excluded_ids": ["d2"]}])
+    with pytest.raises(ValueError, match="'d2' is both judged and excluded for '1'"):
+        benchmarks.load("bright/biology", bright_folder, wanted={"d2"})
+    put_parquet(bright_folder / FILE, [EXAMPLES[0] | {"gold_ids": []}])
     with pytest.raises(ValueError, match="query '0' of bright/biology has no judgement"):
         benchmarks.load("bright/biology", bright_folder, wanted=())
-
-
-def test_a_document_that_is_judged_and_excluded_is_refused(bright_folder):
-    odd = [EXAMPLES[0], {**EXAMPLES[1], "excluded_ids": ["d2"]}]
-    put_parquet(bright_folder / "examples" / "biology-00000-of-00001.parquet", odd)
-    with pytest.raises(ValueError, match="'d2' is both judged and excluded for '1'"):
-        benchmarks.load("bright/biology", bright_folder)
 
 
 def test_there_are_twelve_eight_and_seven_sets():
@@ -168,10 +151,10 @@ def test_topics_of_bright_and_its_published_run(shared, name):
 @pytest.mark.parametrize("suffix", ["", ".gz"])
 def test_r2med(tmp_path, suffix):
     place = tmp_path / "r2med" / "PMC-Clinical"
-    put_jsonl(place / f"corpus.jsonl{suffix}", [{"id": "p1", "text": "a"}, {"id": "p2", "text": "b"}])
-    put_jsonl(place / f"query.jsonl{suffix}", [{"id": "q1", "text": "which?"}])
+    runs.write_jsonl(place / f"corpus.jsonl{suffix}", [{"id": "p1", "text": "a"}, {"id": "p2", "text": "b"}])
+    runs.write_jsonl(place / f"query.jsonl{suffix}", [{"id": "q1", "text": "which?"}])
     judged = [{"q_id": "q1", "p_id": "p2", "score": 1}, {"q_id": "q1", "p_id": "absent", "score": 1.0}]
-    put_jsonl(place / f"qrels.jsonl{suffix}", judged)
+    runs.write_jsonl(place / f"qrels.jsonl{suffix}", judged)
     c = sources.load_all(["r2med/PMC-Clinical"], tmp_path)["r2med/PMC-Clinical"]
     assert c.qrels == {"q1": {"p2": 1, "absent": 1}}
     assert c.texts() == {"p1": "a", "p2": "b"}
@@ -183,7 +166,7 @@ def test_r2med(tmp_path, suffix):
         ({"q_id": "q1", "p_id": "p2", "score": None}, "line 1: the grade is None"),
         ({"q_id": "q9", "p_id": "p2", "score": 1}, "line 1: a judgement for 'q9', which is not in"),
     ):
-        put_jsonl(place / f"qrels.jsonl{suffix}", [row])
+        runs.write_jsonl(place / f"qrels.jsonl{suffix}", [row])
         with pytest.raises(ValueError, match=message):
             benchmarks.load("r2med/PMC-Clinical", tmp_path)
     with pytest.raises(KeyError, match="unknown collection 'r2med/PMC'"):
@@ -194,9 +177,9 @@ def test_r2med(tmp_path, suffix):
 
 def test_beir_with_graded_and_negative_judgements(tmp_path):
     place = tmp_path / "trec-covid"
-    put_jsonl(place / "corpus.jsonl", [{"_id": "1", "title": "T", "text": 'a "quoted'}])
+    runs.write_jsonl(place / "corpus.jsonl", [{"_id": "1", "title": "T", "text": 'a "quoted'}])
     queries = [{"_id": "q1", "text": "covid?"}, {"_id": "train", "text": "of another split"}]
-    put_jsonl(place / "queries.jsonl", queries)
+    runs.write_jsonl(place / "queries.jsonl", queries)
     (place / "qrels").mkdir()
     test = place / "qrels" / "test.tsv"
     (place / "qrels" / "train.tsv").write_text("query-id\tcorpus-id\tscore\ntrain\t1\t1\n")

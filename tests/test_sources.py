@@ -1,11 +1,9 @@
 """Collections: what is in them, and that no label leaks from one split into another."""
 
-import json
-
 import pytest
 
 from reasonrank import sources
-from reasonrank.sources import Collection, Passage, Query, authored, humaneval, split_of
+from reasonrank.sources import Collection, Passage, Query, humaneval, split_of
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +21,7 @@ def test_every_collection_has_every_split_and_only_judged_queries_in_it(collecti
 
 
 def test_splits_do_not_depend_on_anything_but_the_id():
-    assert [split_of(f"q{i}") for i in range(8)] == [split_of(f"q{i}") for i in range(8)]
+    assert [split_of(f"q{i}") for i in range(6)] == ["dev", "train", "train", "train", "train", "train"]
     shares = [split_of(str(i)) for i in range(4000)]
     assert 0.47 < shares.count("train") / 4000 < 0.53
     assert 0.32 < shares.count("test") / 4000 < 0.38
@@ -66,21 +64,6 @@ def test_calls_that_are_everywhere_are_not_relevant(collections):
     c = collections["coding"]
     assert not {"len", "range"} & {docid for judged in c.qrels.values() for docid in judged}
     assert "str.join" in c.passages and "ValueError" not in c.passages
-
-
-def test_a_faulty_row_is_named_by_file_and_line(tmp_path):
-    folder = tmp_path / "biology"
-    folder.mkdir()
-    passage = {"id": "p1", "title": "t", "text": "x"}
-    (folder / "passages.jsonl").write_text(
-        json.dumps(passage) + "\n" + json.dumps({"id": "p2", "title": "t"}) + "\n"
-    )
-    (folder / "web.jsonl").write_text("")
-    with pytest.raises(ValueError, match=r"passages\.jsonl, line 2: no text; expected a string"):
-        authored.web_search(tmp_path)
-    (folder / "passages.jsonl").write_text((json.dumps(passage) + "\n") * 2)
-    with pytest.raises(ValueError, match=r"line 2: id 'p1' a second time"):
-        authored.web_search(tmp_path)
 
 
 def test_judgements_must_name_passages_that_exist():
