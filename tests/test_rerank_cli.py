@@ -1,14 +1,18 @@
 """`rerank` with a model that sorts by number: its files, its journal, and what it refuses."""
 
-import io
+import contextlib
 import json
 import os
+import sqlite3
+import threading
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from fakes.rerank_script import NumberEngine, weights, write_inputs
 from reasonrank import stages
-from reasonrank.cli import rate, rerank
+from reasonrank.cli import rerank
 from reasonrank.cli.main import main
 from reasonrank.engines import EngineError
 from reasonrank.runs import read_trec
@@ -47,8 +51,8 @@ def replaced(arguments, option, value):
 
 
 def journalled(path):
-    rows = [json.loads(line) for line in path.read_text().splitlines()[1:]]
-    return {row["key"]: {k: v for k, v in row["value"].items() if k != "seconds"} for row in rows}
+    with contextlib.closing(sqlite3.connect(path)) as store:
+        return {key: json.loads(value) for key, value in store.execute("SELECT key, value FROM records")}
 
 
 def test_the_best_come_first_and_blanks_in_ids_stay(tmp_path, arguments, engines, capsys):
@@ -112,12 +116,12 @@ def test_an_error_keeps_what_is_done_and_the_next_run_asks_for_the_rest(tmp_path
 
 
 def test_requests_and_begun_queries_are_bounded(tmp_path, engines):
-    """Ten queries, two at a time in the engine: no more than four are begun, so the first are done early."""
+    """Twenty queries, two at a time in the engine: no more than eight are begun, so the first are done early."""
     engines.make = lambda: NumberEngine(seconds=0.001)
-    assert go(write_inputs(tmp_path, queries=10), "--max-in-flight", "2") == 0
+    assert go(write_inputs(tmp_path, queries=20), "--max-in-flight", "2") == 0
     asked = engines[0].asked
-    assert set(asked[:6]) <= {f"question {q}" for q in range(4)}
-    assert engines[0].most_in_flight <= 4 and len(asked) == 20
+    assert set(asked[:9]) <= {f"question {q}" for q in range(8)}
+    assert engines[0].most_in_flight <= 4 and len(asked) == 40
 
 
 @pytest.mark.parametrize(
@@ -148,40 +152,11 @@ def test_a_journal_of_other_inputs_is_refused(tmp_path, arguments, engines, caps
     assert "inputs.queries was" in shown and "model.weights was" in shown and "inputs.run" not in shown
 
 
-def test_a_half_written_line_is_dropped_and_said(tmp_path, arguments, engines, capsys):
-    assert go(arguments) == 0
-    whole = read_trec(tmp_path / "out.trec")
-    journal = tmp_path / "out.trec.journal"
-    journal.write_bytes(journal.read_bytes()[:-20])
-    assert go(arguments) == 0
-    assert read_trec(tmp_path / "out.trec") == whole and len(set(engines[1].asked)) == 1
-    shown = capsys.readouterr().err
-    assert "its last line was half-written" in shown and "3 of 4 queries are in the journal" in shown
-
-
 def test_queries_that_are_not_in_the_run(tmp_path, arguments, engines, capsys):
     with open(tmp_path / "queries.tsv", "a") as file:
         file.write("q9\tnobody asks\n")
     assert go(arguments) == 0
     assert "queries that are not in the run, ignored: 1" in capsys.readouterr().err
-
-
-def test_the_line_of_progress(monkeypatch):
-    now = [100.0]
-    monkeypatch.setattr(rate.time, "monotonic", lambda: now[0])
-    stream = io.StringIO()
-    line = rate.RateLine(queries=10, before=4, answers=20, stream=stream)
-    assert line.text() == "4/10 queries  0/20 answers"
-    now[0] = 159.0
-    line.answered(4)
-    assert stream.getvalue() == ""  # no terminal: a line a minute
-    now[0] = 160.0
-    line.answered(2, spared=2)
-    line.query()
-    line.close()
-    # 6 answers in 60 s; of 20 less 2 are 12 left, so 120 s.
-    assert stream.getvalue() == "4/10 queries  6/18 answers  0.10/s  2:00 left\n"
-    assert line.text() == "5/10 queries  6/18 answers  0.10/s  2:00 left"
 
 
 WRONG = [
@@ -245,15 +220,58 @@ def test_missing_files(tmp_path, arguments, engines, capsys, option, value, mess
     [
         (["--step", "9"], "--window 4 --step 9: step is 9"),
         (["--tag", "a b"], "--tag 'a b': expected a word"),
+        (["--strategy", "topdown", "--window", "1"], "window is 1; top-down partitioning needs 2"),
+        (["--strategy", "single", "--window", "0"], "for '--window'"),
+        (["--max-tokens", "50", "--max-model-len", "40"], "the context has 40 tokens"),
+        (["--constrained", "--engine", "transformers"], "--constrained: only vLLM can"),
+        (["--strategy", "zigzag"], "zigzag"),
         (["--base-url", "http://x/v1", "--engine", "vllm"], "go together"),
         (["--engine", "openai"], "--base-url URL go together"),
-        (["--adapter", "none"], "expected a folder with an adapter_config.json"),
+        (["--adapter", "none"], "--adapter: none: a LoRA adapter needs an adapter_config.json"),
         (["--max-tokens", "4000"], "--max-tokens 4000: the context has 4000 tokens"),
     ],
 )
 def test_wrong_options(arguments, engines, capsys, more, message):
     assert go(arguments, *more) == 2
     assert message in capsys.readouterr().err
+    assert "--max-tokens 4000" in message or not engines  # known only when the engine is open
+
+
+@pytest.mark.parametrize("strategy", ["single", "full", "topdown", "pointwise"])
+def test_no_step_is_needed_where_none_is_used(tmp_path, arguments, engines, strategy):
+    if strategy == "pointwise":
+        engines.make = lambda: ScoringEngine()
+    assert go(replaced(arguments, "--window", 3), "--step", "10", "--strategy", strategy) == 0
+    assert len(read_trec(tmp_path / "out.trec")) == 4
+
+
+class ScoringEngine(NumberEngine):
+    """Its verdicts are one as likely as the other."""
+
+    async def _generate(self, prompt, sampling):
+        return replace(await super()._generate(prompt, sampling), logprobs=[{"true": -1.0, "false": -1.0}])
+
+
+@pytest.mark.parametrize("option", ["--run", "--queries", "--corpus"])
+def test_a_pipe_is_read_once(tmp_path, arguments, engines, option):
+    """As `--run <(cat first.trec)` gives it; the record holds the hash of what was in it."""
+    file = Path(arguments[arguments.index(option) + 1])
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    writer = threading.Thread(target=lambda: pipe.write_bytes(file.read_bytes()), daemon=True)
+    writer.start()
+    assert go(replaced(arguments, option, pipe)) == 0
+    writer.join(5)
+    files = json.loads((tmp_path / "out.trec.json").read_text())["files"]
+    assert stages.sha256(file) in {entry["sha256"] for entry in files}
+    assert len(read_trec(tmp_path / "out.trec")) == 4
+
+
+def test_an_error_in_a_pipe_names_it(tmp_path, arguments, engines, capsys):
+    os.mkfifo(pipe := tmp_path / "pipe")
+    threading.Thread(target=lambda: pipe.write_text("q0 Q0 d\n"), daemon=True).start()
+    assert go(replaced(arguments, "--run", pipe)) == 2
+    assert f"error: {pipe}, line 1: expected 'qid Q0" in capsys.readouterr().err
 
 
 def test_the_journal_is_not_the_run(tmp_path, arguments, engines, capsys):
@@ -289,6 +307,7 @@ def test_an_unreachable_server(arguments, capsys):
 def test_a_journal_that_was_tampered_with(tmp_path, arguments, engines, capsys):
     assert go(arguments) == 0
     journal = tmp_path / "out.trec.journal"
-    journal.write_text(journal.read_text().replace("doc 1/3", "doc 1/x"))
+    with contextlib.closing(sqlite3.connect(journal)) as store, store:
+        store.execute("UPDATE records SET value = replace(value, 'doc 1/3', 'doc 1/x')")
     assert go(arguments) == 1
     assert "query 'q1' has other documents than the run" in capsys.readouterr().err

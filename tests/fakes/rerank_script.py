@@ -3,14 +3,14 @@
 As a program: `rerank_script.py LOG SECONDS ARGUMENTS...`; each request takes SECONDS and adds its query to LOG.
 """
 
-import argparse
 import asyncio
 import re
 import sys
 from pathlib import Path
 
 from reasonrank import stages
-from reasonrank.cli import rerank, rerank_options
+from reasonrank.cli import rerank
+from reasonrank.cli.main import main
 from reasonrank.engines import Completion, Engine
 
 
@@ -97,6 +97,4 @@ if __name__ == "__main__":
     log, seconds, *arguments = sys.argv[1:]
     stages.hardware = dict
     rerank.open_engine = lambda options, kind: NumberEngine(float(seconds), log)
-    parser = argparse.ArgumentParser()
-    rerank_options.add_options(parser)
-    rerank.command(parser.parse_args(arguments))
+    sys.exit(main(["rerank", *arguments]))

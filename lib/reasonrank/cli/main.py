@@ -22,13 +22,12 @@ from . import (
     preflight,
     publish,
     release,
-    rerank,
-    rerank_options,
     sweep,
 )
 from . import summary as summaries
 from .errors import CommandError
 from .parameters import Parameters, ProfileName, RunFolder, read_parameters
+from .rerank import rerank
 from .verify import verify
 
 app = typer.Typer(
@@ -83,7 +82,6 @@ BRIDGED = {
     "publish": (publish, "keep a run's outputs"),
     "release": (release, "release adapters"),
     "preflight": (preflight, "check before a long run"),
-    "rerank": (rerank, "rerank a TREC run"),
     "synthesise": (data_arguments, "label your own data with a teacher"),
     "filter": (data_arguments, "keep examples whose labels agree"),
     "published": (data_arguments, "take the authors' training data over"),
@@ -111,7 +109,6 @@ def _old_parser() -> argparse.ArgumentParser:
         "publish": _add_publish,
         "release": _add_release,
         "preflight": _add_preflight,
-        "rerank": _add_rerank,
     }.items():
         if name in BRIDGED:
             module, about = BRIDGED[name]
@@ -120,11 +117,6 @@ def _old_parser() -> argparse.ArgumentParser:
     sweep.add(commands)
     ablations.add(commands)
     return parser
-
-
-def _add_rerank(parser: argparse.ArgumentParser) -> None:
-    rerank_options.add_options(parser)
-    parser.set_defaults(command=rerank.command)
 
 
 def _add_publish(parser: argparse.ArgumentParser) -> None:
@@ -156,3 +148,4 @@ for _name, (_module, _about) in BRIDGED.items():
     _bridge(_name, _about)
 # Converted commands: app.command()(module.function)
 app.command()(verify)
+app.command()(rerank)

@@ -1,247 +1,267 @@
-"""Rerank a TREC run of your own: a first-stage run, queries and passages in, a reranked TREC run out.
+"""`rerank`: a first-stage run, queries and passages in, a reranked TREC run out.
 
-Finished queries are kept in a journal, so that a run that was stopped goes on where it was. The key for a server
-is taken from the environment variable OPENAI_API_KEY alone.
+Finished queries are kept in a store, so that a run that was stopped goes on where it was.
 """
 
 from __future__ import annotations
 
-import argparse
-import asyncio
+import importlib.util
 import sys
-import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Annotated, Any, Literal
 
-from .. import runs, stages
-from ..engines import PRESETS, Engine, EngineError
-from ..journal import Journal, JournalError
-from ..rerank.run import RerankedRun, Reranker, run_sync
-from ..rerank.schedule import windows
-from ..rerank.strategies import build
+import typer
+from tqdm import tqdm
+
+from .. import engines, runs, stages
+from ..engines import KINDS, PRESETS
+from ..rerank.run import Reranked, Reranker, work
+from ..rerank.strategies import STRATEGIES, build
+from ..store import Store, StoreError
 from .errors import CommandError, UsageError
-from .rate import RateLine
-from .rerank_engine import engine_kind, identity, open_engine
-from .rerank_inputs import Inputs, digest, read_inputs
+from .rerank_inputs import Inputs, digest, identity, read_inputs
 
 # What the answers depend on. Concurrency and addresses are not among it.
 SETTINGS = (
     *("strategy", "top", "window", "step", "max_tokens", "passage_tokens", "query_tokens"),
     *("max_model_len", "overlong", "retry", "constrained", "seed"),
 )
-SUMS = (
-    "calls",
-    "prompt_tokens",
-    "output_tokens",
-    "retries",
-    "shortened",
-    "capped_passages",
-    "capped_queries",
-)
 
 
-def command(options: argparse.Namespace) -> None:
-    """`rerank`: read and check everything, ask for what the journal lacks, write the run and its record."""
-    journal_path = options.journal or options.out.with_name(options.out.name + ".journal")
-    _check(options, journal_path)
-    kind = engine_kind(options)
-    inputs = read_inputs(
-        options.run, options.top, options.queries, options.corpus, options.data, options.subset
-    )
+def _file(about: str, metavar: str = "FILE", *names: str) -> Any:
+    return typer.Option(*names, metavar=metavar, help=about)
+
+
+def _count(about: str) -> Any:
+    return typer.Option(metavar="N", min=1, help=about)
+
+
+def rerank(
+    run: Annotated[Path, _file("the first stage's TREC run")],
+    model: Annotated[str, _file("a folder, the embedded smollm2-135m-instruct, or a server's name", "NAME")],
+    out: Annotated[Path, _file("the reranked TREC run")],
+    queries: Annotated[Path | None, _file("id TAB text, or JSON lines with _id and text")] = None,
+    corpus: Annotated[Path | None, _file("JSON lines with _id, title, text; or a folder", "PATH")] = None,
+    data: Annotated[Path | None, _file("BEIR's or BRIGHT's form, for both of the above", "FOLDER")] = None,
+    subset: Annotated[str | None, _file("of a --data folder with several, as biology", "NAME")] = None,
+    journal: Annotated[Path | None, _file("of finished queries (OUT.journal)")] = None,
+    tag: Annotated[str, typer.Option(help="last column of the run")] = "reasonrank",
+    adapter: Annotated[Path | None, _file("a LoRA adapter", "FOLDER")] = None,
+    engine: Annotated[Literal["auto", *KINDS], typer.Option()] = "auto",
+    base_url: Annotated[str, _file("of a server, with its /v1; its key is in OPENAI_API_KEY", "URL")] = "",
+    tokenizer: Annotated[str, _file("of a server's model, where MODEL is no name of one", "NAME")] = "",
+    text_prompts: Annotated[
+        bool, typer.Option("--text-prompts", help="for servers other than vLLM: text, not token ids")
+    ] = False,
+    dtype: Annotated[str, typer.Option(help="number format of the weights")] = "auto",
+    max_model_len: Annotated[int | None, _count("context in tokens (the model's)")] = None,
+    max_in_flight: Annotated[int, _count("requests computed at a time")] = 64,
+    strategy: Annotated[Literal[*STRATEGIES], typer.Option()] = "sliding",
+    top: Annotated[int, _count("candidates that are reranked; the others stay behind them")] = 100,
+    window: Annotated[int, _count("candidates of one prompt")] = 20,
+    step: Annotated[int, _count("candidates by which the window moves")] = 10,
+    max_tokens: Annotated[int, _count("tokens of an answer, reasoning included")] = 3172,
+    passage_tokens: Annotated[int, _count("tokens of a passage")] = 512,
+    query_tokens: Annotated[int, _count("tokens of a query")] = 4096,
+    overlong: Annotated[
+        Literal["shorten", "error"], typer.Option(help="a prompt that does not fit: cut shorter, or an error")
+    ] = "shorten",
+    sampling: Annotated[Literal[*PRESETS], typer.Option()] = "greedy",
+    seed: Annotated[int, typer.Option()] = 0,
+    retry: Annotated[bool, typer.Option("--retry", help="ask once more for an unfinished answer")] = False,
+    constrained: Annotated[
+        bool, typer.Option("--constrained", help="hold answers to their form, where the engine can")
+    ] = False,
+) -> None:
+    """Rerank a TREC run of your own. What is finished is kept: the same command goes on after a kill."""
+    options = SimpleNamespace(**locals())
+    options.journal = journal or out.with_name(out.name + ".journal")
+    kind = _check(options)
+    inputs = read_inputs(run, top, queries, corpus, data, subset)
     header = {
         "inputs": inputs.digests(),
         "model": identity(options, kind),
         "settings": {name: getattr(options, name) for name in SETTINGS},
-        "sampling": options.sampling,
+        "sampling": sampling,
     }
     try:
-        with _journal(journal_path, header) as journal:
-            _tell(inputs, journal)
-            todo = [qid for qid in inputs.run if qid not in journal.done]
-            seconds = _work(options, kind, inputs, todo, journal) if todo else 0.0
-            _finish(options, inputs, header, journal, todo, seconds)
-    except OSError as error:  # a disk that is full, a folder that may not be written
+        with _store(options.journal, header) as store:
+            todo = [qid for qid in inputs.run if qid not in store.done]
+            _tell(inputs, store, len(todo))
+            took = _work(options, kind, inputs, todo, store) if todo else {}
+            _finish(options, inputs, header, store.done, todo, took)
+    except (OSError, StoreError) as error:  # a disk that is full, a folder that may not be written
         raise CommandError(str(error)) from error
 
 
-def _check(options: argparse.Namespace, journal: Path) -> None:
-    """UsageError for what can be seen to be wrong before anything is read."""
-    for path in (options.out, journal):
+def _check(options: Any) -> str:
+    """The engine that is meant; UsageError for what can be seen to be wrong before anything is read."""
+    for path in (options.out, options.journal):
         if not path.absolute().parent.is_dir():
             raise UsageError(f"{path}: its folder does not exist")
         read = [given.absolute() for given in (options.run, options.queries, options.corpus) if given]
         if path.is_dir() or path.absolute() in read:
             raise UsageError(f"{path}: expected the name of a file that is not read")
-    if journal.absolute() == options.out.absolute():
-        raise UsageError(f"--journal {journal}: expected another file than --out")
+    if options.journal.absolute() == options.out.absolute():
+        raise UsageError(f"--journal {options.journal}: expected another file than --out")
     if len(options.tag.split()) != 1:
         raise UsageError(f"--tag {options.tag!r}: expected a word without blanks")
     try:
-        if options.strategy in ("sliding", "direct"):
-            windows(0, options.window, options.step)
+        STRATEGIES[options.strategy].calls(0, options.window, options.step)
     except ValueError as error:
         raise UsageError(f"--window {options.window} --step {options.step}: {error}") from None
+    if options.max_model_len is not None and options.max_model_len <= options.max_tokens:
+        raise UsageError(f"--max-tokens {options.max_tokens}: the context has {options.max_model_len} tokens")
+    kind = options.engine
+    if kind == "auto":
+        vllm = importlib.util.find_spec("vllm") is not None
+        kind = "openai" if options.base_url else "vllm" if vllm else "transformers"
+    if (kind == "openai") != bool(options.base_url):
+        raise UsageError("--engine openai and --base-url URL go together")
+    if kind == "openai" and options.adapter:
+        raise UsageError("--adapter: a server loads adapters itself; give its name for it as --model")
+    if kind != "openai" and (options.tokenizer or options.text_prompts):
+        raise UsageError("--tokenizer and --text-prompts are for --engine openai")
+    if options.constrained and (kind == "transformers" or options.text_prompts):
+        raise UsageError(
+            "--constrained: only vLLM can, in this process or as a server without --text-prompts"
+        )
+    return kind
 
 
-def _journal(path: Path, header: dict[str, Any]) -> Journal:
+def _store(path: Path, header: Mapping[str, Any]) -> Store:
     try:
-        return Journal(path, header)
-    except (JournalError, OSError) as error:
+        return Store(path, header)
+    except (StoreError, OSError) as error:
         raise UsageError(f"journal {error}") from None
 
 
-def _tell(inputs: Inputs, journal: Journal) -> None:
+def _tell(inputs: Inputs, store: Store, left: int) -> None:
     """What is left out, and what is there already, on standard error."""
-    done, total = sum(qid in journal.done for qid in inputs.run), len(inputs.run)
+    total = len(inputs.run)
     notes = {
         f"queries that are not in the run, ignored: {inputs.ignored}": inputs.ignored,
         f"rows of excluded documents, dropped: {inputs.dropped}": inputs.dropped,
-        f"{journal.path}: its last line was half-written and is dropped": journal.dropped,
-        f"{done} of {total} queries are in the journal": 0 < done < total,
-        f"nothing to do: all {total} queries are in {journal.path}": done == total,
+        f"{total - left} of {total} queries are in the journal": 0 < left < total,
+        f"nothing to do: all {total} queries are in {store.path}": not left,
     }
     for note in (note for note, holds in notes.items() if holds):
         print(note, file=sys.stderr)
 
 
-def _work(options: argparse.Namespace, kind: str, inputs: Inputs, todo: list[str], journal: Journal) -> float:
-    """Rerank the queries that are left; the seconds it took, without the start of the engine."""
-    with open_engine(options, kind) as engine:
-        reranker = _reranker(options, engine)
-        answers = sum(reranker.answers_needed(len(inputs.run[qid][: options.top])) for qid in todo)
-        line = RateLine(len(inputs.run), len(inputs.run) - len(todo), answers)
-        begin = time.monotonic()
+def _work(options: Any, kind: str, inputs: Inputs, todo: list[str], store: Store) -> dict[str, Any]:
+    """Rerank the queries that are left, each in the store as soon as it is done; what it took, as the record says."""
+    total, live = len(inputs.run), sys.stderr.isatty()
+    with open_engine(options, kind) as engine, tqdm(unit=" answers", mininterval=0.5 if live else 60) as bar:
+
+        def progress(done: int, answers: int) -> None:
+            bar.total = answers
+            bar.update(done - bar.n)
+
+        def finished(qid: str, result: Reranked) -> None:
+            statuses = [trace.status for trace in result.windows]
+            store.append(qid, {"docids": result.docids, "statuses": statuses, **work([result.windows])})
+            bar.set_postfix_str(f"{len(store.done)}/{total} queries", refresh=False)
+
+        left = {qid: inputs.run[qid][: options.top] for qid in todo}
         try:
-            run_sync(_queries(reranker, inputs, todo, options, journal, line))
-        except EngineError as error:
-            kept = f"{line.queries_done} of {line.queries} queries are in the journal"
+            result = _reranker(options, engine).rerank_run_sync(
+                left, inputs.queries, inputs.texts, progress=progress, finished=finished
+            )
+        except engines.EngineError as error:
+            kept = f"{len(store.done)} of {total} queries are in the journal"
             raise CommandError(f"{error}\n{kept}; the same command goes on from there") from error
-        finally:
-            line.close()
-        return time.monotonic() - begin
+        except ValueError as error:  # a prompt that does not fit
+            raise CommandError(str(error)) from error
+        rate = round(result.output_tokens / result.seconds, 1) if result.seconds else None
+        took = {"seconds": round(result.seconds, 3), "output_tokens_per_second": rate}
+        broken = engine.stats.control_tokens
+        return took | ({"control_tokens_broken_up": broken} if broken else {})
 
 
-def _reranker(options: argparse.Namespace, engine: Engine) -> Reranker:
+def open_engine(options: Any, kind: str) -> engines.Engine:
+    """Open the engine; CommandError with the reason where it does not start."""
+    settings: dict[str, Any] = {
+        "dtype": options.dtype,
+        "max_model_len": options.max_model_len,
+        "max_num_seqs": options.max_in_flight,
+        "seed": options.seed,
+    }
+    if kind == "openai":
+        settings |= {"base_url": options.base_url, "tokenizer": options.tokenizer or None}
+        settings["token_ids"] = not options.text_prompts
+    else:
+        settings["adapter"] = options.adapter
+    try:
+        return engines.open_engine(kind, options.model, **settings)
+    except (OSError, ValueError, RuntimeError, ImportError) as error:
+        reason = " ".join(f"{error}".split())
+        raise CommandError(
+            reason if kind == "openai" else f"the {kind} engine did not start: {reason}"
+        ) from error
+
+
+def _reranker(options: Any, engine: engines.Engine) -> Reranker:
     room = engine.max_model_len - options.max_tokens
     if room < 1:
         raise UsageError(f"--max-tokens {options.max_tokens}: the context has {engine.max_model_len} tokens")
-    try:
-        return build(
-            options.strategy,
-            engine,
-            passage_tokens=options.passage_tokens,
-            query_tokens=options.query_tokens,
-            max_length=room,
-            overlong=options.overlong,
-            window=options.window,
-            step=options.step,
-            sampling=replace(PRESETS[options.sampling], max_tokens=options.max_tokens, seed=options.seed),
-            max_in_flight=options.max_in_flight,
-            retry=options.retry,
-            constrained=options.constrained,
-        )
-    except ValueError as error:
-        raise UsageError(str(error)) from None
-
-
-async def _queries(
-    reranker: Reranker,
-    inputs: Inputs,
-    todo: Iterable[str],
-    options: argparse.Namespace,
-    journal: Journal,
-    line: RateLine,
-) -> None:
-    """All queries that are left, each in the journal as soon as it is done; the first error ends them all.
-
-    The engine computes `max_in_flight` requests at a time. Twice as many queries are begun: enough to keep it
-    busy, few enough for queries to be finished, and kept, all along the run and not only at its end.
-    """
-    begun = asyncio.Semaphore(2 * options.max_in_flight)
-
-    async def one(qid: str) -> None:
-        async with begun:
-            journal.append(qid, _entry(qid, await _query(qid, reranker, inputs, options.top, line)))
-            line.query()
-
-    try:
-        async with asyncio.TaskGroup() as group:
-            for qid in todo:
-                group.create_task(one(qid))
-    except BaseExceptionGroup as errors:
-        raise errors.exceptions[0] from None
-
-
-async def _query(qid: str, reranker: Reranker, inputs: Inputs, top: int, line: RateLine) -> RerankedRun:
-    docids = inputs.run[qid][:top]
-    seen, expected = 0, reranker.answers_needed(len(docids))
-
-    def progress(done: int, total: int) -> None:
-        nonlocal seen, expected
-        line.answered(done - seen, expected - total)
-        seen, expected = done, total
-
-    try:
-        return await reranker.rerank_run({qid: docids}, inputs.queries, inputs.texts, progress=progress)
-    except ValueError as error:
-        raise CommandError(f"query {qid!r}: {error}") from None
-
-
-def _entry(qid: str, result: RerankedRun) -> dict[str, Any]:
-    """What the journal keeps of a query; `seconds` is from its first request to its last answer."""
-    statuses = [trace.status for trace in result.traces[qid]]
-    sums = {name: getattr(result, name) for name in SUMS}
-    return {"docids": result.run[qid], "statuses": statuses, **sums, "seconds": round(result.seconds, 3)}
+    return build(
+        options.strategy,
+        engine,
+        passage_tokens=options.passage_tokens,
+        query_tokens=options.query_tokens,
+        max_length=room,
+        overlong=options.overlong,
+        window=options.window,
+        step=options.step,
+        sampling=replace(PRESETS[options.sampling], max_tokens=options.max_tokens, seed=options.seed),
+        max_in_flight=options.max_in_flight + 2,  # the engine should never be short of a prompt
+        retry=options.retry,
+        constrained=options.constrained,
+    )
 
 
 def _finish(
-    options: argparse.Namespace,
+    options: Any,
     inputs: Inputs,
     header: dict[str, Any],
-    journal: Journal,
+    done: Mapping[str, dict[str, Any]],
     todo: list[str],
-    seconds: float,
+    took: dict[str, Any],
 ) -> None:
     """Write the run in the order of the first stage, then its record; the record of an earlier finish stays."""
-    head = {qid: journal.done[qid]["docids"] for qid in inputs.run}
-    for qid, docids in head.items():
-        if sorted(docids) != sorted(inputs.run[qid][: options.top]):
-            raise CommandError(f"{journal.path}: query {qid!r} has other documents than the run")
-    run = {qid: [*docids, *inputs.run[qid][len(docids) :]] for qid, docids in head.items()}
+    run = {}
+    for qid, docids in inputs.run.items():
+        head = done[qid]["docids"]
+        if sorted(head) != sorted(docids[: options.top]):
+            raise CommandError(f"{options.journal}: query {qid!r} has other documents than the run")
+        run[qid] = [*head, *docids[len(head) :]]
     runs.write_trec(options.out, run, options.tag)
-    result = summary({qid: journal.done[qid] for qid in inputs.run}, todo, seconds)
+    result = summary([done[qid] for qid in run]) | {"queries_now": len(todo)} | took
     record = options.out.with_name(options.out.name + ".json")
     if todo or not record.exists():
         result |= {"excluded_rows": inputs.dropped, "ignored_queries": inputs.ignored}
-        files = [{"file": file.name, "sha256": stages.sha256(file)} for file in inputs.files]
         config = header | {"sampling": asdict(PRESETS[options.sampling]), "digest": digest(header)}
         provenance = stages.provenance(config, options.seed)
-        stages.write_json(record, {"command": "rerank", **provenance, "files": files, "result": result})
-    print(f"{describe(result)} -> {options.out}")
-
-
-def summary(entries: dict[str, dict[str, Any]], todo: list[str], seconds: float) -> dict[str, Any]:
-    """Sums over all queries; `seconds` and tokens a second are those of the `todo`, the queries asked now."""
-    now = sum(entries[qid]["output_tokens"] for qid in todo)
-    return {
-        "queries": len(entries),
-        "queries_now": len(todo),
-        **{name: sum(entry[name] for entry in entries.values()) for name in SUMS},
-        "statuses": dict(Counter(status for entry in entries.values() for status in entry["statuses"])),
-        "seconds": round(seconds, 3),
-        "output_tokens_per_second": round(now / seconds, 1) if seconds else None,
-    }
-
-
-def describe(result: dict[str, Any]) -> str:
-    """A summary in one line."""
-    parts = [f"{result['queries']} queries ({result['queries_now']} now)", f"{result['calls']} calls"]
+        stages.write_json(
+            record, {"command": "rerank", **provenance, "files": inputs.files, "result": result}
+        )
+    parts = [f"{result['queries']} queries ({len(todo)} now)", f"{result['calls']} calls"]
     parts += [f"{count} {status}" for status, count in sorted(result["statuses"].items())]
     parts += [f"{result['prompt_tokens']} + {result['output_tokens']} tokens"]
-    parts += [f"{result[name]} {name}" for name in ("retries", "shortened") if result[name]]
-    if result["seconds"]:
-        parts += [f"{result['seconds']:.1f} s", f"{result['output_tokens_per_second']} output tokens/s"]
-    return ", ".join(parts)
+    also = ("retries", "shortened", "capped_queries", "control_tokens_broken_up")
+    parts += [f"{result[name]} {name.replace('_', ' ')}" for name in also if result.get(name)]
+    if took:
+        parts += [f"{took['seconds']:.1f} s", f"{took['output_tokens_per_second']} output tokens/s"]
+    print(f"{', '.join(parts)} -> {options.out}")
+
+
+def summary(entries: list[dict[str, Any]]) -> dict[str, Any]:
+    """Sums over the entries of all queries."""
+    sums = {name: sum(entry[name] for entry in entries) for name in work([])}
+    statuses = Counter(status for entry in entries for status in entry["statuses"])
+    return {"queries": len(entries), **sums, "statuses": dict(statuses)}

@@ -1,16 +1,21 @@
-"""What `rerank` reads: a first-stage run, the queries in it and the passages it needs, checked before any work."""
+"""What `rerank` reads, checked before any work: run, queries, passages; and which model it is that answers."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from .. import models, stages
 from ..runs import Run, read_trec
-from ..sources import Collection, folder
+from ..sources import folder
 from .errors import UsageError
+
+WEIGHTS = ("*.safetensors", "*.bin", "*.pt", "*.gguf")
+HASHED_WHOLE = 2 << 30  # bytes; larger weights are told apart by names, sizes and times
 
 
 @dataclass(frozen=True)
@@ -18,7 +23,7 @@ class Inputs:
     """A run with all texts it needs.
 
     `run` is without excluded documents; `dropped` counts those that were in it, `ignored` the queries that are
-    not in the run. `files`: those that were read.
+    not in the run. `files`: name and hash of those that were read.
     """
 
     run: Run
@@ -26,7 +31,7 @@ class Inputs:
     texts: dict[str, str]
     dropped: int
     ignored: int
-    files: list[Path]
+    files: list[dict[str, str]]
 
     def digests(self) -> dict[str, str]:
         """Hashes of what was read and is used, whatever the files are called and however they are packed."""
@@ -40,16 +45,31 @@ def read_inputs(
     """Read and check all inputs; UsageError with the file and line, or the query and document, at fault.
 
     `data` is a folder in a published layout; `queries` and `corpus` go before what it holds. `top`: documents
-    of a query that need a text.
+    of a query that need a text. Each file is read once, so that it may be a pipe.
     """
-    try:
-        return _read(run, top, _places(queries, corpus, data, subset))
-    except FileNotFoundError as error:
-        raise UsageError(
-            str(error) if error.filename is None else f"{error.filename}: no such file"
-        ) from None
-    except (ValueError, OSError) as error:
-        raise UsageError(str(error)) from None
+    with tempfile.TemporaryDirectory() as held:
+        given = {"run": run, "queries": queries, "corpus": corpus}
+        at = {name: _held(path, Path(held) / name) for name, path in given.items() if path}
+        try:
+            files = _places(at.get("queries"), at.get("corpus"), data, subset)
+            return _read(at["run"], top, files)
+        except (ValueError, OSError, UsageError) as error:
+            missing = isinstance(error, FileNotFoundError) and error.filename is not None
+            text = f"{error.filename}: no such file" if missing else str(error)
+            for name, place in at.items():
+                text = text.replace(str(place), str(given[name]))
+            raise UsageError(text) from None
+
+
+def _held(path: Path, place: Path) -> Path:
+    """`path` itself, or where it is a pipe, a file at `place` with its content and an ending that tells its form."""
+    if not path.is_fifo():
+        return path
+    content = path.read_bytes()
+    packed, table = content.startswith(b"\x1f\x8b"), ".jsonl" if content.lstrip()[:1] == b"{" else ".tsv"
+    ending = ("" if place.name == "run" else table) + (".gz" if packed else "")
+    (held := place.with_name(place.name + ending)).write_bytes(content)
+    return held
 
 
 def _places(
@@ -74,7 +94,8 @@ def _read(run: Path, top: int, files: dict[str, list[Path]]) -> Inputs:
     if unknown := [qid for qid in first if qid not in found.queries]:
         more = f" (and {len(unknown) - 1} more queries)" if len(unknown) > 1 else ""
         raise UsageError(f"{run}: query {unknown[0]!r} has no text in {files['queries'][0]}{more}")
-    kept, dropped = _without_excluded(first, found)
+    barred = found.excluded
+    kept = {qid: [d for d in docids if d not in barred.get(qid, ())] for qid, docids in first.items()}
     needed = {docid: qid for qid, docids in kept.items() for docid in docids[:top]}
     if missing := [docid for docid in needed if docid not in found.passages]:
         more = f" (and {len(missing) - 1} more documents)" if len(missing) > 1 else ""
@@ -83,21 +104,56 @@ def _read(run: Path, top: int, files: dict[str, list[Path]]) -> Inputs:
         raise UsageError(
             f"query {needed[missing[0]]!r}: no text for document {missing[0]!r} in {where}{more}"
         )
+    read = [run, *(path for paths in files.values() for path in paths)]
     return Inputs(
         run=kept,
         queries={qid: found.queries[qid].text for qid in kept},
         texts={docid: passage.full for docid, passage in found.passages.items() if docid in needed},
-        dropped=dropped,
+        dropped=sum(map(len, first.values())) - sum(map(len, kept.values())),
         ignored=len(found.queries) - len(kept),
-        files=[run, *(path for paths in files.values() for path in paths)],
+        files=[{"file": path.name, "sha256": stages.sha256(path)} for path in read],
     )
-
-
-def _without_excluded(run: Run, found: Collection) -> tuple[Run, int]:
-    kept = {qid: [d for d in docids if d not in found.excluded.get(qid, ())] for qid, docids in run.items()}
-    return kept, sum(map(len, run.values())) - sum(map(len, kept.values()))
 
 
 def digest(value: Any) -> str:
     """The first 16 hexadecimal digits of the SHA-256 of a value as JSON."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def identity(options: Any, kind: str) -> dict[str, Any]:
+    """What the answers depend on: engine, model, adapter, number format.
+
+    Local weights are hashed (over 2 GiB: their names, sizes and times). A server is known by the name of its
+    model alone, so that it may move to another address. UsageError for a folder that is no model.
+    """
+    local = options.model if kind != "openai" else options.tokenizer or options.model
+    found = {"engine": kind, "model": options.model, "dtype": options.dtype}
+    option = "model"
+    try:
+        found["tokenizer" if kind == "openai" else "weights"] = _folder_digest(models.resolve(local))
+        if options.adapter:
+            option = "adapter"
+            models.adapter_settings(options.adapter)
+            found["adapter"] = _folder_digest(str(options.adapter))
+    except (FileNotFoundError, ModuleNotFoundError, ValueError) as error:
+        raise UsageError(f"--{option}: {error}") from None
+    return found
+
+
+def _folder_digest(name: str) -> str:
+    """A digest of configuration and weights; for a repository of the hub its name."""
+    folder = Path(name)
+    if not folder.is_dir():
+        return name
+    small = [*folder.glob("*.json"), *folder.glob("*.model"), *folder.glob("*.jinja")]
+    weights = [file for pattern in WEIGHTS for file in folder.glob(pattern)]
+    whole = sum(file.stat().st_size for file in weights) <= HASHED_WHOLE
+    total = hashlib.sha256()
+    for file in sorted([*small, *weights]):
+        total.update(file.name.encode())
+        if whole or file in small:
+            with open(file, "rb") as opened:
+                total.update(hashlib.file_digest(opened, "sha256").digest())
+        else:
+            total.update(f"{file.stat().st_size} {file.stat().st_mtime_ns}".encode())
+    return total.hexdigest()[:16]

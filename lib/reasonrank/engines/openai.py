@@ -81,9 +81,6 @@ class OpenAIEngine(Engine):
         super().__init__()
         self.name, self._seed, self._token_ids, self.constraints = model, seed, token_ids, token_ids
         self.base_url, self._key = endpoint(base_url, api_key)
-        self.tokenizer = load_tokenizer(tokenizer or model)
-        known = getattr(self.tokenizer, "added_tokens_decoder", {})
-        self._controls = {id: str(token) for id, token in known.items() if token.special}
         self._client = AsyncOpenAI(
             base_url=self.base_url, api_key=self._key, timeout=timeout, max_retries=max_retries
         )
@@ -93,9 +90,11 @@ class OpenAIEngine(Engine):
         self._thread = threading.Thread(target=self._loop.run_forever, name=f"engine {model}", daemon=True)
         self._thread.start()
         try:
-            self.max_model_len = CONTEXT
             served = asyncio.run_coroutine_threadsafe(self._context(), self._loop).result()
             self.max_model_len = max_model_len or served or CONTEXT
+            self.tokenizer = load_tokenizer(tokenizer or model)
+            known = getattr(self.tokenizer, "added_tokens_decoder", {})
+            self._controls = {id: str(token) for id, token in known.items() if token.special}
         except BaseException:
             self.close()
             raise
