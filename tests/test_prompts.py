@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from fakes.tokenizer import CharTokenizer
 from reasonrank.answers import EMPTY_CHAIN
 from reasonrank.models import load_tokenizer
-from reasonrank.prompts import DirectPrompt, ListwisePrompt, PointwisePrompt, Template, chat
+from reasonrank.prompts import DirectPrompt, ListwisePrompt, PointwisePrompt, Template, frame
 
 CAPS = {"passage_tokens": 10, "query_tokens": 12, "max_length": 2000}
 
@@ -128,9 +128,11 @@ def refusing(messages):
 @pytest.mark.parametrize("template", [refusing, lambda messages: f"<user>{messages['user']}<model>"])
 def test_a_system_text_that_the_template_does_not_take_begins_the_users_message(template):
     """One template raises, the other leaves it out without a word."""
-    assert chat(Chat(template), "Be brief.", "Why?") == "<user>Be brief.\n\nWhy?<model>"
+    assert frame(Chat(template), "Be brief.") == ("<user>Be brief.\n\n", "<model>")
     text = ListwisePrompt(Chat(template), **CAPS).text("why", ["a"])
-    assert text.startswith(f"<user>{ListwisePrompt.system}\n\nHere are 1") and text.endswith("why<model>")
+    assert text.startswith(f"<user>{ListwisePrompt.template.system}\n\nHere are 1") and text.endswith(
+        "why<model>"
+    )
 
 
 def broken(messages):
@@ -240,6 +242,6 @@ def test_prompts_are_those_that_the_released_adapters_know(tokenizer):
 
 
 def test_a_template_is_taken_in_place_of_the_own_one():
-    template = Template.of("Sort {num}.", "{query}? {query}!\n{passages}{num} of {braces}")
+    template = Template("Sort {num}.", "{query}? {query}!\n{passages}{num} of {braces}")
     text = prompt(template=template).text("why", ["a", "b"])
     assert text == "Sort 2.\nwhy? why!\n[1] a\n[2] b\n2 of {braces}\n"

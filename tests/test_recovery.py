@@ -1,5 +1,6 @@
 """Recovery of a template from rows: awkward queries, checks by rendering, and the prompt made with it."""
 
+import hashlib
 import json
 
 import pytest
@@ -36,13 +37,17 @@ def made(query: str, passages: list[str]) -> dict:
     return {"messages": messages, "query": query, "passages": passages}
 
 
+def texts(template: Template) -> tuple[str, str]:
+    return template.system, template.user
+
+
 def rows() -> list[dict]:
     return [made(q, [f"a fern {i}\nline {q}" for i in range(2 + n % 3)]) for n, q in enumerate(QUERIES)]
 
 
 def test_a_template_is_learnt_from_rows_with_awkward_queries():
     template = recover(rows())
-    assert template.texts() == {"system": SYSTEM, "user": USER}
+    assert texts(template) == (SYSTEM, USER)
     assert template.choices == 1
     for row in rows():
         assert template.render(row["query"], row["passages"]) == row["messages"]
@@ -52,30 +57,33 @@ def test_a_template_is_learnt_from_rows_with_awkward_queries():
 def test_each_awkward_query_can_be_the_base(query):
     """Two rows of different length; the other query is plain, so this one is the awkward part."""
     pair = [made(query, ["x", "y"]), made(f"{query} zzz", ["x", "y", "fern notes", "w"])]
-    assert recover(pair).texts() == {"system": SYSTEM, "user": USER}
+    assert texts(recover(pair)) == (SYSTEM, USER)
 
 
 def test_block_lists_passages_with_their_numbers():
     assert block(["a", "b\nc"]) == "[1] a\n[2] b\nc\n"
 
 
-def test_hashes_are_those_of_the_text_with_literal_placeholders():
-    template = Template((("a ", False), ("num", True)), (("query", True), (" é", False)))
-    assert template.texts() == {"system": "a {num}", "user": "{query} é"}
-    known = {"what": "a note", "ours": template.hashes(), "other": {"system": "0", "user": "0"}}
-    assert known_as(template, known) == "ours"
-    assert known_as(template, {"other": known["other"]}) is None
-    # sha256 of "a {num}"
-    assert template.hashes()["system"] == "b6fd3fced78afc9f415ab4029833c5befa111045fc9abbbb71b3f05764613f8d"
+def test_a_template_is_known_by_its_hashes():
+    """SHA-256 of "a {num}" and of "{query} é"."""
+    hashes = {
+        "system": "b6fd3fced78afc9f415ab4029833c5befa111045fc9abbbb71b3f05764613f8d",
+        "user": hashlib.sha256("{query} é".encode()).hexdigest(),
+    }
+    known = {"what": "a note", "other": {"system": "0", "user": "0"}, "ours": {**hashes, "lengths": {}}}
+    assert known_as(Template("a {num}", "{query} é"), known) == "ours"
+    assert known_as(Template("a {num}.", "{query} é"), known) is None
 
 
 def test_rows_of_one_length_leave_a_choice_which_known_hashes_settle():
     same = [made(query, ["x", "y"]) for query in ("first one", "second one")]
     open_choice = recover(same)
     assert open_choice.choices > 1
-    assert "[{num}] > [1]" in open_choice.texts()["system"]  # the most placeholders, not what made them
-    parts = recover(rows())
-    assert recover(same, {"theirs": parts.hashes()}).texts() == {"system": SYSTEM, "user": USER}
+    assert "[{num}] > [1]" in open_choice.system  # the most placeholders, not what made them
+    hashes = {
+        role: hashlib.sha256(text.encode()).hexdigest() for role, text in (("system", SYSTEM), ("user", USER))
+    }
+    assert texts(recover(same, {"theirs": hashes})) == (SYSTEM, USER)
 
 
 def test_another_template_is_not_the_authors(shared):
@@ -119,7 +127,7 @@ def test_no_rows_and_too_many_places_are_refused():
 
 def test_the_columns_of_published_rl_data_are_read_too():
     twins = [{"prompt": row["messages"], **{k: row[k] for k in ("query", "passages")}} for row in rows()]
-    assert recover(twins).texts()["user"] == USER
+    assert recover(twins).user == USER
 
 
 class Words:
@@ -149,7 +157,7 @@ def test_rows_whose_known_texts_were_prepared_are_matched():
     row = {**made(prepare(query), shown), "query": query, "passages": raw}
     plain = made("plain words", ["x", "y", "z"])
     template = recover([row, plain], tokenizer=Words(), passage_tokens=3)
-    assert template.texts() == {"system": SYSTEM, "user": USER}
+    assert texts(template) == (SYSTEM, USER)
 
 
 def test_a_window_is_rendered_with_a_recovered_template():

@@ -7,7 +7,6 @@ anyway. Query and passages are tokenised as plain text: `<|im_end|>` in them is 
 
 from __future__ import annotations
 
-import hashlib
 import re
 from array import array
 from collections.abc import Mapping, Sequence
@@ -19,77 +18,66 @@ from .answers import EMPTY_CHAIN, THINK, THINK_END, clean_identifiers
 from .runs import well_formed
 
 Overlong = Literal["error", "shorten"]
-Pieces = tuple[tuple[str, bool], ...]
-"""Parts of a message in order: text, and whether it is the name of a place."""
 
+_PLACE = re.compile(r"\{(num|query|passages)\}")
 _MARK = "\u0001"  # stands for the user's message while the chat template is taken apart
 
 
 @dataclass(frozen=True)
 class Template:
-    """A system and a user message with places for `num`, `query` and `passages` (`[i] text`, a line each).
+    """A system and a user message with places {num}, {query} and {passages} (`[i] text`, each on its line).
 
     `choices`: how many templates `recovery.recover` found that render all its rows alike.
     """
 
-    system: Pieces
-    user: Pieces
+    system: str
+    user: str
     choices: int = 1
-
-    @classmethod
-    def of(cls, system: str, user: str) -> Template:
-        """A template from texts with {num}, {query} and {passages}."""
-        found = [re.split(r"\{(num|query|passages)\}", text) for text in (system, user)]
-        return cls(*(tuple((part, i % 2 == 1) for i, part in enumerate(parts)) for parts in found))
 
     def render(self, query: str, passages: Sequence[str]) -> list[dict[str, str]]:
         """The messages for a query and passages, which are taken as they are."""
         values = {"num": str(len(passages)), "query": query, "passages": block(passages)}
-        roles = {"system": self.system, "user": self.user}
-        return [{"role": role, "content": fill(pieces, values)} for role, pieces in roles.items()]
-
-    def texts(self) -> dict[str, str]:
-        """Both messages with the literal places {num}, {query} and {passages}, by role."""
-        places = {name: f"{{{name}}}" for name in ("num", "query", "passages")}
-        return {"system": fill(self.system, places), "user": fill(self.user, places)}
-
-    def hashes(self) -> dict[str, str]:
-        """SHA-256 of each of `texts`, UTF-8, by role."""
-        return {role: hashlib.sha256(text.encode()).hexdigest() for role, text in self.texts().items()}
+        texts = {"system": self.system, "user": self.user}
+        return [{"role": role, "content": fill(text, values)} for role, text in texts.items()]
 
 
-def fill(pieces: Pieces, values: Mapping[str, str]) -> str:
-    """The text of a message with `values` in its places."""
-    return "".join(values[text] if is_place else text for text, is_place in pieces)
+def fill(text: str, values: Mapping[str, str]) -> str:
+    """The text with `values` in its places, which may hold such braces themselves."""
+    return _PLACE.sub(lambda place: values[place[1]], text)
 
 
 def block(passages: Sequence[str]) -> str:
-    """Passages as a prompt lists them: `[i] text`, each on its line."""
+    """Passages as a prompt lists them."""
     return "".join(f"[{number}] {text}\n" for number, text in enumerate(passages, start=1))
 
 
-def chat(tokenizer: Any, system: str, user: str) -> str:
-    """A prompt as text: both messages by the tokenizer's chat template, up to where the model goes on.
+def frame(tokenizer: Any, system: str) -> tuple[str, str]:
+    """What the tokenizer's chat template puts before and after a user's message, up to where the model goes on.
 
     Where the template raises at a system message, or drops it, the system text begins the user's message.
     Raises ValueError, with the template's own words, for any other failure.
     """
 
-    def rendered(*messages: tuple[str, str]) -> str:
-        rows = [{"role": role, "content": content} for role, content in messages]
+    def rendered(**messages: str) -> str:
+        rows = [{"role": role, "content": content} for role, content in messages.items()]
         return tokenizer.apply_chat_template(rows, tokenize=False, add_generation_prompt=True)
 
+    name = getattr(tokenizer, "name_or_path", "the tokenizer")
     try:
-        text = rendered(("system", system), ("user", user))
-        if system.strip() in text:
-            return text
+        text = rendered(system=system, user=_MARK)
     except Exception:  # whatever a template raises; what it raises without a system message is told below
-        pass
+        text = ""
     try:
-        return rendered(("user", f"{system}\n\n{user}"))
+        text = text if text and system.strip() in text else rendered(user=f"{system}\n\n{_MARK}")
     except Exception as error:
-        name, reason = getattr(tokenizer, "name_or_path", "the tokenizer"), " ".join(str(error).split())
+        reason = " ".join(str(error).split())
         raise ValueError(f"the chat template of {name} renders no user message: {reason}") from None
+    if text.count(_MARK) != 1:
+        raise ValueError(
+            f"the chat template of {name} shows the user's message {text.count(_MARK)} times, not once"
+        )
+    head, _, tail = text.partition(_MARK)
+    return head, tail
 
 
 @dataclass(frozen=True)
@@ -130,8 +118,7 @@ class Prompt:
     completion when put before it: `<think>` where the prompt opened it, an empty chain where there is none.
     """
 
-    system = ""
-    user = ""
+    template: Template
     reasoning = True
     """Whether it asks for a chain before the answer."""
 
@@ -151,9 +138,8 @@ class Prompt:
             raise ValueError(f"overlong is {overlong!r}; expected 'error' or 'shorten'")
         self.tokenizer, self.max_length, self.overlong = tokenizer, max_length, overlong
         self.passage_tokens, self.query_tokens = passage_tokens, query_tokens
-        self.template = template or Template.of(self.system, self.user)
-        place = self.template.user.index(("passages", True))
-        self._before, self._after = self.template.user[:place], self.template.user[place + 1 :]
+        self.template = template or self.template
+        self._before, _, self._after = self.template.user.partition("{passages}")
         self._frame = lru_cache(maxsize=1000)(self._frame_of)
         self._piece = lru_cache(maxsize=20_000)(lambda text: Piece(text, self._tokenise(text)))
         self._query = lru_cache(maxsize=10_000)(self.cut)
@@ -221,14 +207,10 @@ class Prompt:
         return [*pieces, self._piece(fill(self._after, values)), tail]
 
     def _frame_of(self, system: str) -> tuple[Piece, Piece]:
-        """What the chat template puts before and after the user's message; control tokens in it are such."""
-        parts = chat(self.tokenizer, system, _MARK).split(_MARK)
-        if len(parts) != 2:
-            name = getattr(self.tokenizer, "name_or_path", "the tokenizer")
-            raise ValueError(
-                f"the chat template of {name} shows the user's message {len(parts) - 1} times, not once"
-            )
-        head, tail = (Piece(part, self._tokenise(part, control=True)) for part in parts)
+        """The chat template around the user's message; control tokens in it are such."""
+        head, tail = (
+            Piece(part, self._tokenise(part, control=True)) for part in frame(self.tokenizer, system)
+        )
         return head, tail
 
     def _passage_of(self, passage: str, cap: int) -> Piece:
@@ -252,11 +234,11 @@ def _lower(passages: Sequence[int], excess: int, cap: int) -> int:
 class ListwisePrompt(Prompt):
     """Rank a window of passages: reasoning, then a permutation of the identifiers (section 3 of the paper)."""
 
-    system = "You compare passages and rank them by how much they help to answer a question."
-    user = (
+    template = Template(
+        "You compare passages and rank them by how much they help to answer a question.",
         "Here are {num} passages, each after its identifier.\n{passages}"
         "Think about what the question needs inside <think> </think>. Then rank all {num} passages, best first, "
-        "inside <answer> </answer>, as in <answer> [2] > [1] </answer>.\nQuestion: {query}"
+        "inside <answer> </answer>, as in <answer> [2] > [1] </answer>.\nQuestion: {query}",
     )
 
 
@@ -264,20 +246,18 @@ class DirectPrompt(Prompt):
     """The same without reasoning (the non-reasoning rows of Table 3)."""
 
     reasoning = False
-    system = ListwisePrompt.system
-    user = (
-        "Here are {num} passages, each after its identifier.\n{passages}"
-        "Rank all {num} passages, best first, inside <answer> </answer>, as in <answer> [2] > [1] </answer>.\n"
-        "Question: {query}"
+    template = Template(
+        ListwisePrompt.template.system,
+        "Here are {num} passages, each after its identifier.\n{passages}Rank all {num} passages, best first, "
+        "inside <answer> </answer>, as in <answer> [2] > [1] </answer>.\nQuestion: {query}",
     )
 
 
 class PointwisePrompt(Prompt):
     """Judge one passage: reasoning, then true or false (the way of Rank1, Weller et al. 2025)."""
 
-    system = "You judge whether a passage helps to answer a question."
-    user = (
-        "Here is a passage.\n{passages}"
-        "Think inside <think> </think>, then say true if the passage helps with the question, else false.\n"
-        "Question: {query}"
+    template = Template(
+        "You judge whether a passage helps to answer a question.",
+        "Here is a passage.\n{passages}Think inside <think> </think>, then say true if the passage helps with the "
+        "question, else false.\nQuestion: {query}",
     )

@@ -7,25 +7,18 @@ template must render every row anew, character by character; its hashes tell whe
 
 from __future__ import annotations
 
+import hashlib
 import re
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import combinations, pairwise, product
+from itertools import chain, combinations, pairwise, product
 from typing import Any
 
 from .answers import clean_identifiers
-from .prompts import ListwisePrompt, Pieces, Template, block, fill
+from .prompts import ListwisePrompt, Template, block, fill
 
+_LIST = "\0"  # stands for the passages
 LIMIT = 14  # places of the query and the number in one message; more would take too many trials
-
-
-@dataclass(frozen=True)
-class _Row:
-    """The messages of a row by role, and its query, number and passages as they stand in them."""
-
-    messages: dict[str, str]
-    values: dict[str, str]
 
 
 def recover(
@@ -47,21 +40,29 @@ def recover(
     read = [_row(row, f"row {number}", tokenizer, passage_tokens) for number, row in enumerate(rows, start=1)]
     if not read:
         raise ValueError("no rows to learn a template from")
-    parts = [_fitting(role, read) for role in ("system", "user")]
-    found = [Template(*pair, choices=len(parts[0]) * len(parts[1])) for pair in product(*parts)]
+    systems, users = _fitting("system", read), _fitting("user", read)
+    found = [
+        Template(system, user.replace(_LIST, "{passages}"), len(systems) * len(users))
+        for system, user in product(systems, users)
+    ]
     ours = [template for template in found if known_as(template, known or {})]
-    return max(ours or found, key=lambda t: sum(is_place for _, is_place in (*t.system, *t.user)))
+    return max(ours or found, key=lambda t: len(re.findall(r"\{(?:num|query|passages)\}", t.system + t.user)))
 
 
 def known_as(template: Template, known: Mapping[str, Any]) -> str | None:
-    """The name under which `known` (name -> {"system": hash, "user": hash}) has this template, or None."""
-    own = template.hashes().items()
+    """The name under which `known` has this template, or None.
+
+    `known`: name -> {"system": hash, "user": hash}, SHA-256 of the texts with their literal places, UTF-8.
+    """
+    texts = {"system": template.system, "user": template.user}
+    own = {role: hashlib.sha256(text.encode()).hexdigest() for role, text in texts.items()}.items()
     return next(
         (n for n, entry in known.items() if isinstance(entry, Mapping) and own <= entry.items()), None
     )
 
 
-def _row(row: Mapping[str, Any], place: str, tokenizer: Any, tokens: int | None) -> _Row:
+def _row(row: Mapping[str, Any], place: str, tokenizer: Any, tokens: int | None) -> dict[str, str]:
+    """The messages of a row by role, the passages in them as `_LIST`, and its query and number as they stand there."""
     messages = [dict(message) for message in row.get("messages", row.get("prompt")) or ()]
     roles = [message.get("role") for message in messages]
     if roles != ["system", "user"] or not all(isinstance(m.get("content"), str) for m in messages):
@@ -71,53 +72,48 @@ def _row(row: Mapping[str, Any], place: str, tokenizer: Any, tokens: int | None)
         raise ValueError(f"{place}: expected a query and passages that are not empty")
     system, user = (message["content"] for message in messages)
     for texts in (passages, [prepare(text, tokenizer, tokens) for text in passages]):
-        for asked in (query, prepare(query)):
-            before, found, after = user.partition(block(texts))
-            if found and (asked in before or asked in after or asked in system):
-                values = {"num": str(len(texts)), "query": asked, "passages": found}
-                return _Row({"system": system, "user": user}, values)
+        before, found, after = user.partition(block(texts))
+        for asked in (query, prepare(query)) if found else ():
+            if any(asked in part for part in (before, after, system)):
+                return {
+                    "system": system,
+                    "user": before + _LIST + after,
+                    "query": asked,
+                    "num": str(len(texts)),
+                }
     raise ValueError(f"{place}: its query, or its passages as '[i] text' lines, are not in its messages")
 
 
-def _fitting(role: str, rows: Sequence[_Row]) -> list[Pieces]:
+def _fitting(role: str, rows: Sequence[Mapping[str, str]]) -> list[str]:
     """The templates that render this message of every row, learnt from the row with the fewest places."""
-    first = min(rows, key=lambda row: len(_places(row.messages[role], row.values)))
-    found = [
-        pieces
-        for pieces in dict.fromkeys(_candidates(first.messages[role], first.values))
-        if all(fill(pieces, row.values) == row.messages[role] for row in rows)
-    ]
+    first = min(rows, key=lambda row: len(_places(row, role)))
+    made = dict.fromkeys(_candidates(first[role], _places(first, role)))
+    found = [text for text in made if all(fill(text, row) == row[role] for row in rows)]
     if not found:
         raise ValueError(f"no template makes the {role} messages of all {len(rows)} rows")
     return found
 
 
-def _places(text: str, values: Mapping[str, str]) -> list[tuple[int, int, str]]:
-    """Start, end and name of all that may be the query or the number, outside the passages."""
-    start = text.find(values["passages"])
-    stop = start + len(values["passages"]) if start >= 0 else -1
-    patterns = {"query": re.escape(values["query"]), "num": rf"(?<!\d){values['num']}(?!\d)"}
-    found = [(*m.span(), name) for name, pattern in patterns.items() for m in re.finditer(pattern, text)]
-    outside = [place for place in found if place[1] <= start or place[0] >= stop]
-    return sorted([*outside, (start, stop, "passages")] if start >= 0 else found)
+def _places(row: Mapping[str, str], role: str) -> list[tuple[int, int, str]]:
+    """Start, end and name of all in a message that may be the query or the number."""
+    patterns = {"query": re.escape(row["query"]), "num": rf"(?<!\d){row['num']}(?!\d)"}
+    return sorted(
+        (*m.span(), name) for name, pattern in patterns.items() for m in re.finditer(pattern, row[role])
+    )
 
 
-def _candidates(text: str, values: Mapping[str, str]) -> Iterator[Pieces]:
+def _candidates(text: str, places: Sequence[tuple[int, int, str]]) -> Iterator[str]:
     """Templates that might have made a message: each choice of places that do not overlap."""
-    places = _places(text, values)
     if len(places) > LIMIT:
         raise ValueError(
-            f"the query {values['query'][:60]!r} or the number stands at too many places to try them all"
+            f"the query or the number stands at {len(places)} places of a message, too many to try"
         )
-    needed = [place for place in places if place[2] == "passages"]
-    for count in range(len(places), -1, -1):
-        for chosen in combinations(places, count):
-            if set(needed) <= set(chosen) and all(one[1] <= other[0] for one, other in pairwise(chosen)):
-                pieces, end = [], 0
-                for start, stop, name in chosen:
-                    pieces += [(text[end:start], False), (name, True)]
-                    end = stop
-                yield tuple(piece for piece in [*pieces, (text[end:], False)] if piece[0])
+    for chosen in chain.from_iterable(combinations(places, count) for count in range(len(places), -1, -1)):
+        if all(one[1] <= other[0] for one, other in pairwise(chosen)):
+            made, end = "", 0
+            for start, stop, name in chosen:
+                made, end = f"{made}{text[end:start]}{{{name}}}", stop
+            yield made + text[end:]
 
 
 def prepare(text: str, tokenizer: Any = None, tokens: int | None = None) -> str:
