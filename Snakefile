@@ -1,10 +1,10 @@
 # The notebooks as a graph. `make reproduce` calls this; by hand:
 #   snakemake --cores all --config profile=default
 #   snakemake --cores all --config profile=default sweep="{alpha: [0.3, 0.4], epochs: [1, 2]}"
-# profile: a name in profiles/. run: its folder, else runs/<profile>. sweep: lists of values by parameter, as
-# YAML or as a YAML file; each combination gets a folder of its own, runs/<profile>/sweep/alpha=0.3,epochs=1,
-# which takes the stages before the first swept parameter from the profile's own run. `seed` is a parameter of
-# every notebook: a sweep over it runs all of them anew. deadline: seconds for one notebook.
+# profile: a name in profiles/. run: its folder, else runs/<profile>. deadline: seconds for one notebook. sweep: lists
+# of values, as YAML or as a YAML file, by parameter of a notebook or by dotted setting of a profile (sft.epochs).
+# `variant` takes names of data/ablations.yaml, or `all`. Each combination is a point with a folder of its own,
+# runs/<profile>/sweep/alpha=0.3,epochs=1. A stage for which two points do not differ yet is run once and copied.
 #
 # Each notebook is a rule of its own, named as the notebook without its number (sft, rl, gpu_evaluation), so that a
 # cluster's resources can be set for each: see profiles/slurm and docs/BATCHES.md.
@@ -22,8 +22,10 @@ from pathlib import Path
 
 import yaml
 
-from reasonrank import profiles, sweeps
-from reasonrank.cli import inputs, run
+from reasonrank import ablations, profiles, sweeps
+from reasonrank.cli import fingerprint, run
+from reasonrank.cli.errors import UsageError
+from reasonrank.cli.parameters import read_parameters
 
 if workflow.output_settings.quiet:  # the runner's lines say enough
     logger.addFilter(lambda entry: entry.levelno >= logging.WARNING or "Nothing to be done" in entry.getMessage())
@@ -32,7 +34,11 @@ PROFILE = config.get("profile", "default")
 RUN = str(config.get("run") or f"runs/{profiles.load(PROFILE).name}")
 DEADLINE = config.get("deadline", run.DEADLINE)
 NOTEBOOKS = {path.stem: path for path in sorted(Path("notebooks").glob("[0-9][0-9]_*.ipynb"))}
-NEEDS = {name: inputs.stages(path) for name, path in NOTEBOOKS.items()}
+NEEDS = {name: fingerprint.stages(path) for name, path in NOTEBOOKS.items()}
+PARAMETERS = {name: run.notebook_parameters(run.read_notebook(path)) for name, path in NOTEBOOKS.items()}
+# the first stage that a setting acts on, by section; others act on all stages
+FIRST = {"synthesis": "01", "filtering": "02", "prompting": "03", "model": "03", "sft": "03", "rl": "04"}
+FIRST |= {"evaluation": "05", "latency": "06"}
 
 
 def swept() -> dict[str, list]:
@@ -40,43 +46,64 @@ def swept() -> dict[str, list]:
     given = config.get("sweep") or {}
     if isinstance(given, str):
         given = yaml.safe_load(Path(given).read_text() if given.endswith((".yaml", ".yml")) else given)
+    if isinstance(given, dict) and "variant" in given:
+        given["variant"] = list(ablations.changes(given["variant"]))
     if not (isinstance(given, dict) and all(isinstance(values, list) for values in given.values())):
-        raise SystemExit(f"sweep: expected lists of values by parameter, as 'alpha: [0.3, 0.4]'; got {given!r}")
-    unknown = [key for key in given if not any(key in have for have in parameters.values())]
-    if unknown:
-        known = sorted({key for have in parameters.values() for key in have} - {"profile", "run_dir"})
-        raise SystemExit(f"sweep: no notebook has a parameter {unknown[0]!r}; they have {', '.join(known)}")
+        raise ValueError(f"expected lists of values by parameter, as 'alpha: [0.3, 0.4]'; got {given!r}")
+    known = sorted({key for have in PARAMETERS.values() for key in have} - {"profile", "run_dir"})
+    if unknown := [key for key in given if key not in (*known, "variant") and "." not in key]:
+        raise ValueError(f"no notebook has a parameter {unknown[0]!r}; they have {', '.join(known)}")
     return given
 
 
-parameters = {name: [*run.notebook_parameters(path), "seed"] for name, path in NOTEBOOKS.items()}
-SWEEP = swept()
-STARTS = [name for name in NOTEBOOKS if set(SWEEP) & set(parameters[name])]
-OWN = [name for name in NOTEBOOKS if STARTS and name >= STARTS[0]]  # stages of a point; earlier ones are shared
-SHARED = [name for name in NOTEBOOKS if STARTS and name < STARTS[0]]
-POINTS = {
-    f"{RUN}/sweep/{sweeps.point_name(dict(zip(SWEEP, values)))}": dict(zip(SWEEP, values))
-    for values in product(*SWEEP.values())
-    if SWEEP
-}
+def overrides(values: dict) -> dict:
+    """What a point changes: its values, with the settings of its variant in place of the variant's name."""
+    found = {key: value for key, value in values.items() if key != "variant"}
+    if "variant" in values:
+        found |= ablations.changes([values["variant"]])[values["variant"]]
+    profiles.load(PROFILE, read_parameters(arguments({key: found[key] for key in found if "." in key})))
+    return found
+
+
+def arguments(values: dict) -> list[str]:
+    """Values as the words "key=value" of a command."""
+    return [f"{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in values.items()]
+
+
+def acting(folder: str, stage: str) -> dict:
+    """What a point changes by a stage, that one included."""
+    having = {key: name for name in reversed(NOTEBOOKS) for key in PARAMETERS[name]}
+    first = {key: FIRST.get(key.partition(".")[0], having.get(key, "")) for key in POINTS[folder]}
+    return {key: value for key, value in POINTS[folder].items() if first[key] <= stage}
+
+
+def owner(folder: str, stage: str) -> str:
+    """The first point, or the profile's own run, that does not differ from a point by that stage."""
+    return next(other for other in POINTS if acting(other, stage) == acting(folder, stage))
+
+
+try:
+    SWEEP = swept()
+    SWEPT = [dict(zip(SWEEP, values)) for values in product(*SWEEP.values()) if SWEEP]
+    POINTS = {RUN: {}} | {f"{RUN}/sweep/{sweeps.point_name(values)}": overrides(values) for values in SWEPT}
+except (UsageError, ValueError) as error:
+    raise SystemExit(f"sweep: {error}")
+OWN = {name: [folder for folder in POINTS if owner(folder, name) == folder] for name in NOTEBOOKS}
+STAGES = [(folder, name) for folder in POINTS for name in NOTEBOOKS]
+SHARED = {f"{at}/{name}": f"{owner(at, name)}/{name}" for at, name in STAGES if at not in OWN[name]}
+LAST = "05_gpu_evaluation" if "variant" in SWEEP else "99"  # comparisons of variants need no figures
 
 
 def options(wildcards) -> str:
     """Parameters of a notebook at a point of the sweep, as arguments."""
-    point = POINTS.get(wildcards.run, {}).items()
-    pairs = [(key, value) for key, value in point if key in parameters[wildcards.stage]]
-    texts = [f"{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in pairs]
-    return " ".join(f"-p {shlex.quote(text)}" for text in texts)
-
-
-wildcard_constraints:
-    stage="|".join(NOTEBOOKS),
+    pairs = acting(wildcards.run, wildcards.stage).items()
+    own = {key: value for key, value in pairs if "." in key or key in PARAMETERS[wildcards.stage]}
+    return " ".join(f"-p {shlex.quote(word)}" for word in arguments(own))
 
 
 rule all:
     input:
-        [f"{folder}/notebooks/{name}.ipynb" for folder in POINTS for name in OWN]
-        or [f"{RUN}/notebooks/{name}.ipynb" for name in NOTEBOOKS],
+        [f"{at}/{name}/manifest.json" for at, name in STAGES if name <= LAST and (at != RUN or not SWEEP)],
 
 
 for NAME in NOTEBOOKS:
@@ -90,11 +117,11 @@ for NAME in NOTEBOOKS:
             "{run}/{stage}/manifest.json",
             "{run}/notebooks/{stage}.ipynb",
         wildcard_constraints:
-            run="|".join(map(re.escape, [RUN] if NAME in SHARED else [RUN, *POINTS])),
+            run="|".join(map(re.escape, OWN[NAME])),
             stage=NAME,
         params:
             notebook=lambda w: NOTEBOOKS[w.stage],
-            fingerprint=lambda w: inputs.fingerprint(NOTEBOOKS[w.stage], PROFILE),
+            fingerprint=lambda w: fingerprint.fingerprint(NOTEBOOKS[w.stage], PROFILE),
             options=options,
         threads: workflow.resource_settings.cores or 1  # one at a time: each uses the whole machine
         shell:
@@ -107,12 +134,12 @@ if SHARED:
     rule share:
         localrule: True
         input:
-            RUN + "/{stage}/manifest.json",
+            lambda w: f"{SHARED[w.stage]}/manifest.json",
         output:
-            "{point}/{stage}/manifest.json",
+            "{stage}/manifest.json",
         wildcard_constraints:
-            point="|".join(map(re.escape, POINTS)),
-            stage="|".join(SHARED),
+            stage="|".join(map(re.escape, SHARED)),
+        params:
+            of=lambda w: SHARED[w.stage],
         shell:
-            "rm -rf {wildcards.point:q}/{wildcards.stage} && "
-            "cp -Rp {RUN:q}/{wildcards.stage} {wildcards.point:q}/{wildcards.stage}"
+            "rm -rf {wildcards.stage:q} && cp -Rp {params.of:q} {wildcards.stage:q}"

@@ -1,48 +1,79 @@
-"""Ablations: variants, differences worked out by hand, sentences and the figure."""
+"""Ablations: variants, differences worked out by hand, the committed record, and sentences."""
 
 import pytest
 
-from reasonrank import ablations, checks, figures, profiles
-from reasonrank.ablations import STAGES
-from test_figures import texts
+from reasonrank import ablations, profiles, sweeps
+from reasonrank.evaluation import this_run
 
 ROW = {"variant": "only RL", "value": 2.0, "low": 0.5, "high": 3.5, "n": 60, "seeds": [1, 2], "paper": 7.05}
 
 
-def test_variants_are_those_that_are_checked():
+def point(variant: str, seed: int, changes: dict | None = None, **means: float) -> sweeps.Point:
+    """A point with two queries whose NDCG@10 is the mean of a system: "SFT" and "SFT_RL"."""
+    config = profiles.load("smoke", {"seed": seed, **(changes or {})}).model_dump(mode="json")
+    scores = {
+        this_run(name.replace("_", " + ")): {"coding": {"q1": value, "q2": value}}
+        for name, value in means.items()
+    }
+    return sweeps.Point(parameters={"variant": variant}, seed=seed, commit="c", config=config, scores=scores)
+
+
+def test_published_differences_are_those_of_table_3():
     named = {variant.variant: variant for variant in ablations.variants()}
-    checked = {check.part: check for check in checks.checks() if check.way == "ablation"}
-    assert set(checked) <= set(named)
-    for part, check in checked.items():
-        assert named[part].paper == check.beside
     assert all(variant.published > 0 for variant in named.values())
     assert named["only RL"].published == pytest.approx(35.74 - 28.69)
 
 
 @pytest.mark.parametrize("profile", profiles.names())
 def test_the_changes_of_each_variant_fit_every_profile(profile):
-    base = profiles.load(profile)
     for variant in ablations.variants():
-        changed = profiles.load(profile, variant.changes)
-        assert not variant.changes or changed != base
-        assert set(variant.datasets) <= set(base.collections)
+        assert not variant.changes or profiles.load(profile, variant.changes) != profiles.load(profile)
 
 
-def test_a_variant_runs_from_the_first_stage_that_differs():
-    stages = {variant.variant: variant.own_stages for variant in ablations.variants()}
-    assert stages["without filter"] == stages["only web search"] == STAGES[1:]
-    assert stages["only RL"] == STAGES[2:]
-    assert stages["NDCG alone"] == STAGES[3:]
-    assert stages["without reasoning"] == STAGES[2:]
-    assert stages["only SFT"] == stages["without reasoning, only SFT"] == ()
+def test_the_runs_of_a_sweep_are_the_whole_recipe_and_what_is_asked_for():
+    assert list(ablations.changes())[:2] == ["whole recipe", "only web search"]
+    assert "only SFT" not in ablations.changes()  # a system of the whole recipe's run
+    assert ablations.changes(["without reasoning"]) == {
+        "whole recipe": {},
+        "without reasoning": {"prompting.reasoning": False},
+    }
+    with pytest.raises(ValueError, match="variant: 'filter': expected whole recipe, only web search"):
+        ablations.changes(["filter"])
 
 
-def test_a_change_of_what_no_stage_reads_is_refused(tmp_path):
-    (tmp_path / "a.yaml").write_text("- {variant: x, paper: y, changes: {latency.top: 3}}")
-    with pytest.raises(
-        ValueError, match=r"a.yaml: 0: .*latency.top: expected a setting of filtering, prompting, sft, rl"
-    ):
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("- {variant: x, paper: y, of: z}", "a.yaml: x: of: 'z': expected one of "),
+        ("- {variant: x, paper: y, of: z, changes: {rl.steps: 1}}", "of: a system of another variant's run"),
+    ],
+)
+def test_a_system_of_no_run_is_refused(tmp_path, text, message):
+    (tmp_path / "a.yaml").write_text(text)
+    with pytest.raises(ValueError, match=message):
         ablations.variants(tmp_path / "a.yaml")
+
+
+def test_variants_are_compared_over_the_seeds_that_both_have():
+    changed = ablations.changes()["NDCG alone"]
+    points = [
+        point("whole_recipe", 1, SFT=0.4, SFT_RL=0.5),
+        point("whole_recipe", 2, SFT=0.4, SFT_RL=0.7),
+        point("NDCG_alone", 1, changed, SFT_RL=0.3),
+        sweeps.Point(**(point("x", 3, SFT=0.1).model_dump() | {"parameters": {"alpha": "0.3"}})),
+    ]
+    found, missing = ablations.comparisons(points)
+    rows = {row["variant"]: row for row in found}
+    assert set(rows) == {"only SFT", "NDCG alone"}
+    assert rows["NDCG alone"]["value"] == pytest.approx(20) and rows["NDCG alone"]["seeds"] == [1]
+    assert rows["only SFT"]["by_seed"] == pytest.approx([10, 30]) and rows["only SFT"]["n"] == 2
+    assert {"variant": "only RL", "paper": 7.05, "reason": "not run yet"} in missing
+
+
+def test_a_variant_that_differs_in_more_than_its_changes_is_refused():
+    points = [point("whole_recipe", 1, SFT_RL=0.5), point("NDCG_alone", 1, {"rl.steps": 9}, SFT_RL=0.3)]
+    with pytest.raises(ValueError, match=r"variant=NDCG_alone,seed=1 has rl.steps = 9, variant=whole_recipe"):
+        ablations.comparisons(points)
 
 
 def test_a_difference_is_a_mean_over_collections_and_its_interval_is_over_queries():
@@ -60,17 +91,30 @@ def test_seeds_are_averaged_for_each_query():
     other = {1: {"a": {"q1": 0.4, "q2": 0.2}}, 2: {"a": {"q1": 0.2, "q2": 0.4}}}
     found = ablations.compare(whole, other, draw_seed=1, draws=100)
     assert found["by_seed"] == pytest.approx([20, 20])
-    assert [found[key] for key in ("low", "value", "high")] == pytest.approx(
-        [20, 20, 20]
-    )  # (0.1 + 0.3) / 2 each
+    assert [found[key] for key in ("low", "value", "high")] == pytest.approx([20, 20, 20])
 
 
-def test_runs_that_do_not_match_are_refused():
-    one = {1: {"a": {"q1": 0.5}}}
-    with pytest.raises(ValueError, match=r"differ in 2 queries, as \[\('a', 'q1'\), \('a', 'q2'\)\]"):
-        ablations.compare(one, {1: {"a": {"q2": 0.5}}}, 1)
-    with pytest.raises(ValueError, match=r"seeds \[1\] and \[2\]"):
-        ablations.compare(one, {2: one[1]}, 1)
+def test_the_committed_record_is_the_table_of_its_points():
+    result = ablations.recorded()
+    points, _ = sweeps.read([ablations.RECORD])
+    assert {(point.parameters["variant"], point.seed) for point in points} >= {
+        ("whole_recipe", 1),
+        ("without_reasoning", 2),
+    }
+    assert sweeps.rows(points) == result["rows"]
+    found, missing = ablations.comparisons(points)
+    for new, old in zip(found, result["comparisons"], strict=True):
+        assert new == {key: pytest.approx(old[key]) if key in ("low", "high") else old[key] for key in new}
+    assert missing == result["not_run"]
+    assert ablations.frame(found).loc["only web search", "difference"].startswith("+2.1 [+0.9, +3.")
+
+
+def test_a_record_that_is_not_there_names_what_is_not_run(tmp_path):
+    found = ablations.recorded(tmp_path / "none.json")
+    assert found["comparisons"] == []
+    shown = ablations.lines(found)
+    assert shown[0] == "only web search: not run (not run yet)" and len(shown) == len(ablations.variants())
+    assert ablations.frame([]).empty
 
 
 @pytest.mark.parametrize(
@@ -79,42 +123,18 @@ def test_runs_that_do_not_match_are_refused():
         (0.5, 3.5, 7.05, "same direction"),
         (-3.5, -0.5, 7.05, "opposite direction"),
         (-0.5, 3.5, 7.05, "not to be told apart"),
-        (0.0, 3.5, 7.05, "not to be told apart"),
-        (-3.5, -0.5, -1.0, "same direction"),
     ],
 )
-def test_the_interval_decides(low, high, paper, expected):
-    row = ROW | {"low": low, "high": high, "value": (low + high) / 2, "paper": paper}
+def test_the_interval_decides_the_outcome(low, high, paper, expected):
+    row = {"value": (low + high) / 2, "low": low, "high": high, "paper": paper}
     assert ablations.outcome(row) == expected
 
 
 def test_a_sentence_holds_the_figures():
-    assert ablations.sentence(ROW) == (
+    unsure = ROW | {"low": -1.0, "seeds": [1]}
+    first, second = ablations.lines({"comparisons": [ROW, unsure], "not_run": []})
+    assert first == (
         "Whole recipe against only RL: +2.0 points (95 % interval +0.5 to +3.5; n = 60 queries, 2 seeds), "
         "+7.05 in the paper: the same direction as in the paper."
     )
-    unsure = ablations.sentence(ROW | {"low": -1.0, "seeds": [1]})
-    assert unsure.endswith("not to be told apart from no difference.") and "1 seed)" in unsure
-
-
-def test_the_figure_shows_ours_beside_the_papers():
-    figure = figures.ablations([ROW, ROW | {"variant": "only SFT", "n": 12}])
-    shown = texts(figure)
-    for piece in (
-        "only RL\nn = 60",
-        "only SFT\nn = 12",
-        "ours, 95 % interval",
-        "paper, 7B on BRIGHT",
-        "(percentage points",
-    ):
-        assert piece in shown
-    with pytest.raises(ValueError, match="ablations, row 1: no paper"):
-        figures.ablations([{key: value for key, value in ROW.items() if key != "paper"}])
-
-
-def test_a_batch_that_is_not_there_names_what_is_not_run(tmp_path):
-    found = ablations.recorded(tmp_path / "none.json")
-    assert found["comparisons"] == [] and ablations.record_files(tmp_path / "none.json") == []
-    shown = ablations.lines(found)
-    assert shown[0] == "only web search: not run (not run yet)" and len(shown) == len(ablations.variants())
-    assert ablations.frame([]).empty
+    assert second.endswith("not to be told apart from no difference.") and "1 seed)" in second

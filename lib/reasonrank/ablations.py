@@ -1,12 +1,13 @@
 """What each part of the recipe adds (Table 3 in small): variants, and how far each stays behind the whole.
 
-A difference is the whole recipe's NDCG@10 minus the variant's, in percentage points: above 0 the part helps, as
-it does in every row of the paper.
+A variant is a point of a sweep whose settings differ in the part that is left out (data/ablations.yaml). A difference
+is the whole recipe's NDCG@10 minus the variant's, in percentage points: above 0 the part helps, as it does in every
+row of the paper.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
@@ -16,55 +17,37 @@ import pandas as pd
 from pydantic import Field, model_validator
 
 from . import paper
-from .evaluation import MEASURE, evaluate, mean_interval, run_file, this_run
-from .runs import read_qrels, read_trec
-from .stages import ROOT, read_json, stage_file
+from .evaluation import mean_interval, this_run
+from .profiles import Strict
+from .stages import ROOT, read_json
+from .sweeps import PerQuery, Point, point_name, require_same
 
 FILE = ROOT / "data" / "ablations.yaml"
 RECORD = ROOT / "data" / "records" / "ablations.json"
-"""Of the batch whose result the project shows."""
-STAGES = ("01_synthesis", "02_filtering", "03_sft", "04_rl", "05_gpu_evaluation")
-SECTIONS = {"filtering": "02_filtering", "prompting": "03_sft", "sft": "03_sft", "rl": "04_rl"}
-"""Section of a profile -> the first stage that reads it."""
+"""The table of the sweep whose result the project shows."""
 WHOLE = "whole recipe"
-SYSTEM = "SFT + RL"
-PerQuery = dict[str, dict[str, float]]
-"""Collection -> query id -> NDCG@10 in 0..1."""
-BySeed = dict[int, PerQuery]
 Outcome = Literal["same direction", "opposite direction", "not to be told apart"]
 
 
-class Variant(paper.Strict):
+class Variant(Strict):
     """A recipe with a part left out, or a system (`of`) of such a recipe; data/ablations.yaml says more."""
 
     variant: str
     paper: str
     changes: dict[str, Any] = Field(default_factory=dict)
-    datasets: tuple[str, ...] = ()
-    system: str = SYSTEM
+    system: str = "SFT + RL"
     of: str = ""
 
     @model_validator(mode="after")
-    def _known_sections(self) -> Variant:
-        odd = [key for key in self.changes if key.partition(".")[0] not in SECTIONS]
-        if odd:
-            raise ValueError(f"changes: {odd[0]}: expected a setting of {', '.join(SECTIONS)}")
-        if self.of and (self.changes or self.datasets):
+    def _of_alone(self) -> Variant:
+        if self.of and self.changes:
             raise ValueError("of: a system of another variant's run has no changes of its own")
         return self
 
     @property
     def run(self) -> str:
         """Whose run holds its system: its own, or another variant's, or the whole recipe's."""
-        return self.of or (self.variant if self.own_stages else WHOLE)
-
-    @property
-    def own_stages(self) -> tuple[str, ...]:
-        """The notebooks that this variant runs; earlier stages are the whole recipe's."""
-        if self.datasets:
-            return STAGES[1:]
-        starts = [STAGES.index(SECTIONS[key.partition(".")[0]]) for key in self.changes]
-        return STAGES[min(starts) :] if starts else ()
+        return self.of or (self.variant if self.changes else WHOLE)
 
     @property
     def published(self) -> float:
@@ -77,77 +60,59 @@ class Variant(paper.Strict):
 def variants(file: Path = FILE) -> tuple[Variant, ...]:
     """The variants of data/ablations.yaml. ValueError naming file and key for a malformed one."""
     found = paper.load(file, tuple[Variant, ...])
-    own = {variant.variant for variant in found if not variant.of}
+    own = {variant.variant for variant in found if variant.changes}
     if odd := [variant for variant in found if variant.of and variant.of not in own]:
-        raise ValueError(
-            f"{file}: {odd[0].variant}: of: {odd[0].of!r}: expected one of {', '.join(sorted(own))}"
-        )
+        known = ", ".join(sorted(own))
+        raise ValueError(f"{file}: {odd[0].variant}: of: {odd[0].of!r}: expected one of {known}")
     return found
 
 
-def systems(run: str) -> list[str]:
-    """The systems that notebook 05 has to evaluate in a run ("whole recipe" or a variant's), in its order."""
-    wanted = {SYSTEM, *(variant.system for variant in variants() if variant.run == run)}
-    return [name for name in ("SFT", SYSTEM) if name in wanted]
+def changes(names: Iterable[str] | str = "all") -> dict[str, dict[str, Any]]:
+    """What the runs of a sweep over `variant` change, by variant: the whole recipe, then `names` ("all": each that
+    has a run of its own). ValueError for a name that is none."""
+    own = {variant.variant: variant.changes for variant in variants() if variant.changes}
+    chosen = list(own) if names == "all" else [name for name in names if name != WHOLE]
+    if odd := [name for name in chosen if name not in own]:
+        raise ValueError(f"variant: {odd[0]!r}: expected {WHOLE}, {', '.join(own)}")
+    return {WHOLE: {}} | {name: own[name] for name in chosen}
 
 
-def recorded(file: Path = RECORD) -> dict[str, Any]:
-    """The result of the batch that was copied to data/records; one in which nothing was run where there is none."""
-    if file.is_file():
-        return read_json(file)["result"]
-    return {"comparisons": [], "not_run": [not_run(variant) for variant in variants()]}
+def comparisons(points: Iterable[Point]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """The whole recipe against each variant, over the seeds that both have; and the variants that were not run.
 
-
-def record_files(file: Path = RECORD) -> list[Path]:
-    """What `recorded` reads: one file, or none."""
-    return [file] if file.is_file() else []
-
-
-def not_run(variant: Variant) -> dict[str, Any]:
-    """The row of a variant without a comparison."""
-    return {"variant": variant.variant, "paper": variant.published, "reason": "not run yet"}
-
-
-def per_query(run_dir: Path, system: str = SYSTEM) -> PerQuery:
-    """NDCG@10 of a system on each test query of a run, from the runs and judgements that notebook 05 kept.
-
-    Raises FileNotFoundError where there is no evaluation; ValueError where it lacks the system, and where the
-    values are not those that it recorded.
+    Takes the points of a sweep over `variant` (and `seed`) among `points`. ValueError where two of them differ in
+    more than the variant's changes.
     """
-    file = stage_file(run_dir, "05_gpu_evaluation", "record.json")
-    scores = read_json(file)["result"]["scores"]
-    label = this_run(system)
-    recorded = {row["collection"]: row["ndcg"] for row in scores if row["system"] == label}
-    if not recorded:
-        raise ValueError(f"{file}: no system {label!r}; it has {sorted({row['system'] for row in scores})}")
-    recorded.pop("average")
-    found = {}
-    for name, mean in recorded.items():
-        run, qrels = file.parent / "runs" / run_file(name, label), file.parent / f"runs/{name}.qrels"
-        found[name] = evaluate(read_trec(run), read_qrels(qrels)).per_query[MEASURE]
-        own = np.mean(list(found[name].values()))
-        if abs(own - mean) > 1e-6:
-            raise ValueError(
-                f"{run}: NDCG@10 {own:.6f}, but the record has {mean:.6f}; run notebook 05 again"
-            )
-    return found
+    by_run: dict[str, dict[int, Point]] = {}
+    for point in points:
+        if set(point.parameters) == {"variant"}:
+            by_run.setdefault(point.parameters["variant"], {})[point.seed] = point
+    found, missing = [], []
+    for variant in variants():
+        sides = [
+            {
+                seed: point
+                for seed, point in by_run.get(_slug(run), {}).items()
+                if this_run(system) in point.scores
+            }
+            for run, system in ((WHOLE, "SFT + RL"), (variant.run, variant.system))
+        ]
+        seeds = sorted(sides[0].keys() & sides[1].keys())
+        if not seeds:
+            missing.append({"variant": variant.variant, "paper": variant.published, "reason": "not run yet"})
+            continue
+        for seed in seeds:
+            require_same(sides[0][seed], sides[1][seed], changes()[variant.run])
+        whole = {seed: sides[0][seed].scores[this_run("SFT + RL")] for seed in seeds}
+        other = {seed: sides[1][seed].scores[this_run(variant.system)] for seed in seeds}
+        draws = sides[0][seeds[0]].config["evaluation"]["bootstrap"]
+        row = {"variant": variant.variant, "paper": variant.published}
+        found.append(row | compare(whole, other, draw_seed=seeds[0], draws=draws))
+    return found, missing
 
 
-def earlier(file: Path, config: Mapping[str, Any]) -> dict[str, BySeed]:
-    """What an earlier batch recorded of each query, by "run: system" and seed, so that other seeds can be added.
-
-    `config`: the settings of the batch it is added to. ValueError where the record was made with others, or has no
-    values of queries.
-    """
-    body = read_json(file)
-    if odd := [key for key, value in config.items() if body.get("config", {}).get(key) != value]:
-        raise ValueError(f"{file}: config: {odd[0]} is another one; expected a batch with the same settings")
-    if "per_query" not in body.get("result", {}):
-        raise ValueError(f"{file}: result: no per_query; expected the record of a batch of ablations")
-    return {
-        name: {int(seed): values for seed, values in by_seed.items()}
-        for name, by_seed in body["result"]["per_query"].items()
-    }
+def _slug(name: str) -> str:
+    return point_name({"variant": name}).partition("=")[2]
 
 
 def compare(
@@ -158,47 +123,35 @@ def compare(
     Returns `value` with `low` and `high` (mean over collections of their means over queries, in percentage points;
     95 % interval of a paired bootstrap over queries, each query's difference a mean over seeds), `n` (queries),
     `seeds` and `by_seed` (the value of each). The interval does not hold the spread between seeds; `by_seed`
-    shows it. `whole_ndcg` and `variant_ndcg`: those of the two in percent. ValueError where seeds or queries differ.
+    shows it. `whole_ndcg` and `variant_ndcg`: those of the two in percent.
     """
-    if list(whole) != list(variant) or not whole:
-        raise ValueError(f"seeds {list(whole)} and {list(variant)}; expected the same ones, at least one")
-    differences = [_differences(whole[seed], variant[seed]) for seed in whole]
-    if any(set(other) != set(differences[0]) for other in differences):
-        raise ValueError("the seeds differ in their queries; expected the same ones")
-    names = list(dict.fromkeys(name for name, _ in differences[0]))
+    first = next(iter(whole.values()))
     groups = [
-        [float(np.mean([d[key] for d in differences])) for key in differences[0] if key[0] == name]
-        for name in names
+        [float(np.mean([whole[s][name][qid] - variant[s][name][qid] for s in whole])) for qid in first[name]]
+        for name in first
     ]
-    mean = mean_interval(groups, draw_seed, draws)
-    own, other = (np.array([_average(values) for values in side.values()]) for side in (whole, variant))
+    interval = mean_interval(groups, draw_seed, draws)
+    own, other = (
+        np.array([np.mean([np.mean(list(v.values())) for v in seed.values()]) for seed in side.values()])
+        for side in (whole, variant)
+    )
     return {
         "whole_ndcg": 100 * float(own.mean()),
         "variant_ndcg": 100 * float(other.mean()),
-        "value": 100 * mean.value,
-        "low": 100 * mean.low,
-        "high": 100 * mean.high,
+        "value": 100 * interval.value,
+        "low": 100 * interval.low,
+        "high": 100 * interval.high,
         "n": sum(map(len, groups)),
         "seeds": list(whole),
         "by_seed": (100 * (own - other)).tolist(),
     }
 
 
-def _average(values: PerQuery) -> float:
-    """Mean over collections of their means over queries."""
-    return float(np.mean([np.mean(list(queries.values())) for queries in values.values()]))
-
-
-def _differences(whole: PerQuery, variant: PerQuery) -> dict[tuple[str, str], float]:
-    """(collection, query id) -> whole minus variant."""
-    first, second = (
-        {(c, q): value for c, values in side.items() for q, value in values.items()}
-        for side in (whole, variant)
-    )
-    if set(first) != set(second):
-        odd = sorted(set(first) ^ set(second))
-        raise ValueError(f"the two differ in {len(odd)} queries, as {odd[:3]}; expected the same queries")
-    return {key: first[key] - second[key] for key in first}
+def recorded(file: Path = RECORD) -> dict[str, Any]:
+    """`comparisons` and `not_run` of the sweep in data/records; one in which nothing was run where there is none."""
+    if file.is_file():
+        return read_json(file)["result"]
+    return dict(zip(("comparisons", "not_run"), comparisons([]), strict=True))
 
 
 def outcome(row: Mapping[str, Any]) -> Outcome:
@@ -208,32 +161,27 @@ def outcome(row: Mapping[str, Any]) -> Outcome:
     return "same direction" if (row["value"] > 0) == (row["paper"] > 0) else "opposite direction"
 
 
-def sentence(row: Mapping[str, Any]) -> str:
-    """One sentence on a row of `comparisons`, with figures, interval, n and the outcome."""
-    interval = f"95 % interval {row['low']:+.1f} to {row['high']:+.1f}"
-    over = f"n = {row['n']} queries, {len(row['seeds'])} seed{'s' if len(row['seeds']) > 1 else ''}"
-    verdict = {
+def lines(result: Mapping[str, Any]) -> list[str]:
+    """A sentence on each variant of a sweep's result, and why others are not run."""
+    verdicts = {
         "same direction": "the same direction as in the paper",
         "opposite direction": "the opposite of the paper",
         "not to be told apart": "not to be told apart from no difference",
-    }[outcome(row)]
-    return (
-        f"Whole recipe against {row['variant']}: {row['value']:+.1f} points ({interval}; {over}), "
-        f"{row['paper']:+.2f} in the paper: {verdict}."
-    )
-
-
-def lines(result: Mapping[str, Any]) -> list[str]:
-    """A sentence on each variant of a batch's result, and why others are not run."""
-    missing = (f"{row['variant']}: not run ({row['reason']})" for row in result["not_run"])
-    return [*map(sentence, result["comparisons"]), *missing]
+    }
+    found = []
+    for row in result["comparisons"]:
+        seeds = f"{len(row['seeds'])} seed{'s' if len(row['seeds']) > 1 else ''}"
+        found.append(
+            f"Whole recipe against {row['variant']}: {row['value']:+.1f} points (95 % interval {row['low']:+.1f} to "
+            f"{row['high']:+.1f}; n = {row['n']} queries, {seeds}), {row['paper']:+.2f} in the paper: "
+            f"{verdicts[outcome(row)]}."
+        )
+    return found + [f"{row['variant']}: not run ({row['reason']})" for row in result["not_run"]]
 
 
 def frame(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
-    """What each part of the recipe adds, as a table of a batch's `comparisons`.
-
-    NDCG@10 in percent and differences in percentage points, the whole recipe minus the variant.
-    """
+    """`comparisons` as a table: NDCG@10 in percent; differences in percentage points, the whole recipe minus the
+    variant, with their intervals."""
     table = pd.DataFrame(
         {
             "variant": row["variant"],

@@ -76,6 +76,7 @@ class Synthesis(Strict):
 class Filtering(Strict):
     alpha: float = Field(ge=0, le=1)
     alphas: list[float]
+    datasets: list[str] | None  # examples of these collections alone; None: all
 
 
 class Lora(Strict):

@@ -11,7 +11,8 @@ from pathlib import Path
 from nbformat import NotebookNode, from_dict
 
 from ..stages import ROOT
-from .progress import BAR
+
+BAR = re.compile(r"\d+%\|.*\| *\d+/\d+|\d+it \[")
 
 METADATA = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},

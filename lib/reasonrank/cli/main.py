@@ -17,15 +17,13 @@ from typer.exceptions import TyperException
 
 from . import (
     DEADLINE,
-    ablations,
     data_arguments,
     preflight,
     publish,
     release,
-    sweep,
 )
 from . import summary as summaries
-from .errors import CommandError
+from .errors import CommandError, UsageError
 from .parameters import Parameters, ProfileName, RunFolder, read_parameters
 from .rerank import rerank
 from .verify import verify
@@ -76,6 +74,42 @@ def summary(run_dirs: Annotated[list[Path], typer.Argument(metavar="RUN_DIR")]) 
     print("\n\n".join(map(summaries.summary, run_dirs)))
 
 
+@app.command()
+def sweep(
+    places: Annotated[
+        list[Path],
+        typer.Argument(metavar="PLACE", help="runs that were swept, and tables of earlier sweeps"),
+    ],
+) -> None:
+    """Print one table of sweeps, with seeds taken together; a run that comes first keeps it in its sweep/comparison.*.
+
+    Where `variant` was swept, each part of the recipe is compared with the whole too (Table 3 in small).
+    """
+    from .. import ablations, sweeps
+    from ..stages import provenance, write_json, write_text
+
+    try:
+        points, unfinished = sweeps.read(places)
+        rows = sweeps.rows(points)
+        compared, missing = ablations.comparisons(points)
+    except FileNotFoundError as error:
+        raise UsageError(str(error)) from None
+    except ValueError as error:
+        raise CommandError(str(error)) from None
+    text = sweeps.markdown(rows, unfinished)
+    if compared:
+        text += "\n\n" + "\n".join(ablations.lines({"comparisons": compared, "not_run": missing}))
+    print(text)
+    if places[0].is_dir():
+        found = {"rows": rows, "comparisons": compared, "not_run": missing, "unfinished": unfinished}
+        found["points"] = [point.model_dump(mode="json") for point in points]
+        first = points[0] if points else None
+        source = provenance(first.config, first.seed) if first else {}
+        folder = places[0] / "sweep"
+        write_json(folder / "comparison.json", {"stage": "sweep", **source, "result": found})
+        write_text(folder / "comparison.md", text + "\n")
+
+
 # Commands that still read their arguments with argparse: each is handed what follows its name. To convert one,
 # write a typed function in its module, register it with `app.command()(function)` below, and remove it here.
 BRIDGED = {
@@ -85,8 +119,6 @@ BRIDGED = {
     "synthesise": (data_arguments, "label your own data with a teacher"),
     "filter": (data_arguments, "keep examples whose labels agree"),
     "published": (data_arguments, "take the authors' training data over"),
-    "sweep": (sweep, "compare the points of a sweep"),
-    "ablations": (ablations, "what each part of the recipe adds"),
 }
 
 
@@ -114,8 +146,6 @@ def _old_parser() -> argparse.ArgumentParser:
             module, about = BRIDGED[name]
             add(commands.add_parser(name, help=about, description=module.__doc__))
     data_arguments.add(commands)
-    sweep.add(commands)
-    ablations.add(commands)
     return parser
 
 

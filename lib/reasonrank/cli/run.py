@@ -24,11 +24,11 @@ from .. import profiles
 from ..stages import ROOT, write_text
 from . import DEADLINE
 from .errors import CommandError, UsageError
-from .progress import ProgressLine, clock
 
 START = 300  # seconds for a kernel to start: a cold disk and busy cores are slow
 SECRET = re.compile(r"(?:^|_)(?:api)?(?:key|token)(?:_|$)|password|passwd|secret|credential", re.IGNORECASE)
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
+KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
 
 
 class ThisPython(AsyncKernelManager):
@@ -53,57 +53,57 @@ def run_notebook(
     """Execute a notebook and return the executed copy, run_dir/notebooks/<name>.ipynb.
 
     `notebook`: a file, or a name in notebooks/. `parameters`: beside profile and run_dir, as the notebook's
-    cell tagged `parameters` has them; a `seed` that the notebook has no parameter for goes into a copy of the
-    profile, run_dir/seed.yaml. `deadline`: seconds for the whole notebook. Its stage, run_dir/<name>, must have
-    a new manifest in the end. UsageError for a wrong call; CommandError for a failed notebook, of which
+    cell tagged `parameters` has them; dotted ones (`sft.epochs`) are settings, which go into a profile that extends
+    the given one, run_dir/overrides.yaml. `deadline`: seconds for the whole notebook. Its stage, run_dir/<name>,
+    must have a new manifest in the end. UsageError for a wrong call; CommandError for a failed notebook, of which
     run_dir/notebooks/<name>.failed.ipynb stays.
     """
     source = find_notebook(notebook)
-    parameters, own = dict(parameters or {}), _own(profile, run_dir)
-    for key in sorted(set(own) & set(parameters)):
-        raise UsageError(f"-p {key}={parameters[key]}: give it as --{key.replace('_', '-')}")
-    seed = None if "seed" in notebook_parameters(source) else parameters.pop("seed", None)
-    parameters = {**own, **parameters}
-    check_parameters(source, parameters)
+    content = read_notebook(source)
+    given = dict(parameters or {})
+    settings = {key: given.pop(key) for key in list(given) if "." in key}
+    check_parameters(source.name, notebook_parameters(content), given)
     if not deadline > 0:
         raise UsageError(f"--deadline {deadline:g}: expected seconds, more than 0")
-    if seed is not None:
-        parameters["profile"] = str(changed_profile(profile, {"seed": _seed(seed)}, run_dir / "seed.yaml"))
+    given["profile"], given["run_dir"] = _profile(profile, settings, run_dir), str(run_dir.resolve())
     folder = run_dir / "notebooks"
     folder.mkdir(parents=True, exist_ok=True)
     partial, failed = folder / f".{source.stem}.partial.ipynb", folder / f"{source.stem}.failed.ipynb"
     manifest = run_dir / source.stem / "manifest.json"
     before = _stamp(manifest)
     try:
-        _execute(source, partial, parameters, deadline)
+        _execute(source, content, partial, given, deadline)
         if _stamp(manifest) in (None, before):
             raise CommandError(f"{source.stem} ran to its end, but wrote no {manifest}")
     except BaseException as error:
-        kept = _keep(partial, failed)
-        if isinstance(error, CommandError):
-            raise CommandError(f"{error}{kept}") from error
+        if partial.exists():
+            os.replace(partial, failed)
+            if isinstance(error, CommandError):
+                raise CommandError(f"{error}\nThe notebook as far as it got: {failed}") from error
         raise
     failed.unlink(missing_ok=True)
     os.replace(partial, folder / source.name)
     return folder / source.name
 
 
-def changed_profile(profile: str, changes: Mapping[str, Any], to: Path) -> Path:
-    """Write a copy of a profile with other settings, by dotted key, and return its whole path.
-
-    The copy keeps the profile's name. UsageError for a profile that does not load, or a key that it lacks.
-    """
+def _profile(profile: str, settings: Mapping[str, Any], run_dir: Path) -> str:
+    """The profile as the notebook is given it: a name of the project's, or a whole path."""
     try:
-        settings = profiles.load(profile, changes).model_dump(mode="json", exclude={"overrides"})
+        profiles.load(profile, settings)
     except (FileNotFoundError, ValueError) as error:
         raise UsageError(f"--profile: {error}") from None
-    return write_text(to.resolve(), yaml.safe_dump(settings, sort_keys=False))
-
-
-def _seed(value: Any) -> int:
-    if type(value) is not int or not 0 <= value < 2**32:
-        raise UsageError(f"-p seed={value}: expected a whole number, 0 to {2**32 - 1}")
-    return value
+    place = profile if profile in profiles.names() else str(Path(profile).resolve())
+    if not settings:
+        return place
+    body: dict[str, Any] = {}
+    for key, value in settings.items():
+        *parents, last = key.split(".")
+        section = body
+        for part in parents:
+            section = section.setdefault(part, {})
+        section[last] = value
+    text = yaml.safe_dump({"extends": place} | body, sort_keys=False, allow_unicode=True)
+    return str(write_text((run_dir / "overrides.yaml").resolve(), text))
 
 
 def find_notebook(notebook: str | Path) -> Path:
@@ -116,91 +116,82 @@ def find_notebook(notebook: str | Path) -> Path:
     raise UsageError(f"no notebook {str(notebook)!r}; expected a file *.ipynb, or one of {known}")
 
 
-def check_parameters(notebook: Path, parameters: Mapping[str, Any]) -> None:
-    """UsageError for a name that looks like a secret's, or that the notebook's parameters cell has not."""
-    for name in parameters:
-        if SECRET.search(name):
-            raise UsageError(f"parameter {name!r} looks like a secret; it would be kept in the notebook")
-    known = notebook_parameters(notebook)
-    unknown = [name for name in parameters if name not in known]
-    if unknown:
+def read_notebook(path: Path) -> nbformat.NotebookNode:
+    """A Python notebook, whatever kernel it names, or none: it runs on this interpreter. UsageError for others."""
+    try:
+        content = nbformat.read(path, as_version=4)
+        nbformat.validate(content)
+    except Exception as error:  # nbformat raises what it likes for a file of another kind
+        reason = str(error).strip().splitlines()[0]
+        raise UsageError(f"{path.name}: not a notebook that can be run ({reason})") from None
+    named = content.metadata.get("kernelspec", {}), content.metadata.get("language_info", {})
+    language = named[0].get("language") or named[1].get("name") or "python"
+    if language.lower() not in ("python", "ipython", "python3"):
+        raise UsageError(f"{path.name}: a notebook in {language}; expected Python")
+    content.metadata = nbformat.from_dict({"kernelspec": KERNEL, "language_info": {"name": "python"}})
+    return content
+
+
+def notebook_parameters(content: nbformat.NotebookNode) -> list[str]:
+    """The names in the cell tagged `parameters`."""
+    logging.getLogger("papermill").setLevel(logging.CRITICAL)
+    return list(papermill.inspect_notebook(content))
+
+
+def check_parameters(name: str, known: list[str], given: Mapping[str, Any]) -> None:
+    """UsageError for a name that looks like a secret's, or that the parameters cell lacks."""
+    for key in given:
+        if key in ("profile", "run_dir"):
+            raise UsageError(f"-p {key}={given[key]}: give it as --{key.replace('_', '-')}")
+        if SECRET.search(key):
+            raise UsageError(f"parameter {key!r} looks like a secret; it would be kept in the notebook")
+    if unknown := [key for key in given if key not in known]:
         have = ", ".join(known) or "none (it needs a cell tagged `parameters`)"
-        raise UsageError(f"{notebook.name} has no parameter {', '.join(map(repr, unknown))}; it has: {have}")
+        raise UsageError(f"{name} has no parameter {', '.join(map(repr, unknown))}; it has: {have}")
 
 
-def notebook_parameters(notebook: Path) -> list[str]:
-    """Names in the cell tagged `parameters`; UsageError where the file is no Python notebook."""
-    _quiet()
+def _execute(
+    source: Path,
+    content: nbformat.NotebookNode,
+    target: Path,
+    parameters: Mapping[str, Any],
+    deadline: float,
+) -> None:
+    """Run papermill; CommandError where the notebook fails, with the cell as papermill counts them."""
+    end, cell = time.monotonic() + deadline, 0
+
+    def started(cell_index: int, **_: Any) -> None:
+        nonlocal cell
+        cell = cell_index + 1
+
     try:
-        return list(papermill.inspect_notebook(str(notebook)))
-    except Exception as error:
-        raise UsageError(f"{notebook.name}: not a notebook that can be run ({error})") from None
-
-
-def _own(profile: str, run_dir: Path) -> dict[str, str]:
-    """The two parameters that every notebook has. A profile that does not load is found out here."""
-    try:
-        profiles.load(profile)
-    except (FileNotFoundError, ValueError) as error:
-        raise UsageError(f"--profile: {error}") from None
-    known = profile in profiles.names()
-    return {"profile": profile if known else str(Path(profile).resolve()), "run_dir": str(run_dir.resolve())}
-
-
-def _execute(source: Path, target: Path, parameters: Mapping[str, Any], deadline: float) -> None:
-    """Run papermill with its own noise off and our line instead; CommandError where the notebook fails."""
-    code = [cell for cell in nbformat.read(source, as_version=4).cells if _runs(cell)]
-    end = time.monotonic() + deadline
-    with ProgressLine(source.stem, len(code) + 1) as line:  # one more, with the parameters
-        try:
-            papermill.execute_notebook(
-                str(source),
-                str(target).replace("{", "{{").replace("}", "}}"),  # papermill takes it for a format
-                parameters=dict(parameters),
-                kernel_name="python3",
-                kernel_manager_class=ThisPython,
-                extra_arguments=["--log-level=CRITICAL"],  # what matters is in the notebook
-                cwd=str(source.parent),
-                progress_bar=False,
-                stderr_file=line,
-                start_timeout=START,
-                timeout_func=lambda cell: max(1, round(end - time.monotonic())),
-                coalesce_streams=True,
-                on_cell_start=lambda cell, cell_index: _runs(cell) and line.next_cell(),
-            )
-        except PapermillExecutionError as error:
-            raise CommandError(_explain(source.stem, line, error)) from error
-        except CellTimeoutError as error:
-            late = f"not done by the deadline of {clock(deadline)}; --deadline SECONDS gives it more time"
-            raise CommandError(f"{source.stem}, cell {line.cell} of {line.cells}: {late}") from error
-        except RuntimeError as error:  # nbclient's DeadKernelError, and a kernel that does not start
-            died = f"the kernel died ({error}); out of memory?"
-            raise CommandError(f"{source.stem}, cell {line.cell} of {line.cells}: {died}") from error
-        line.outcome = "ok"
-
-
-def _runs(cell: nbformat.NotebookNode) -> bool:
-    return cell.cell_type == "code" and bool(cell.source.strip())
-
-
-def _explain(name: str, line: ProgressLine, error: PapermillExecutionError) -> str:
-    """Where it failed, the end of the traceback, and the error."""
-    trace = ANSI.sub("", "\n".join(error.traceback)).splitlines()[-20:]
-    where = f"{name}, cell {line.cell} of {line.cells} (In [{error.exec_count}])"
-    return "\n".join([*trace, f"{where}: {error.ename}: {error.evalue}".splitlines()[0]])
-
-
-def _keep(partial: Path, failed: Path) -> str:
-    if not partial.exists():
-        return ""
-    os.replace(partial, failed)
-    return f"\nThe notebook as far as it came: {failed}"
+        papermill.execute_notebook(
+            content,
+            str(target).replace("{", "{{").replace("}", "}}"),  # papermill takes it for a format
+            parameters=dict(parameters),
+            kernel_name="python3",
+            kernel_manager_class=ThisPython,
+            extra_arguments=["--log-level=CRITICAL"],  # what matters is in the notebook
+            cwd=str(source.parent),
+            progress_bar={"desc": source.stem, "unit": "cell"},
+            start_timeout=START,
+            timeout_func=lambda cell: max(1, round(end - time.monotonic())),
+            coalesce_streams=True,
+            on_cell_start=started,
+        )
+    except PapermillExecutionError as error:
+        trace = ANSI.sub("", "\n".join(error.traceback)).splitlines()[-20:]
+        where = f"{source.stem}, cell {cell} (In [{error.exec_count}])"
+        message = "\n".join([*trace, f"{where}: {error.ename}: {error.evalue}".splitlines()[0]])
+        raise CommandError(message) from error
+    except CellTimeoutError as error:
+        late = f"not done by the deadline of {deadline:g} seconds; --deadline gives it more time"
+        raise CommandError(f"{source.stem}, cell {cell}: {late}") from error
+    except RuntimeError as error:  # nbclient's DeadKernelError, and a kernel that does not start
+        died = f"the kernel died ({error}); out of memory?"
+        raise CommandError(f"{source.stem}, cell {cell}: {died}") from error
 
 
 def _stamp(path: Path) -> int | None:
     """Changes whenever the file is written anew; None where there is none."""
     return path.stat().st_mtime_ns if path.exists() else None
-
-
-def _quiet() -> None:
-    logging.getLogger("papermill").setLevel(logging.CRITICAL)
