@@ -145,7 +145,8 @@ def test_values_that_cannot_be_kept_are_named(pair):
 
 
 @pytest.mark.parametrize(
-    "metadata", [{}, {"language_info": {"name": "python"}}, {"kernelspec": {"name": "conda"}}]
+    "metadata",
+    [{}, {"language_info": {"name": "python"}}, {"kernelspec": {"name": "conda", "display_name": "x"}}],
 )
 def test_a_notebook_runs_without_a_kernelspec(tmp_path, metadata):
     path = write_notebook(tmp_path, *GOOD)

@@ -10,7 +10,7 @@ import yaml
 from packaging.requirements import Requirement
 
 from reasonrank import profiles, stages
-from reasonrank.cli import inputs
+from reasonrank.cli import fingerprint as inputs
 from reasonrank.cli.clean import machine_path
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -25,18 +25,15 @@ DATA = {  # what a module reads of data/: a folder, or a file
 
 def fingerprint(notebook: Path, profile: str) -> str:
     """A digest that changes with the notebook's code (not its outputs), the settings, and what it imports."""
-    code = notebook_code(notebook)
+    code, settings = notebook_code(notebook), profiles.load(profile)
     used = modules(code)
-    digest = hashlib.sha256(code.encode())
-    settings = profiles.load(profile)
-    digest.update(settings.model_dump_json().encode())
-    data = [ROOT / "data" / name for module, name in DATA.items() if module in used]
+    places = [ROOT / "data" / name for module, name in DATA.items() if module in used]
     if not settings.evaluation.adapters:  # a run that adapters are made from does not depend on them
-        data = [place for place in data if place.name != "adapters"]
-    files = [path for place in data for path in (place, *place.rglob("*")) if path.is_file()]
-    for path in sorted([*used.values(), *files]):
-        digest.update(path.read_bytes())
-    return digest.hexdigest()[:16]
+        places = [place for place in places if place.name != "adapters"]
+    data = [path for place in places for path in (place, *place.rglob("*")) if path.is_file()]
+    parts = [code.encode(), settings.model_dump_json().encode()]
+    parts += [path.read_bytes() for path in sorted([*used.values(), *data])]
+    return hashlib.sha256(b"".join(parts)).hexdigest()[:16]
 
 
 def stages(notebook: Path) -> list[str]:
@@ -57,12 +54,16 @@ def modules(code: str) -> dict[str, Path]:
     waiting = list(_imports(code, "reasonrank"))
     while waiting:
         name = waiting.pop()
-        path = _file(name)
-        if path is None or name in found:
+        top, *rest = name.split(".")
+        if top != PACKAGE.name or name in found:
             continue
-        found[name] = path
-        package = name if path.name == "__init__.py" else name.rpartition(".")[0]
-        waiting += [package, *_imports(path.read_text(encoding="utf-8"), package)]
+        place = PACKAGE.joinpath(*rest)
+        for path in (place / "__init__.py", place.with_suffix(".py")):
+            if path.is_file():
+                found[name] = path
+                package = name if path.stem == "__init__" else name.rpartition(".")[0]
+                waiting += [package, *_imports(path.read_text(encoding="utf-8"), package)]
+                break
     return found
 
 
@@ -77,13 +78,3 @@ def _imports(code: str, package: str) -> Iterator[str]:
             base = ".".join(part for part in (above, node.module) if part)
             yield base
             yield from (f"{base}.{alias.name}" for alias in node.names)
-
-
-def _file(name: str) -> Path | None:
-    """The file of a module of this package, or None where the name is none."""
-    top, *rest = name.split(".")
-    if top != PACKAGE.name:
-        return None
-    place = PACKAGE.joinpath(*rest)
-    candidates = (place / "__init__.py", place.with_suffix(".py"))
-    return next((path for path in candidates if path.is_file()), None)

@@ -120,15 +120,15 @@ def read_notebook(path: Path) -> nbformat.NotebookNode:
     """A Python notebook, whatever kernel it names, or none: it runs on this interpreter. UsageError for others."""
     try:
         content = nbformat.read(path, as_version=4)
+        named = content.metadata.get("kernelspec", {}), content.metadata.get("language_info", {})
+        language = named[0].get("language") or named[1].get("name") or "python"
+        content.metadata = nbformat.from_dict({"kernelspec": KERNEL, "language_info": {"name": "python"}})
         nbformat.validate(content)
     except Exception as error:  # nbformat raises what it likes for a file of another kind
         reason = str(error).strip().splitlines()[0]
         raise UsageError(f"{path.name}: not a notebook that can be run ({reason})") from None
-    named = content.metadata.get("kernelspec", {}), content.metadata.get("language_info", {})
-    language = named[0].get("language") or named[1].get("name") or "python"
     if language.lower() not in ("python", "ipython", "python3"):
         raise UsageError(f"{path.name}: a notebook in {language}; expected Python")
-    content.metadata = nbformat.from_dict({"kernelspec": KERNEL, "language_info": {"name": "python"}})
     return content
 
 
