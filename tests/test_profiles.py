@@ -7,7 +7,7 @@ from reasonrank import profiles
 from reasonrank.training import grpo_config, sft_config
 
 
-@pytest.mark.parametrize("name", ["smoke", "default", "ablations", "full", "paper-7b", "paper-32b"])
+@pytest.mark.parametrize("name", profiles.names())
 def test_every_profile_loads(name):
     assert profiles.load(name).name == name
 

@@ -9,7 +9,7 @@ import pytest
 import yaml
 from packaging.requirements import Requirement
 
-from reasonrank import profiles, stages
+from reasonrank import stages
 from reasonrank.cli import fingerprint as inputs
 from reasonrank.cli.clean import machine_path
 
@@ -113,29 +113,6 @@ def test_locks_hold_what_pyproject_asks_for(kind):
 def test_cpu_lock_leaves_out_what_breaks_a_cpu_torch():
     left_out = ("torchvision", "torchaudio", "torchcodec", "nvidia-", "llama-cpp-python")
     assert not [name for name in locked("cpu") if name.startswith(left_out)]
-
-
-@pytest.mark.parametrize("name", profiles.names())
-def test_profiles_load(name):
-    assert profiles.load(name).name == name
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"alhpa": 1}, r"mine\.yaml: alhpa: Extra inputs are not permitted"),
-        ({"filtering": {"alpha": 0.4, "alphas": [0.4], "beta": 1}}, r"mine\.yaml: filtering\.beta: Extra"),
-        (
-            {"filtering": {"alpha": 1.5, "alphas": [0.4]}},
-            r"mine\.yaml: filtering\.alpha: .*less than or equal",
-        ),
-    ],
-)
-def test_profiles_are_strict(tmp_path, change, message):
-    settings = profiles.load("smoke").model_dump(mode="json") | change
-    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(settings))
-    with pytest.raises(ValueError, match=message):
-        profiles.load(str(tmp_path / "mine.yaml"))
 
 
 def test_inputs_of_a_notebook():
