@@ -29,7 +29,7 @@ def score(example: Any) -> float:
 
     Raises ValueError, with the example's name and the key, for a missing field or one that is no list.
     """
-    fields = example if isinstance(example, Mapping) else vars(example)
+    fields = _fields(example)
     name = f"example {fields.get('dataset', '?')}/{fields.get('qid', '?')}"
     for key in ("final_list", "relevant_docids"):
         if key not in fields:
@@ -46,11 +46,10 @@ def self_consistency(examples: Sequence[Any], alpha: float = 0.4) -> Filtered:
     Raises ValueError for an alpha outside 0..1 or a malformed example.
     """
     _check_alpha(alpha)
-    scores = [score(example) for example in examples]
-    scored = list(zip(examples, scores, strict=True))
-    kept = [example for example, value in scored if value >= alpha]
-    dropped = [example for example, value in scored if value < alpha]
-    return Filtered(kept, dropped, scores)
+    filtered = Filtered([], [], [score(example) for example in examples])
+    for example, value in zip(examples, filtered.scores, strict=True):
+        (filtered.kept if value >= alpha else filtered.dropped).append(example)
+    return filtered
 
 
 def alpha_sweep(examples: Sequence[Any], alphas: Sequence[float]) -> list[dict[str, Any]]:
@@ -59,7 +58,8 @@ def alpha_sweep(examples: Sequence[Any], alphas: Sequence[float]) -> list[dict[s
     `share`: kept of all, 0..1; `mean_score`: of the kept (None where there are none); `by_scenario`: how many
     are kept of each scenario, 0 included. An example without `scenario` counts under its `dataset`.
     """
-    scored = [(_scenario(example), score(example)) for example in examples]
+    names = [str(e.get("scenario") or e.get("dataset") or "unknown") for e in map(_fields, examples)]
+    scored = list(zip(names, map(score, examples), strict=True))
     rows = []
     for alpha in alphas:
         _check_alpha(alpha)
@@ -78,9 +78,8 @@ def alpha_sweep(examples: Sequence[Any], alphas: Sequence[float]) -> list[dict[s
     return rows
 
 
-def _scenario(example: Any) -> str:
-    fields = example if isinstance(example, Mapping) else vars(example)
-    return str(fields.get("scenario") or fields.get("dataset") or "unknown")
+def _fields(example: Any) -> Mapping[str, Any]:
+    return example if isinstance(example, Mapping) else vars(example)
 
 
 def _check_alpha(alpha: float) -> None:

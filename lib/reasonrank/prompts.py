@@ -42,8 +42,8 @@ class Template:
 
 
 def fill(text: str, values: Mapping[str, str]) -> str:
-    """The text with `values` in its places, which may hold such braces themselves."""
-    return _PLACE.sub(lambda place: values[place[1]], text)
+    """The text with `values` in its places; braces in the values are no places."""
+    return _PLACE.sub(lambda place: values.get(place[1], place[0]), text)
 
 
 def block(passages: Sequence[str]) -> str:

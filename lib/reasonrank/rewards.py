@@ -37,10 +37,9 @@ _TAG = re.compile(r"</?(?:think|answer)>")
 
 @dataclass(frozen=True)
 class RewardParts:
-    """The reward and what it is made of: the first three in 0..1, unweighted, and 0 where a format fails.
+    """The reward (`total`) and what it is made of: the first three in 0..1, unweighted, 0 where a format fails.
 
-    `format` is -1 where the tags are missing, 0 where they hold but the answer is no ranking, 1 where both
-    hold.
+    `format` is -1 where the tags are missing, 0 where they hold but the answer is no ranking, else 1.
     """
 
     ndcg: float
@@ -83,12 +82,8 @@ class Reward:
         window. Where a chat template puts `<think>` into the prompt, put that before the completion. Raises
         ValueError for a label that is no list of distinct identifiers in 1..n.
         """
-        distinct = set(gold_ranking)
-        if (
-            not distinct
-            or len(distinct) < len(gold_ranking)
-            or not distinct <= set(range(1, num_passages + 1))
-        ):
+        foreign = set(gold_ranking) - set(range(1, num_passages + 1))
+        if foreign or not 0 < len(gold_ranking) == len(set(gold_ranking)):
             expected = f"distinct identifiers in 1..{num_passages}"
             raise ValueError(f"gold_ranking is {gold_ranking}; expected {expected}")
         strict = self.variant == "strict"
@@ -107,8 +102,8 @@ class Reward:
 
         It takes completions as strings or message lists, and the columns `gold_ranking`, `relevant` and
         `num_passages`, a value a completion; what else TRL passes is ignored. `prefix` is put before each
-        completion: what makes it whole, such as `prompts.Prompt.begun`. `log` is
-        called with the parts of each batch, in order. ValueError where a column has another length.
+        completion: what makes it whole, such as `prompts.Prompt.begun`. `log` is called with the parts of each
+        batch, in order. Raises ValueError where a column has another length.
         """
 
         def multi_view(completions, gold_ranking, relevant, num_passages, **_: Any) -> list[float]:
@@ -117,7 +112,7 @@ class Reward:
                 if len(column) != len(completions):
                     found = f"{len(column)} values for {len(completions)} completions"
                     raise ValueError(f"column {name!r} has {found}")
-            rows = zip(map(_text, completions), gold_ranking, relevant, num_passages, strict=True)
+            rows = zip(map(_text, completions), *columns.values(), strict=True)
             parts = [self.parts(prefix + text, *labels) for text, *labels in rows]
             if log is not None:
                 log(parts)
