@@ -121,7 +121,7 @@ def test_faults_in_bright_are_named(bright_folder):
     fault(ValueError, "not a whole Parquet file")
     path.unlink()
     path.parent.rmdir()
-    fault(FileNotFoundError, "no rewritten of bright/biology; expected .*gpt4_reason")
+    fault(FileNotFoundError, "no rewritten; expected a file named gpt4_reason")
     found = benchmarks.load("bright/biology", bright_folder, wanted={"d2"})  # nothing is searched
     assert found.texts() == {"d2": "wolves eat deer"}
     put_parquet(bright_folder / FILE, [EXAMPLES[0], EXAMPLES[1] | {"excluded_ids": ["d2"]}])
@@ -144,7 +144,7 @@ def test_topics_of_bright_and_its_published_run(shared, name):
     assert {len(docids) for docids in run.values()} == {100}  # nothing had to be taken out
     assert not any(b.excluded.get(qid, set()) & set(docids) for qid, docids in run.items())
     assert bool(b.excluded) == (name in ("aops", "leetcode", "theoremqa_questions"))
-    with pytest.raises(FileNotFoundError, match=f"no passages of bright/{name}; expected .*corpus"):
+    with pytest.raises(FileNotFoundError, match=f"{name}: no passages; expected a file named corpus or"):
         benchmarks.load(f"bright/{name}", shared / "bright")
 
 
@@ -191,8 +191,6 @@ def test_beir_with_graded_and_negative_judgements(tmp_path):
     test.write_text("query-id\tcorpus-id\tscore\nq1\t1\n")
     with pytest.raises(ValueError, match=r"test\.tsv, line 2: expected 'query-id TAB corpus-id TAB score'"):
         benchmarks.load("beir/covid", tmp_path)
-    with pytest.raises(FileNotFoundError, match="beir/robust04: licensed"):
-        benchmarks.load("beir/robust04")
 
 
 def test_the_hub_is_asked_only_where_no_folder_is_given(monkeypatch, tmp_path):

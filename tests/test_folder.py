@@ -56,7 +56,7 @@ def test_labels_may_be_missing(tmp_path):
         ({"queries": [{"id": "q", "text": "x", "answer": ""}]}, "line 1: no answer"),
         ({"queries": [{"id": "q", "text": "x", "solution": ["a", 2]}]}, "line 1: no answer"),
         ({"queries": [{"id": "q", "text": "x", "solution": []}]}, "line 1: no answer"),
-        ({"passages": [], "labels": None}, r"passages\.jsonl: no passages; expected at least one row"),
+        ({"passages": [], "labels": None}, r"passages\.jsonl: no row in it"),
         (
             {"labels": [{"query": "q9", "passage": "p1"}]},
             r"labels\.jsonl, line 1: a judgement for 'q9', which is not in",
@@ -74,7 +74,7 @@ def test_faults_are_named(tmp_path, rows, message):
 def test_what_a_folder_lacks(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"nowhere: no such folder"):
         folder.read(tmp_path / "nowhere")
-    with pytest.raises(FileNotFoundError, match=r"no queries; expected a file such as queries\.jsonl"):
+    with pytest.raises(FileNotFoundError, match=r"no queries; expected a file named queries or query"):
         folder.read(tmp_path)
 
 
@@ -107,7 +107,7 @@ def test_tab_separated_lines_trec_judgements_and_marks(tmp_path):
     assert c.qrels == {"q1": {"d1": 2, "elsewhere": 1}} and c.ids("test") == ["q1"]
     assert set(c.inputs) == {"queries.tsv", "corpus.jsonl", "qrels.txt", "excluded.txt"}
     (tmp_path / "qrels.txt").write_text("")
-    with pytest.raises(ValueError, match=r"qrels\.txt: no qrels; expected at least one row"):
+    with pytest.raises(ValueError, match="no judgement; expected qrels"):
         sources.load(f"folder/{tmp_path}")
     (tmp_path / "queries.tsv").write_text("query_id\ttext\nq1\twith a header\nq3\n")
     with pytest.raises(ValueError, match=r"queries\.tsv, line 3: expected 'query_id TAB text', got 'q3'"):
@@ -127,8 +127,6 @@ def test_passages_in_several_files(tmp_path):
     (tmp_path / "c.jsonl.gz").write_bytes(b"no gzip")
     with pytest.raises(ValueError, match=r"c\.jsonl\.gz: not a whole gzip file"):
         folder.collection({"passages": folder.tables(tmp_path)}, "c")
-    with pytest.raises(ValueError, match=r"c\.jsonl\.gz: not a whole gzip file"):
-        folder.hashes(tmp_path, [tmp_path / "c.jsonl.gz"])
     (tmp_path / "empty").mkdir()
     with pytest.raises(FileNotFoundError, match="empty: no such file, nor a folder with files"):
         folder.tables(tmp_path / "empty")

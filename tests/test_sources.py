@@ -18,6 +18,7 @@ def test_every_collection_has_every_split_and_only_judged_queries_in_it(collecti
             assert len(ids) >= 5, (name, split)
             assert all(c.qrels[qid] for qid in ids)
         assert not set(c.ids("train")) & set(c.ids("test"))
+        assert all(judged.keys() <= c.passages.keys() for judged in c.qrels.values())
 
 
 def test_splits_do_not_depend_on_anything_but_the_id():

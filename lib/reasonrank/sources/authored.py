@@ -10,7 +10,7 @@ import re
 from pathlib import Path
 
 from ..stages import ROOT
-from .base import Collection, Query, split_of
+from .base import Collection, Query
 from .folder import QUERY_TEXTS, collection, rows
 
 FOLDER = ROOT / "data" / "authored"
@@ -33,13 +33,6 @@ def _collection(name: str, scenario: str, files: list[Path]) -> Collection:
         queries[qid] = Query(qid, asked, tuple(re.split(r"(?<=[.!?])\s+", row["answer"].strip())))
         qrels[qid] = dict.fromkeys(row["positives"], 1)
         hard[qid] = list(row.get("hard_negatives", []))
-    return Collection(
-        name=name,
-        scenario=scenario,
-        source="written for this project",
-        queries=queries,
-        passages=collection({"passages": [file.parent / "passages.jsonl" for file in files]}, name).passages,
-        qrels=qrels,
-        splits={qid: split_of(qid) for qid in queries},
-        hard_negatives=hard,
-    )
+    passages = collection({"passages": [file.parent / "passages.jsonl" for file in files]}, name).passages
+    source = "written for this project"
+    return Collection(name, scenario, source, queries, passages, qrels, hard_negatives=hard)

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 SCENARIOS = ("complex QA", "coding", "math: problem", "math: theorem", "web search")
-SHARES = {"train": 50, "dev": 15, "test": 35}  # percent of queries, by a hash of the id
+SPLITS = ("train", "dev", "test")
 EXTRA = "extra"  # queries made from parts of training queries
 
 
@@ -37,13 +37,13 @@ class Passage:
 class Collection:
     """Queries, passages and human judgements of one retrieval task.
 
-    `qrels`: query id -> {passage id: gain}; `excluded`: query id -> passage ids that may be in no ranking of that
-    query; `hard_negatives`: query id -> passages judged to share words only, where people marked them;
-    `splits`: query id -> "train" | "dev" | "test" | "extra", the last for queries made from parts of training queries,
-    such as a step of a solution, which serve for training alone. `rewritten`: query id -> text that a first stage
-    searches with, where a reranker reads another one. `complete`: all judged passages must be there; in published sets
-    some are not, and count in the ideal ranking, as in trec_eval. `passage_tokens`: the paper's cap on a passage of a
-    benchmark; `inputs`: file -> SHA-256 of what was read.
+    `qrels`: query id -> {passage id: gain}; `splits`: query id -> "train" | "dev" | "test" | "extra", by default
+    `split_of` the id; the last for queries made from parts of training queries, which serve for training alone;
+    `excluded`: query id -> passages that may be in no ranking of that query; `hard_negatives`: query id -> passages
+    judged to share words only, where people marked them; `rewritten`: query id -> the text that a first stage searches
+    with, where a reranker reads another one; `passage_tokens`: the paper's cap on a passage of a benchmark; `inputs`:
+    file -> SHA-256 of what was read. Passages that are judged for a test query may be missing, as in some published
+    sets: they count in the ideal ranking, as in trec_eval.
     """
 
     name: str
@@ -52,30 +52,30 @@ class Collection:
     queries: dict[str, Query]
     passages: dict[str, Passage]
     qrels: dict[str, dict[str, int]]
-    splits: dict[str, str]
+    splits: dict[str, str] = field(default_factory=dict)
     excluded: dict[str, set[str]] = field(default_factory=dict)
     hard_negatives: dict[str, list[str]] = field(default_factory=dict)
     rewritten: dict[str, str] = field(default_factory=dict)
-    complete: bool = True
     passage_tokens: int | None = None
     inputs: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        self.splits = self.splits or {qid: split_of(qid) for qid in self.queries}
         if self.scenario not in SCENARIOS:
             raise ValueError(f"{self.name}: scenario {self.scenario!r} is none of {SCENARIOS}")
         for qid, judged in self.qrels.items():
             if qid not in self.queries:
                 raise ValueError(f"{self.name}: judgements for {qid!r}, which is no query of this collection")
             for docid in judged:
-                if self.complete and docid not in self.passages:
+                if docid not in self.passages and self.splits[qid] != "test":
                     raise ValueError(f"{self.name}: {qid!r} is judged on {docid!r}, which is no passage here")
                 if docid in self.excluded.get(qid, ()):
                     raise ValueError(f"{self.name}: {docid!r} is both judged and excluded for {qid!r}")
 
     def ids(self, split: str, limit: int | None = None) -> list[str]:
         """Ids of the judged queries of a split, in an order fixed by their hash; the first `limit` of them."""
-        if split not in (*SHARES, EXTRA):
-            raise ValueError(f"split {split!r} is none of {', '.join(SHARES)}, {EXTRA}")
+        if split not in (*SPLITS, EXTRA):
+            raise ValueError(f"split {split!r} is none of {', '.join(SPLITS)}, {EXTRA}")
         chosen = [qid for qid in self.queries if self.splits[qid] == split and self.qrels.get(qid)]
         return sorted(chosen, key=_digest)[:limit]
 
@@ -90,12 +90,8 @@ class Collection:
 
 def split_of(key: str) -> str:
     """train, dev or test (50, 15, 35 %) for an id, by its SHA-256; the same on every machine and forever."""
-    place, end = int(_digest(key), 16) % 100, 0
-    for split, share in SHARES.items():
-        end += share
-        if place < end:
-            return split
-    raise AssertionError("shares add up to 100")
+    place = int(_digest(key), 16) % 100
+    return "train" if place < 50 else "dev" if place < 65 else "test"
 
 
 def _digest(key: str) -> str:

@@ -47,14 +47,13 @@ BEIR = {
 @dataclass(frozen=True)
 class Family:
     """A benchmark: scenario of each set, hub repositories with the files to fetch (`{}`: the set's folder), the paper's
-    cap on a passage in tokens, folders of sets that are named otherwise, and sets that the hub does not have."""
+    cap on a passage in tokens, and folders of sets that are named otherwise."""
 
     source: str
     sets: Mapping[str, str]
     hub: Mapping[str, tuple[str, ...]]
     passage_tokens: int = 512
     folders: Mapping[str, str] = field(default_factory=dict)
-    licensed: tuple[str, ...] = ()
 
 
 _BRIGHT_HUB = {"xlangai/BRIGHT": ("examples/{}-*", "documents/{}-*", "gpt4_reason/{}-*")}
@@ -63,9 +62,7 @@ _BEIR_HUB = {"BeIR/{}": ("corpus*", "queries*"), "BeIR/{}-qrels": ("test.tsv",)}
 FAMILIES = {
     "bright": Family("BRIGHT", BRIGHT, _BRIGHT_HUB),
     "r2med": Family("R2MED", dict.fromkeys(R2MED, "complex QA"), _R2MED_HUB),
-    "beir": Family(
-        "BEIR", dict.fromkeys(BEIR, "web search"), _BEIR_HUB, 100, BEIR, ("signal", "robust04", "news")
-    ),
+    "beir": Family("BEIR", dict.fromkeys(BEIR, "web search"), _BEIR_HUB, passage_tokens=100, folders=BEIR),
 }
 
 
@@ -96,25 +93,22 @@ def load(
     family, bright = FAMILIES[kind], kind == "bright"
     roots = _fetched(name) if data_dir is None else [_local(name, Path(data_dir))]
     needed = ["queries"] + ["passages"] * (wanted is None or len(wanted) > 0) + ["rewritten"] * bright
-    files: dict[str, list[Path]] = {}
-    inputs: dict[str, str] = {}
-    for root in roots:
-        found = folder.parts(root, key if bright else None, [*needed, "qrels", "excluded"])
-        files |= found
-        inputs |= folder.hashes(root, [path for paths in found.values() for path in paths])
-    for part in needed:
-        if part not in files and (part != "rewritten" or wanted is None):
-            expected = " or ".join(folder.PARTS[part])
-            raise FileNotFoundError(f"{roots[0]}: no {part} of {name}; expected {expected}")
-    for file in differing(inputs, pinned or {}):
-        raise ValueError(f"{roots[0]}: {file} has the SHA-256 {inputs[file]}; expected {pinned[file]}")
+    found = {
+        root: folder.parts(root, key if bright else None, [*needed, "qrels", "excluded"]) for root in roots
+    }
+    files = {part: paths for parts in found.values() for part, paths in parts.items()}
+    folder.require(files, [part for part in needed if part != "rewritten" or wanted is None], roots[0])
     made = folder.collection(files, name, family.sets[key], family.source, wanted=wanted)
+    for root, parts in found.items():
+        made.inputs |= folder.hashes(root, [path for paths in parts.values() for path in paths])
+    for file in differing(made.inputs, pinned or {}):
+        raise ValueError(f"{roots[0]}: {file} has the SHA-256 {made.inputs[file]}; expected {pinned[file]}")
     for qid in sorted(made.queries.keys() ^ made.rewritten.keys()) if made.rewritten else ():
         raise ValueError(f"{roots[0]}: query {qid!r} of {name} is in only one of examples and gpt4_reason")
     judged = {qid: query for qid, query in made.queries.items() if made.qrels.get(qid)}
-    for qid in made.queries.keys() - judged.keys() if bright else ():
+    for qid in made.queries.keys() - judged.keys() if bright or not judged else ():
         raise ValueError(f"{roots[0]}: query {qid!r} of {name} has no judgement")
-    made.queries, made.inputs, made.passage_tokens = judged, inputs, family.passage_tokens
+    made.queries, made.passage_tokens = judged, family.passage_tokens
     return made
 
 
@@ -133,12 +127,10 @@ def _local(name: str, data_dir: Path) -> Path:
 def _fetched(name: str) -> list[Path]:
     """Folders in the hub's cache with the files of a set."""
     kind, _, key = name.partition("/")
-    family = FAMILIES[kind]
-    place = family.folders.get(key, key)
-    if key in family.licensed:
-        raise FileNotFoundError(f"{name}: licensed, and not on the hub; give a data folder with {place}/")
-    files = {hub.format(place): [pattern.format(key) for pattern in some] for hub, some in family.hub.items()}
-    return [fetch(repository, patterns) for repository, patterns in files.items()]
+    place, hub = FAMILIES[kind].folders.get(key, key), FAMILIES[kind].hub
+    return [
+        fetch(repository.format(place), [f.format(key) for f in files]) for repository, files in hub.items()
+    ]
 
 
 def fetch(repository: str, patterns: list[str] | None = None) -> Path:

@@ -22,13 +22,12 @@ def _raw() -> dict:
 @cache
 def _problems() -> tuple[dict[str, Query], dict[str, list[str]]]:
     """The problems that name at least one concept, and their concepts, by id."""
-    named = {qid: _concepts(raw["ch_list"]) for qid, raw in _raw()["problems"].items()}
-    named = {qid: concepts for qid, concepts in named.items() if concepts}
-    raws = {qid: _raw()["problems"][qid] for qid in named}
-    steps = {
-        qid: tuple(step["_text"].strip() for step in raw["solution"]["steps"]) for qid, raw in raws.items()
-    }
-    return {qid: Query(qid, raw["_text"].strip(), steps[qid]) for qid, raw in raws.items()}, named
+    queries, named = {}, {}
+    for qid, raw in _raw()["problems"].items():
+        if concepts := _concepts(raw["ch_list"]):
+            steps = tuple(step["_text"].strip() for step in raw["solution"]["steps"])
+            queries[qid], named[qid] = Query(qid, raw["_text"].strip(), steps), concepts
+    return queries, named
 
 
 def _concepts(named: Iterable[str]) -> list[str]:
@@ -40,24 +39,18 @@ def concepts() -> Collection:
 
     89 passages, each the statement of a concept with its name where it has one.
     """
-    queries, named = _problems()
-    splits = {qid: split_of(qid) for qid in queries}
-    parts = [part for qid in queries if splits[qid] == "train" for part in _parts(qid)]
-    return Collection(
-        name="math_theorem",
-        scenario="math: theorem",
-        source="CHAMP, problem to concept",
-        queries=queries | {query.id: query for query, _ in parts},
-        passages={
-            docid: Passage(docid, raw["_text"].strip(), (raw["name"] or "").strip())
-            for docid, raw in _raw()["concepts"].items()
-        },
-        qrels={
-            qid: dict.fromkeys(concepts, 1)
-            for qid, concepts in [*named.items(), *((query.id, concepts) for query, concepts in parts)]
-        },
-        splits=splits | {query.id: EXTRA for query, _ in parts},
-    )
+    problems, named = _problems()
+    parts = [part for qid in problems if split_of(qid) == "train" for part in _parts(qid)]
+    passages = {
+        docid: Passage(docid, raw["_text"].strip(), (raw["name"] or "").strip())
+        for docid, raw in _raw()["concepts"].items()
+    }
+    queries = problems | {query.id: query for query, _ in parts}
+    named = named | {query.id: concepts for query, concepts in parts}
+    qrels = {qid: dict.fromkeys(concepts, 1) for qid, concepts in named.items()}
+    splits = {qid: split_of(qid) if qid in problems else EXTRA for qid in queries}
+    source = "CHAMP, problem to concept"
+    return Collection("math_theorem", "math: theorem", source, queries, passages, qrels, splits)
 
 
 def _parts(qid: str) -> Iterator[tuple[Query, list[str]]]:
@@ -82,16 +75,11 @@ def similar_problems() -> Collection:
     queries, named = _problems()
     solved = [qid for qid in queries if split_of(qid) == "train"]
     texts = {qid: f"{queries[qid].text} Solution: {' '.join(queries[qid].solution)}" for qid in solved}
-    return Collection(
-        name="math_problem",
-        scenario="math: problem",
-        source="CHAMP, problem to solved problem",
-        queries=dict(queries),
-        passages={qid: Passage(qid, text) for qid, text in texts.items()},
-        qrels={
-            qid: {other: 1 for other in solved if other != qid and set(named[other]) & set(named[qid])}
-            for qid in queries
-        },
-        splits={qid: split_of(qid) for qid in queries},
-        excluded={qid: {qid} for qid in solved},
-    )
+    passages = {qid: Passage(qid, text) for qid, text in texts.items()}
+    qrels = {
+        qid: {other: 1 for other in solved if other != qid and set(named[other]) & set(named[qid])}
+        for qid in queries
+    }
+    own = {qid: {qid} for qid in solved}
+    source = "CHAMP, problem to solved problem"
+    return Collection("math_problem", "math: problem", source, dict(queries), passages, qrels, excluded=own)

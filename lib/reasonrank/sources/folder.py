@@ -9,9 +9,8 @@ from __future__ import annotations
 import gzip
 import hashlib
 import re
-import zlib
 from collections.abc import Collection as Container
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +23,8 @@ PARTS = {
     "qrels": ("qrels/test", "qrels", "labels", "test"),
     "excluded": ("excluded",),
     "rewritten": ("gpt4_reason",),  # BRIGHT: the queries that the first stage searches with
-    "run": ("*.run", "*.trec"),
 }
 TABLES = (".jsonl", ".jsonl.gz", ".json", ".json.gz", ".tsv", ".tsv.gz", ".parquet")
-TREC = ("", ".gz", ".txt", ".txt.gz")
 IDS = ("_id", "id", "qid", "query_id", "docid", "doc_id")
 QUERY_TEXTS = ("text", "query", "question")
 PASSAGE_TEXTS = ("text", "content", "contents", "passage")
@@ -49,15 +46,21 @@ def read(
     """
     place = Path(folder)
     files = parts(place)
-    for part in ("queries", "passages"):
-        if part not in files:
-            raise FileNotFoundError(f"{place}: no {part}; expected a file such as {PARTS[part][0]}.jsonl")
+    require(files, ("queries", "passages"), place)
     found = collection(files, name or place.resolve().name, scenario, "own data", split)
-    for part in ("queries", "passages", *(["qrels"] if split == "test" else [])):
-        if not getattr(found, part):
-            raise ValueError(f"{files.get(part, [place])[0]}: no {part}; expected at least one row")
+    if split == "test" and not found.qrels:
+        raise ValueError(
+            f"{place}: no judgement; expected qrels.txt, or another of {', '.join(PARTS['qrels'])}"
+        )
     found.inputs = hashes(place, [path for paths in files.values() for path in paths])
     return found
+
+
+def require(files: Mapping[str, list[Path]], needed: Iterable[str], place: Path) -> None:
+    """FileNotFoundError that names the first part that a folder lacks, and the names that it may have."""
+    for part in needed:
+        if part not in files:
+            raise FileNotFoundError(f"{place}: no {part}; expected a file named {' or '.join(PARTS[part])}")
 
 
 def parts(
@@ -74,8 +77,8 @@ def parts(
         raise FileNotFoundError(f"{folder}: no such folder")
     for part in wanted:
         for name in PARTS[part]:
-            forms = (sorted(folder.glob(name + end)) for end in (*TABLES, *TREC, "-*-of-*.parquet"))
-            paths = next((files for files in forms if files and files[0].is_file()), [])
+            ends = (*TABLES, ".txt", ".txt.gz", "-*-of-*.parquet")
+            paths = next(filter(None, (sorted(folder.glob(name + end)) for end in ends)), [])
             if not paths and (folder / name).is_dir():
                 paths = _of_subset(folder / name, subset)
             if paths:
@@ -128,19 +131,13 @@ def collection(
     for _, docid, text, row in rows(files.get("passages", ()), PASSAGE_TEXTS):
         if wanted is None or docid in wanted:
             passages[docid] = Passage(docid, text, str(row.get("title") or ""))
-    known = (queries, passages) if split == "train" else (queries, None)
-    return Collection(
-        name=name,
-        scenario=scenario,
-        source=source,
-        queries=queries,
-        passages=passages,
-        qrels=_judgements(files["qrels"], *known) if "qrels" in files else qrels,
-        splits=dict.fromkeys(queries, split),
-        excluded=excluded,
-        rewritten={qid: text for _, qid, text, _ in rows(files.get("rewritten", ()), QUERY_TEXTS)},
-        complete=split == "train",
+    if "qrels" in files:
+        qrels = _judgements(files["qrels"], queries, passages if split == "train" else None)
+    found = Collection(
+        name, scenario, source, queries, passages, qrels, dict.fromkeys(queries, split), excluded
     )
+    found.rewritten = {qid: text for _, qid, text, _ in rows(files.get("rewritten", ()), QUERY_TEXTS)}
+    return found
 
 
 def _steps(place: str, row: dict[str, Any]) -> tuple[str, ...]:
@@ -172,7 +169,7 @@ def _judgements(paths: list[Path], queries: Container[str], passages: Container[
     return qrels
 
 
-def rows(paths: Iterable[Path], texts: tuple[str, ...]) -> Iterator[tuple[str, str, str, dict[str, Any]]]:
+def rows(paths: Sequence[Path], texts: tuple[str, ...]) -> Iterator[tuple[str, str, str, dict[str, Any]]]:
     """Place ("FILE, line N"), id, text (under one of `texts`) and columns of each row; no id comes twice."""
     seen: dict[str, str] = {}
     for place, row in (found for path in paths for found in _rows(path)):
@@ -184,6 +181,8 @@ def rows(paths: Iterable[Path], texts: tuple[str, ...]) -> Iterator[tuple[str, s
         if not isinstance(text, str):
             raise ValueError(f"{place}: no text; expected a string under one of {', '.join(texts)}")
         yield place, key, text, row
+    if paths and not seen:
+        raise ValueError(f"{paths[0]}: no row in it")
 
 
 def _id(place: str, row: dict[str, Any], names: tuple[str, ...]) -> str:
@@ -241,10 +240,7 @@ def hashes(folder: Path | str, paths: Iterable[Path]) -> dict[str, str]:
     """SHA-256 of each file's content (unpacked), by its path in `folder` without `.gz`."""
     found = {}
     for path in paths:
-        try:
-            with (gzip.open if path.suffix == ".gz" else open)(path, "rb") as file:
-                digest = hashlib.file_digest(file, "sha256").hexdigest()
-        except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-            raise ValueError(f"{path}: not a whole gzip file ({error})") from None
-        found[path.relative_to(folder).as_posix().removesuffix(".gz")] = digest
+        with (gzip.open if path.suffix == ".gz" else open)(path, "rb") as file:
+            name = path.relative_to(folder).as_posix().removesuffix(".gz")
+            found[name] = hashlib.file_digest(file, "sha256").hexdigest()
     return found

@@ -14,7 +14,7 @@ import inspect
 import re
 from collections import Counter
 
-from .base import Collection, Passage, Query, split_of
+from .base import Collection, Passage, Query
 
 TYPES = (str, list, dict, set, tuple, int, float, bytes)
 MODULES = (
@@ -44,15 +44,8 @@ def builtin_documentation() -> Collection:
     queries = {
         qid: Query(qid, problems[qid]["prompt"].strip(), _steps(problems[qid])) for qid in named if named[qid]
     }
-    return Collection(
-        name="coding",
-        scenario="coding",
-        source="HumanEval, problem to documentation",
-        queries=queries,
-        passages=passages,
-        qrels={qid: dict.fromkeys(named[qid], 1) for qid in queries},
-        splits={qid: split_of(qid) for qid in queries},
-    )
+    qrels = {qid: dict.fromkeys(named[qid], 1) for qid in queries}
+    return Collection("coding", "coding", "HumanEval, problem to documentation", queries, passages, qrels)
 
 
 def _documented() -> dict[str, Passage]:

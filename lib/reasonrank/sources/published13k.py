@@ -16,7 +16,6 @@ from typing import Any, Literal
 from ..answers import parse
 from ..runs import objects
 from ..stages import read_json
-from .base import SCENARIOS
 from .benchmarks import fetch
 from .folder import parquet
 
@@ -24,7 +23,8 @@ HUB = {subset: f"liuwenhan/reasonrank_data_{subset}" for subset in ("13k", "sft"
 FILES = {"13k": "training_data_all.jsonl", "sft": "reasonrank_sft-data.json", "rl": "train.parquet"}
 LISTS = ("initial_list", "final_list", "relevant_docids")
 SITES = ("biology", "earth_science", "economics", "robotics", "stackoverflow", "sustainable_living")
-COMPLEX_QA, CODING, MATH_PROBLEM, MATH_THEOREM, WEB_SEARCH = SCENARIOS
+PARTS = dict.fromkeys(SITES, "complex QA") | {"theorem": "math: theorem", "math": "math: problem"}
+PARTS |= {"leetcode": "coding", "marco": "web search"}  # of a data set's name -> its scenario
 Texts = dict[str, dict[str, str]]
 Row = dict[str, Any]
 
@@ -86,12 +86,8 @@ def rl_rows(folder: Path | str, full: Iterable[Row]) -> list[Row]:
 
 def scenario_of(dataset: str, place: str = "") -> str:
     """The scenario of a data set of Table 5, by its name; ValueError for another name."""
-    name = dataset.lower().replace("-", "_")
-    if name in SITES:
-        return COMPLEX_QA
-    by_part = {"theorem": MATH_THEOREM, "math": MATH_PROBLEM, "leetcode": CODING, "marco": WEB_SEARCH}
-    for part, scenario in by_part.items():
-        if part in name:
+    for part, scenario in PARTS.items():
+        if part in dataset.lower().replace("-", "_"):
             return scenario
     raise ValueError(f"{place}: data set {dataset!r} is none of Table 5; expected a key scenario in the row")
 
