@@ -6,7 +6,7 @@ import json
 import pytest
 
 from reasonrank import recovery
-from reasonrank.prompts import Template, block
+from reasonrank.prompts import Template, block, fill
 from reasonrank.recovery import RecoveredPrompt, known_as, prepare, recover
 
 SYSTEM = "You sort {num} notes. Write <answer> [2] > [1] </answer>; a brace {like} this stays."
@@ -50,7 +50,8 @@ def test_a_template_is_learnt_from_rows_with_awkward_queries():
     assert texts(template) == (SYSTEM, USER)
     assert template.choices == 1
     for row in rows():
-        assert template.render(row["query"], row["passages"]) == row["messages"]
+        values = {"num": str(len(row["passages"])), "query": row["query"], "passages": block(row["passages"])}
+        assert [fill(text, values) for text in texts(template)] == [m["content"] for m in row["messages"]]
 
 
 @pytest.mark.parametrize("query", QUERIES)

@@ -21,12 +21,11 @@ EMPTY_CHAIN = f"{THINK} {THINK_END} "
 
 _BRACKETED = re.compile(r"\[\s*([0-9]+)\s*\]")
 _NUMBER = re.compile(r"(?<![\w.])[0-9]+(?!\w|\.[0-9])")
-_COUNT = (
-    re.compile(  # "1. ", "(1) ", "Rank 1: "; without a point, bracket or colon (group 2) it is no sure sign
-        r"[^\w\[]*(?:(?:rank|place|position|top|no|number)\W*)?([0-9]+)"
-        r"(?:\s*(\.(?![0-9])|[):])(?=.*\S)|\s*[^\w\s.\[\]]+(?=.*[0-9])|\s+(?=.*[0-9]))",
-        re.IGNORECASE,
-    )
+# "1. ", "(1) ", "Rank 1: "; without a point, a bracket or a colon (group 2) it is no sure sign of a list
+_COUNT = re.compile(
+    r"[^\w\[]*(?:(?:rank|place|position|top|no|number)\W*)?([0-9]+)"
+    r"(?:\s*(\.(?![0-9])|[):])(?=.*\S)|[^\w.\[\]]+(?=.*[0-9]))",
+    re.IGNORECASE,
 )
 
 
@@ -91,16 +90,14 @@ def _split(text: str) -> tuple[str, str | None, Status]:
 def _ranking(answer: str, num_passages: int) -> tuple[list[int], Status]:
     """The permutation that the inside of an answer stands for, and its status."""
     known = {str(i): i for i in range(1, num_passages + 1)}  # looked up: a number may be huge
-    order = list(known.values())
-    bracketed, listed, bare = _BRACKETED.findall(answer), _listed(answer), _NUMBER.findall(answer)
-    readings = [bracketed, bare] if listed is None else [bracketed, listed]
+    order, listed = list(known.values()), _listed(answer)
+    readings = [_BRACKETED.findall(answer), _NUMBER.findall(answer) if listed is None else listed]
     found = [[known.get(token.lstrip("0")) for token in reading] for reading in readings]
     for reading in found:
         if len(reading) == num_passages and set(reading) == set(order):
             return [i for i in reading if i is not None], "ok"
     for reading in found if listed is None else found[1:]:
-        valid = [i for i in dict.fromkeys(reading) if i is not None]
-        if valid:
+        if valid := [i for i in reading if i is not None]:
             return list(dict.fromkeys(valid + order)), "repaired"
     return order, "malformed"
 
@@ -112,16 +109,14 @@ def _listed(answer: str) -> list[str] | None:
     names its bracketed identifiers, or else the first number after its count. Counts without a sure sign make
     a list only where numbers come twice, so that two columns are one and `1 > 3 > 2` is none.
     """
-    lines = [line for line in answer.splitlines() if line.strip()]
+    lines = answer.strip().splitlines()
     entries = lines if len(lines) > 1 else re.split(r"[;,]|(?<![-=])>", answer)
     counted = [(found, entry[found.end() :]) for entry in entries if (found := _COUNT.match(entry))]
     counts, size = [int(found[1][:9]) for found, _ in counted], len(counted)
     if not counts or counts not in ([1] * size, list(range(size)), list(range(1, size + 1))):
         return None
-    numbers = _NUMBER.findall(answer)
-    if size == 1 and len(numbers) > 2:
-        return None
-    if not all(found[2] for found, _ in counted) and len(set(numbers)) == len(numbers):
+    numbers, sure = _NUMBER.findall(answer), all(found[2] for found, _ in counted)
+    if (size == 1 and len(numbers) > 2) or (not sure and len(set(numbers)) == len(numbers)):
         return None
     return [token for _, rest in counted for token in _BRACKETED.findall(rest) or _NUMBER.findall(rest)[:1]]
 

@@ -34,12 +34,6 @@ class Template:
     user: str
     choices: int = 1
 
-    def render(self, query: str, passages: Sequence[str]) -> list[dict[str, str]]:
-        """The messages for a query and passages, which are taken as they are."""
-        values = {"num": str(len(passages)), "query": query, "passages": block(passages)}
-        texts = {"system": self.system, "user": self.user}
-        return [{"role": role, "content": fill(text, values)} for role, text in texts.items()]
-
 
 def fill(text: str, values: Mapping[str, str]) -> str:
     """The text with `values` in its places; braces in the values are no places."""
@@ -144,7 +138,7 @@ class Prompt:
         self._piece = lru_cache(maxsize=20_000)(lambda text: Piece(text, self._tokenise(text)))
         self._query = lru_cache(maxsize=10_000)(self.cut)
         self._passage = lru_cache(maxsize=200_000)(self._passage_of)
-        tail = self._frame(fill(self.template.system, {"num": "2", "query": ""}))[1].text.rstrip()
+        tail = self._frame(self.template.system)[1].text.rstrip()
         opened, closed = tail.endswith(THINK), tail.endswith(THINK_END)
         self.chain = opened or (self.reasoning and not closed)
         self.begun = THINK if opened else "" if self.chain else EMPTY_CHAIN
@@ -166,7 +160,7 @@ class Prompt:
         cap, query_cap = self.passage_tokens, self.query_tokens
         pieces, excess = self._fit(query, passages, cap, query_cap)
         if excess > 0 and self.overlong == "shorten":
-            asked = len(self._query(query, query_cap)[1])
+            asked = len(self._query(query, query_cap).ids)
             half = (asked - excess + sum(len(piece.ids) for piece in pieces[3:-2:2])) // 2
             query_cap = max(1, min(query_cap, max(half, asked - excess)))
             pieces, excess = self._fit(query, passages, cap, query_cap)
@@ -181,16 +175,16 @@ class Prompt:
             pieces, excess = self._fit(query, passages, cap, query_cap)
         ids = [token for piece in pieces for token in piece.ids]
         cut = tuple(place for place, piece in enumerate(pieces[3:-2:2]) if piece.was_cut)
-        return Rendered(ids, cap, cap < self.passage_tokens, cut, self._query(query, query_cap)[2])
+        return Rendered(ids, cap, cap < self.passage_tokens, cut, self._query(query, query_cap).was_cut)
 
-    def cut(self, text: str, limit: int) -> tuple[str, array[int], bool]:
-        """A query or passage as it enters the prompt: one line of at most `limit` tokens, with `[12]` made `(12)`
-        so that it is no identifier; its tokens; and whether it was longer."""
+    def cut(self, text: str, limit: int) -> Piece:
+        """A query or passage in one line of at most `limit` tokens, with `[12]` made `(12)`, no identifier."""
         text = " ".join(clean_identifiers(well_formed(text)).split())
         ids = self._tokenise(" " + text)
         if len(ids) <= limit:
-            return text, ids, False
-        return self.tokenizer.decode(ids[:limit].tolist()).replace("\ufffd", "").strip(), ids[:limit], True
+            return Piece(text, ids)
+        kept = self.tokenizer.decode(ids[:limit].tolist()).replace("\ufffd", "").strip()
+        return Piece(kept, ids[:limit], was_cut=True)
 
     def _fit(self, query: str, passages: Sequence[str], *caps: int) -> tuple[list[Piece], int]:
         """The pieces, and by how many tokens they are longer than `max_length`."""
@@ -199,24 +193,21 @@ class Prompt:
 
     def _pieces(self, query: str, passages: Sequence[str], cap: int, query_cap: int) -> list[Piece]:
         """Head, text before the passages, then identifier and passage by turns, text after them, tail."""
-        values = {"num": str(len(passages)), "query": self._query(query, query_cap)[0]}
+        values = {"num": str(len(passages)), "query": self._query(query, query_cap).text}
         head, tail = self._frame(fill(self.template.system, values))
         pieces = [head, self._piece(fill(self._before, values))]
         for number, passage in enumerate(passages, start=1):
             pieces += [self._piece(f"[{number}]"), self._passage(passage, cap)]
         return [*pieces, self._piece(fill(self._after, values)), tail]
 
-    def _frame_of(self, system: str) -> tuple[Piece, Piece]:
+    def _frame_of(self, system: str) -> list[Piece]:
         """The chat template around the user's message; control tokens in it are such."""
-        head, tail = (
-            Piece(part, self._tokenise(part, control=True)) for part in frame(self.tokenizer, system)
-        )
-        return head, tail
+        return [Piece(part, self._tokenise(part, control=True)) for part in frame(self.tokenizer, system)]
 
     def _passage_of(self, passage: str, cap: int) -> Piece:
-        text, _, was_cut = self.cut(passage, cap)
-        line = f" {text}\n" if text else "\n"
-        return Piece(line, self._tokenise(line), was_cut)
+        kept = self.cut(passage, cap)
+        line = f" {kept.text}\n" if kept.text else "\n"
+        return Piece(line, self._tokenise(line), kept.was_cut)
 
     def _tokenise(self, text: str, control: bool = False) -> array[int]:
         options = {} if control else {"split_special_tokens": True}

@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import hashlib
 import re
-from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain, combinations, pairwise, product
 from typing import Any
 
 from .answers import clean_identifiers
-from .prompts import ListwisePrompt, Template, block, fill
+from .prompts import ListwisePrompt, Piece, Template, block, fill
 
 _LIST = "\0"  # stands for the passages
 LIMIT = 14  # places of the query and the number in one message; more would take too many trials
@@ -134,6 +133,6 @@ class RecoveredPrompt(ListwisePrompt):
     The paper caps passages at 512 tokens on BRIGHT and R2MED, at 100 on BEIR, and leaves queries whole.
     """
 
-    def cut(self, text: str, limit: int) -> tuple[str, array[int], bool]:
-        whole, text = prepare(text), prepare(text, self.tokenizer, limit)
-        return text, self._tokenise(text), text != whole
+    def cut(self, text: str, limit: int) -> Piece:
+        kept = prepare(text, self.tokenizer, limit)
+        return Piece(kept, self._tokenise(kept), was_cut=kept != prepare(text))
