@@ -29,7 +29,6 @@ _FIELD, _DOCID, _GAP = r"([^ \t]+)", r"([^ \t](?:.*[^ \t])?)", r"[ \t]+"
 _RUN_ROW = re.compile(_GAP.join([_FIELD, _FIELD, _DOCID, _FIELD, _FIELD, _FIELD]) + r"[ \t]*", re.DOTALL)
 _QRELS_ROW = re.compile(_GAP.join([_FIELD, _FIELD, _DOCID, r"([+-]?[0-9]+)"]) + r"[ \t]*", re.DOTALL)
 _EXCLUDED_ROW = re.compile(_GAP.join([_FIELD, _DOCID]) + r"[ \t]*", re.DOTALL)
-_BLANK = re.compile(r"[ \t]")
 _SURROGATE = re.compile(r"\\ud[89a-f]", re.IGNORECASE)  # as JSON escapes it
 
 
@@ -44,24 +43,20 @@ def read_trec(path: Path | str, lenient_ids: bool = True, ties: Literal["file", 
     """
     if ties not in ("file", "trec_eval"):
         raise ValueError(f"ties is {ties!r}; expected 'file' or 'trec_eval'")
-    scores: dict[str, dict[str, float]] = {}
-    for place, row in _rows(path, _RUN_ROW, "'qid Q0 docid rank score tag'"):
-        qid, _, docid, _, score, _ = row
-        if lenient_ids or not _BLANK.search(docid):
-            _add(scores, qid, docid, _number(score, place), place)
-    with np.errstate(over="ignore"):
-        single = {
-            qid: {d: (np.float32(value), d) for d, value in found.items()} for qid, found in scores.items()
-        }
-    keys = scores if ties == "file" else single
-    return {qid: sorted(found, key=found.__getitem__, reverse=True) for qid, found in keys.items()}
+    scores: dict[str, dict[str, Any]] = _table(
+        row for row in _scored(path) if lenient_ids or not re.search(r"[ \t]", row[2])
+    )
+    if ties == "trec_eval":
+        with np.errstate(over="ignore"):
+            scores = {qid: {d: (np.float32(v), d) for d, v in found.items()} for qid, found in scores.items()}
+    return {qid: sorted(found, key=found.__getitem__, reverse=True) for qid, found in scores.items()}
 
 
 def read_scores(path: Path | str) -> dict[str, list[float]]:
     """The scores of a TREC run by query, descending; errors as for `read_trec`."""
     scores: dict[str, list[float]] = {}
-    for place, row in _rows(path, _RUN_ROW, "'qid Q0 docid rank score tag'"):
-        scores.setdefault(row[0], []).append(_number(row[4], place))
+    for _, qid, _, score in _scored(path):
+        scores.setdefault(qid, []).append(score)
     return {qid: sorted(found, reverse=True) for qid, found in scores.items()}
 
 
@@ -102,10 +97,8 @@ def read_qrels(path: Path | str) -> Qrels:
 
     Raises ValueError, with file and line, for a malformed row or a document that is judged twice.
     """
-    qrels: Qrels = {}
-    for place, (qid, _, docid, grade) in _rows(path, _QRELS_ROW, "'qid iteration docid grade'"):
-        _add(qrels, qid, docid, int(grade), place)
-    return qrels
+    rows = _rows(path, _QRELS_ROW, "'qid iteration docid grade'")
+    return _table((place, qid, docid, int(grade)) for place, (qid, _, docid, grade) in rows)
 
 
 def write_qrels(path: Path | str, qrels: Mapping[str, Mapping[str, int]]) -> None:
@@ -191,33 +184,37 @@ def _rows(path: Path | str, pattern: re.Pattern[str], expected: str) -> Iterator
         yield place, match.groups()
 
 
-def _add(table: dict[str, dict[str, Any]], qid: str, docid: str, value: Any, place: str) -> None:
-    row = table.setdefault(qid, {})
-    if docid in row:
-        raise ValueError(f"{place}: document {docid!r} comes twice for query {qid!r}")
-    row[docid] = value
+def _scored(path: Path | str) -> Iterator[tuple[str, str, str, float]]:
+    """Place, query, document and score of each row of a run."""
+    for place, (qid, _, docid, _, score, _) in _rows(path, _RUN_ROW, "'qid Q0 docid rank score tag'"):
+        try:
+            value = float(score)
+        except ValueError:
+            value = math.nan
+        if math.isnan(value):
+            raise ValueError(f"{place}: expected a number as the score, got {score!r}")
+        yield place, qid, docid, value
 
 
-def _number(text: str, place: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if math.isnan(value):
-        raise ValueError(f"{place}: expected a number as the score, got {text!r}")
-    return value
+def _table(rows: Iterable[tuple[str, str, str, Any]]) -> dict[str, dict[str, Any]]:
+    """Query -> document -> value, from place, query, document and value."""
+    table: dict[str, dict[str, Any]] = {}
+    for place, qid, docid, value in rows:
+        if docid in table.setdefault(qid, {}):
+            raise ValueError(f"{place}: document {docid!r} comes twice for query {qid!r}")
+        table[qid][docid] = value
+    return table
 
 
 def _check_ranking(qid: str, docids: Sequence[str]) -> None:
     _check_field("query id", qid)
-    seen = set()
     for docid in docids:
         if not docid or "\n" in docid or docid != docid.strip(" \t\r"):
             expected = "an id that is not empty, holds no newline and no blank at its ends"
             raise ValueError(f"query {qid!r}, document {docid!r}: expected {expected}")
-        if docid in seen:
-            raise ValueError(f"query {qid!r}: document {docid!r} comes twice")
-        seen.add(docid)
+    if len(set(docids)) < len(docids):
+        twice = next(docid for docid in docids if docids.count(docid) > 1)
+        raise ValueError(f"query {qid!r}: document {twice!r} comes twice")
 
 
 def _check_field(name: str, value: str) -> None:
