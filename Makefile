@@ -7,7 +7,7 @@ SWEEP ?=
 KIND ?= $(patsubst .venv/.ready-%,%,$(firstword $(wildcard .venv/.ready-*) .venv/.ready-cpu))
 READY := .venv/.ready-$(KIND)
 NBVAL := runs/nbval
-SOURCES := lib tests notebooks
+SOURCES := lib tests notebooks tools benchmarks
 
 # Nothing is fetched at run time; a profile with a model of the hub needs HF_HUB_OFFLINE=0.
 export HF_HUB_OFFLINE ?= 1
@@ -15,7 +15,7 @@ export TOKENIZERS_PARALLELISM ?= false
 export PYTHONNOUSERSITE := 1
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV
-.PHONY: help setup lock reproduce test lint figures publish clean
+.PHONY: help setup lock reproduce test lint lab figures publish clean
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -47,8 +47,12 @@ lint: $(READY) ## ruff, notebooks included
 figures: $(READY) ## draw the figures of a run again, from its records
 	@python -m reasonrank run 07_figures --profile $(PROFILE) --run-dir $(RUN)
 
+lab: $(READY) ## open JupyterLab at the first notebook
+	@python -m ipykernel install --prefix .venv --name python3 --display-name 'Python 3 (ReasonRank)' >/dev/null
+	@jupyter lab notebooks/00_overview.ipynb
+
 publish: $(READY) ## keep a run's outputs: notebooks, data/records, figures
-	@python -m reasonrank publish $(RUN)
+	@python -m tools.publish $(RUN)
 
 clean: ## remove all runs and what tools left; .venv stays
 	rm -rf runs .snakemake .pytest_cache .ruff_cache .hypothesis lib/*.egg-info

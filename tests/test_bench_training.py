@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from reasonrank import profiles
-from reasonrank.cli import readme
 from reasonrank.training.grpo import batch_sizes
+from tools import results
 
 
 @pytest.fixture(scope="module")
@@ -94,7 +94,7 @@ def test_the_readme_shows_medians_of_parts():
         {"parts": {"answers": seconds, "rest": 1.0}, "answer_tokens": tokens}
         for seconds, tokens in ((1.0, 60), (9.0, 61), (2.0, 65))
     ]
-    assert readme._parts({"TRL": runs}) == [
+    assert results._parts({"TRL": runs}) == [
         "| way | answers | rest | tokens of an answer, n |",
         "|---|---|---|---|",
         "| TRL | 2.0 | 1.0 | 62, 3 |",

@@ -11,7 +11,7 @@ from packaging.requirements import Requirement
 
 from reasonrank import stages
 from reasonrank.cli import fingerprint as inputs
-from reasonrank.cli.clean import machine_path
+from tools.clean import machine_path
 
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -55,7 +55,7 @@ def test_notebook_writes_the_stage_of_its_name(notebook):
 
 def tracked() -> list[Path]:
     """Text files of the project; without git, those in its folders."""
-    folders = ("lib", "tests", "notebooks", "profiles", "requirements", "data", ".ci")
+    folders = ("lib", "tools", "tests", "notebooks", "profiles", "requirements", "data", ".ci")
     inside = [path for folder in folders for path in (ROOT / folder).rglob("*") if path.is_file()]
     kinds = {".py", ".ipynb", ".yaml", ".yml", ".txt", ".sh", ".md", ".json", ".jsonl", ".cfg", ".toml", ""}
     top = [path for path in ROOT.iterdir() if path.is_file() and path.name != ".git"]

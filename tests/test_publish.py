@@ -7,8 +7,9 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-from reasonrank.cli.clean import clean, machine_path
-from reasonrank.cli.main import main
+from tools import publish as tool
+from tools import results
+from tools.clean import clean, machine_path
 
 WIDGET = "application/vnd.jupyter.widget-view+json"
 
@@ -102,49 +103,57 @@ def made_run(tmp_path) -> Path:
     return folder
 
 
-def publish(run: Path) -> int:
-    return main(["publish", str(run), "--to", str(run.parent / "notebooks")])
-
-
-def test_publish(made_run, capsys):
-    assert publish(made_run) == 0
+def test_publish(made_run):
     beside = made_run.parent
+    assert len(tool.publish(made_run, beside)) == 3
     assert nbformat.read(beside / "notebooks" / "03_sft.ipynb", 4).cells[-1].outputs[0].text == "hello"
     assert json.loads((beside / "data/records/made-up/03_sft.json").read_text()) == {"result": {}}
     assert (beside / "figures" / "curve.png").read_bytes() == b"a picture"
-    assert len(capsys.readouterr().out.splitlines()) == 3
-    assert publish(made_run) == 0  # what it wrote is the same notebook still
+    assert tool.publish(made_run, beside)  # what it wrote is the same notebook still
 
 
-def refused(run: Path, capsys) -> str:
-    assert publish(run) == 1
+def refused(run: Path) -> str:
+    with pytest.raises(ValueError) as raised:
+        tool.publish(run, run.parent)
     assert not (run.parent / "data").exists()
-    return capsys.readouterr().err
+    return str(raised.value)
 
 
-def test_large_notebooks_are_refused(made_run, capsys):
+def test_large_notebooks_are_refused(made_run):
     nbformat.write(executed(stream("x" * 1_000_001)), made_run / "notebooks" / "03_sft.ipynb")
-    assert "1.0 MB; expected 1 MB at most" in refused(made_run, capsys)
+    assert "1.0 MB; expected 1 MB at most" in refused(made_run)
 
 
-def test_failed_notebooks_are_refused(made_run, capsys):
+def test_failed_notebooks_are_refused(made_run):
     (made_run / "notebooks" / "04_rl.failed.ipynb").write_text("")
-    assert "04_rl.failed.ipynb" in refused(made_run, capsys)
+    assert "04_rl.failed.ipynb" in refused(made_run)
 
 
-def test_records_with_paths_are_refused(made_run, capsys):
+def test_records_with_paths_are_refused(made_run):
     (made_run / "03_sft" / "record.json").write_text('{"model": "/home/jane/model"}')
-    assert "names /home/jane, a path of this machine" in refused(made_run, capsys)
+    assert "names /home/jane, a path of this machine" in refused(made_run)
 
 
-def test_later_edits_are_not_lost(made_run, capsys):
+def test_later_edits_are_not_lost(made_run):
     target = made_run.parent / "notebooks"
     target.mkdir()
     edited = clean(executed(source="y"))
     nbformat.write(edited, target / "03_sft.ipynb")
-    assert "03_sft.ipynb was changed since the run" in refused(made_run, capsys)
+    assert "03_sft.ipynb was changed since the run" in refused(made_run)
 
 
-def test_publish_needs_a_run(tmp_path, capsys):
-    assert publish(tmp_path / "nowhere") == 2
-    assert "not the folder of a run" in capsys.readouterr().err
+def test_publish_needs_a_run(tmp_path):
+    with pytest.raises(SystemExit, match=r"error: .*not the folder of a run"):
+        tool.main(tmp_path / "nowhere", tmp_path)
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/RESULTS.md"])
+def test_the_tables_are_what_the_records_say(root, page):
+    text = (root / page).read_text(encoding="utf-8")
+    assert results.fill(text, root / "data" / "records") == text
+
+
+@pytest.mark.parametrize("text", ["<!-- result -->\n<!-- /result -->", "<!-- results -->\n"])
+def test_a_block_that_is_unknown_or_open_is_named(root, text):
+    with pytest.raises(ValueError, match=r"block <!-- results? -->: expected one of results, adapters"):
+        results.fill(text, root / "data" / "records")

@@ -107,8 +107,8 @@ def test_nothing_finished_is_said(tmp_path, capsys):
     assert "Not finished: alpha=0.4." in capsys.readouterr().out
 
 
-def test_no_sweep_is_a_wrong_call(tmp_path, capsys):
-    assert main(["sweep", str(tmp_path)]) == 2
+def test_no_sweep_is_said(tmp_path, capsys):
+    assert main(["sweep", str(tmp_path)]) == 1
     assert "has no sweep, no folder as sweep/alpha=0.3" in capsys.readouterr().err
 
 

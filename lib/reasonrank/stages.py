@@ -111,13 +111,18 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def write_text(path: Path, text: str) -> Path:
-    """Write a text file so that it appears whole or not at all."""
+def write_bytes(path: Path, content: bytes) -> Path:
+    """Write a file so that it appears whole or not at all; its folder is made."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}")
-    partial.write_text(text, encoding="utf-8")
+    partial.write_bytes(content)
     os.replace(partial, path)
     return path
+
+
+def write_text(path: Path, text: str) -> Path:
+    """Write a text file, in UTF-8, whole or not at all."""
+    return write_bytes(path, text.encode())
 
 
 def write_json(path: Path, value: Any) -> Path:

@@ -19,11 +19,9 @@ from . import (
     DEADLINE,
     data_arguments,
     preflight,
-    publish,
-    release,
 )
 from . import summary as summaries
-from .errors import CommandError, UsageError
+from .errors import CommandError
 from .parameters import Parameters, ProfileName, RunFolder, read_parameters
 from .rerank import rerank
 from .verify import verify
@@ -42,9 +40,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:
         code = app(args=words, prog_name="reasonrank", standalone_mode=False)
-    except CommandError as error:
+    except (CommandError, FileNotFoundError, ValueError) as error:  # each says what is wrong in its own line
         print(f"error: {error}", file=sys.stderr)
-        return error.code
+        return getattr(error, "code", 1)
     except TyperException as error:  # called wrongly; without arguments, the help
         print(error.format_message() if not words else f"error: {error.format_message()}", file=sys.stderr)
         return 2
@@ -75,6 +73,18 @@ def summary(run_dirs: Annotated[list[Path], typer.Argument(metavar="RUN_DIR")]) 
 
 
 @app.command()
+def release(
+    run_dir: Annotated[Path, typer.Argument(metavar="RUN_DIR")],
+    to: Annotated[Path | None, typer.Option(metavar="DIR", help="default: data/adapters")] = None,
+) -> None:
+    """Release the adapters of a finished run: safetensors with a model card each."""
+    from .. import adapters
+
+    for folder in adapters.from_run(run_dir, to or adapters.ADAPTERS):
+        print(f"{folder}: {(folder / adapters.WEIGHTS).stat().st_size / 1e6:.1f} MB")
+
+
+@app.command()
 def sweep(
     places: Annotated[
         list[Path],
@@ -88,14 +98,9 @@ def sweep(
     from .. import ablations, sweeps
     from ..stages import provenance, write_json, write_text
 
-    try:
-        points, unfinished = sweeps.read(places)
-        rows = sweeps.rows(points)
-        compared, missing = ablations.comparisons(points)
-    except FileNotFoundError as error:
-        raise UsageError(str(error)) from None
-    except ValueError as error:
-        raise CommandError(str(error)) from None
+    points, unfinished = sweeps.read(places)
+    rows = sweeps.rows(points)
+    compared, missing = ablations.comparisons(points)
     text = sweeps.markdown(rows, unfinished)
     if compared:
         text += "\n\n" + "\n".join(ablations.lines({"comparisons": compared, "not_run": missing}))
@@ -113,8 +118,6 @@ def sweep(
 # Commands that still read their arguments with argparse: each is handed what follows its name. To convert one,
 # write a typed function in its module, register it with `app.command()(function)` below, and remove it here.
 BRIDGED = {
-    "publish": (publish, "keep a run's outputs"),
-    "release": (release, "release adapters"),
     "preflight": (preflight, "check before a long run"),
     "synthesise": (data_arguments, "label your own data with a teacher"),
     "filter": (data_arguments, "keep examples whose labels agree"),
@@ -138,8 +141,6 @@ def _old_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="reasonrank")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for name, add in {
-        "publish": _add_publish,
-        "release": _add_release,
         "preflight": _add_preflight,
     }.items():
         if name in BRIDGED:
@@ -147,18 +148,6 @@ def _old_parser() -> argparse.ArgumentParser:
             add(commands.add_parser(name, help=about, description=module.__doc__))
     data_arguments.add(commands)
     return parser
-
-
-def _add_publish(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("run_dir", type=Path, metavar="RUN_DIR")
-    parser.add_argument("--to", type=Path, default=publish.NOTEBOOKS, metavar="DIR", help="of the notebooks")
-    parser.set_defaults(command=publish.command)
-
-
-def _add_release(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("run_dir", type=Path, metavar="RUN_DIR")
-    parser.add_argument("--to", type=Path, metavar="DIR", help="default: data/adapters")
-    parser.set_defaults(command=release.command)
 
 
 def _add_preflight(parser: argparse.ArgumentParser) -> None:

@@ -1,4 +1,4 @@
-"""The README's tables, written from the committed records and never by hand."""
+"""The tables of README.md and docs/RESULTS.md, written from the committed records and never by hand."""
 
 from __future__ import annotations
 
@@ -8,28 +8,32 @@ from pathlib import Path
 from statistics import fmean, median
 from typing import Any
 
-from .. import ablations, evaluation, paper, stages, throughput
-from ..adapters import NAMES
+from reasonrank import ablations, evaluation, paper, stages, throughput
+from reasonrank.adapters import NAMES
 
 
 def fill(text: str, folder: Path) -> str:
-    """The README's text with its marked blocks made from the records in `folder` (data/records).
+    """A page with its marked blocks made from the records in `folder` (data/records).
 
-    Blocks stand between `<!-- name -->` and `<!-- /name -->`. Raises ValueError where a block is missing.
+    Blocks stand between `<!-- name -->` and `<!-- /name -->`. ValueError for one that is not closed, or that has
+    no table here.
     """
     blocks = {
-        "results": results(folder / "default"),
-        "adapters": adapters(folder.parent / "adapters"),
-        "ablations": ablation_table(folder / ablations.RECORD.name),
-        "timing": timing(folder / "timing.json"),
-        "differences": differences(),
-        "rerank benchmark": rerank_benchmark(folder / "rerank_benchmark.json"),
-        "training benchmark": training_benchmark(folder / "training_benchmark.json"),
+        "results": lambda: results(folder / "default"),
+        "adapters": lambda: adapters(folder.parent / "adapters"),
+        "ablations": lambda: ablation_table(folder / ablations.RECORD.name),
+        "timing": lambda: timing(folder / "timing.json"),
+        "differences": differences,
+        "rerank benchmark": lambda: rerank_benchmark(folder / "rerank_benchmark.json"),
+        "training benchmark": lambda: training_benchmark(folder / "training_benchmark.json"),
     }
-    for name, block in blocks.items():
+    for name in re.findall(r"^<!-- ([a-z ]+) -->$", text, re.MULTILINE):
+        if name not in blocks or f"<!-- /{name} -->" not in text:
+            raise ValueError(
+                f"block <!-- {name} -->: expected one of {', '.join(blocks)}, and <!-- /{name} -->"
+            )
         pattern = re.compile(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
-        if not pattern.search(text):
-            raise ValueError(f"README.md: no block <!-- {name} --> ... <!-- /{name} -->")
+        block = blocks[name]()
         text = pattern.sub(lambda found, block=block: f"{found[1]}{block}\n{found[2]}", text)
     return text
 
