@@ -15,16 +15,18 @@ def ndcg(ranking: Sequence[Hashable], relevant: Relevant, k: int = 10) -> float:
     relevant items, or their gains (only positive ones count). The ideal is over all relevant items, ranked or
     not. 0.0 where nothing is relevant. Raises ValueError for k < 1.
     """
-    gains = _gains(relevant)
-    ideal = _dcg(sorted(gains.values(), reverse=True)[: _cutoff(k)])
-    found = _dcg([gains.get(item, 0.0) for item in _distinct(ranking)[:k]])
+    gains, top = _gains(relevant), _top(ranking, k)
+    ideal, found = (
+        _dcg(sorted(gains.values(), reverse=True)[:k]),
+        _dcg([gains.get(item, 0.0) for item in top]),
+    )
     return found / ideal if ideal > 0 else 0.0
 
 
 def recall(ranking: Sequence[Hashable], relevant: Relevant, k: int = 10) -> float:
     """The share of all relevant items among the first `k`, in 0..1; arguments and errors as for `ndcg`."""
     gains = _gains(relevant)
-    found = sum(item in gains for item in _distinct(ranking)[: _cutoff(k)])
+    found = sum(item in gains for item in _top(ranking, k))
     return found / len(gains) if gains else 0.0
 
 
@@ -39,16 +41,10 @@ def rbo(a: Sequence[Hashable], b: Sequence[Hashable], p: float | None = None) ->
     """
     if p is not None and not 0 < p < 1:
         raise ValueError(f"p is {p}; expected a number between 0 and 1, or None for average overlap")
-    a, b = _distinct(a), _distinct(b)
+    a, b = list(dict.fromkeys(a)), list(dict.fromkeys(b))
     if not a or not b:
         return float(not a and not b)
-    seen_a, seen_b, agreements = set(), set(), []
-    overlap = 0
-    for depth, (x, y) in enumerate(zip(a, b, strict=False), start=1):
-        seen_a.add(x)
-        seen_b.add(y)
-        overlap += (x in seen_b) + (y in seen_a and y != x)
-        agreements.append(overlap / depth)
+    agreements = [len(set(a[:depth]) & set(b[:depth])) / depth for depth in range(1, min(len(a), len(b)) + 1)]
     if p is None:
         return math.fsum(agreements) / len(agreements)
     return (1 - p) * math.fsum(p**depth * agreement for depth, agreement in enumerate(agreements))
@@ -64,11 +60,8 @@ def _gains(relevant: Relevant) -> dict[Hashable, float]:
     return dict.fromkeys(relevant, 1.0)
 
 
-def _distinct(ranking: Iterable[Hashable]) -> list[Hashable]:
-    return list(dict.fromkeys(ranking))
-
-
-def _cutoff(k: int) -> int:
+def _top(ranking: Iterable[Hashable], k: int) -> list[Hashable]:
+    """The first `k` items, each counted once."""
     if k < 1:
         raise ValueError(f"k is {k}; expected 1 or more")
-    return k
+    return list(dict.fromkeys(ranking))[:k]

@@ -143,14 +143,12 @@ def trl_reward(
     gold_ranking: Sequence[list[int]],
     relevant: Sequence[Collection[int]],
     num_passages: Sequence[int],
-    *,
-    log: Log | None = None,
-    prefix: str = "",
     **kwargs: Any,
 ) -> list[float]:
-    """The reward of a batch as TRL passes it; fields of `Reward` and what `Reward.for_trl` takes as keywords."""
+    """The reward of a batch as TRL passes it; `kwargs` may hold fields of `Reward`, and `log` and `prefix`."""
     reward = Reward(**{field.name: kwargs[field.name] for field in fields(Reward) if field.name in kwargs})
-    return reward.for_trl(log, prefix)(completions, gold_ranking, relevant, num_passages)
+    call = reward.for_trl(kwargs.get("log"), kwargs.get("prefix", ""))
+    return call(completions, gold_ranking, relevant, num_passages)
 
 
 def _read_released(completion: str, gold_ranking: list[int], num_passages: int) -> Reading:
