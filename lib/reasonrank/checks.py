@@ -19,7 +19,7 @@ from . import paper, runs
 from .evaluation import evaluate
 from .rerank.schedule import windows
 from .rewards import multi_view_reward
-from .sources.benchmarks import RUN, differing
+from .sources.benchmarks import RUN
 from .sources.folder import hashes
 from .stages import ROOT, read_json
 
@@ -195,7 +195,7 @@ def retriever(name: str, folder: Path) -> Measured:
                 f"{files[0]}: expected {expected.queries} judged queries of {expected.candidates} candidates "
                 f"each; found queries by their number of candidates {counts}, judged queries {len(qrels)}"
             )
-        odd = differing(hashes(place, files), expected.files)
+        odd = [name for name, digest in hashes(place, files).items() if expected.files[name] != digest]
         note = f"not the published file: {', '.join(odd)}" if odd else ""
     run = runs.read_trec(files[0], lenient_ids=False, ties="trec_eval")
     scores = evaluate(run, qrels, queries="run")

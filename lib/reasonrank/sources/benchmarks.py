@@ -91,7 +91,13 @@ def load(
         known = names(kind) if kind in FAMILIES else FAMILIES
         raise KeyError(f"unknown collection {name!r}; known are {', '.join(known)}")
     family, bright = FAMILIES[kind], kind == "bright"
-    roots = _fetched(name) if data_dir is None else [_local(name, Path(data_dir))]
+    if data_dir is not None:
+        roots = [_local(name, Path(data_dir))]
+    else:
+        place = family.folders.get(key, key)
+        roots = [
+            fetch(hub.format(place), [f.format(key) for f in files]) for hub, files in family.hub.items()
+        ]
     needed = ["queries"] + ["passages"] * (wanted is None or len(wanted) > 0) + ["rewritten"] * bright
     found = {
         root: folder.parts(root, key if bright else None, [*needed, "qrels", "excluded"]) for root in roots
@@ -101,8 +107,9 @@ def load(
     made = folder.collection(files, name, family.sets[key], family.source, wanted=wanted)
     for root, parts in found.items():
         made.inputs |= folder.hashes(root, [path for paths in parts.values() for path in paths])
-    for file in differing(made.inputs, pinned or {}):
-        raise ValueError(f"{roots[0]}: {file} has the SHA-256 {made.inputs[file]}; expected {pinned[file]}")
+    for file, digest in (pinned or {}).items():
+        if made.inputs.get(file) != digest:
+            raise ValueError(f"{roots[0]}: {file} has the SHA-256 {made.inputs.get(file)}; expected {digest}")
     for qid in sorted(made.queries.keys() ^ made.rewritten.keys()) if made.rewritten else ():
         raise ValueError(f"{roots[0]}: query {qid!r} of {name} is in only one of examples and gpt4_reason")
     judged = {qid: query for qid, query in made.queries.items() if made.qrels.get(qid)}
@@ -124,15 +131,6 @@ def _local(name: str, data_dir: Path) -> Path:
     raise FileNotFoundError(f"{place}: no such folder; expected the published files of {name} in it")
 
 
-def _fetched(name: str) -> list[Path]:
-    """Folders in the hub's cache with the files of a set."""
-    kind, _, key = name.partition("/")
-    place, hub = FAMILIES[kind].folders.get(key, key), FAMILIES[kind].hub
-    return [
-        fetch(repository.format(place), [f.format(key) for f in files]) for repository, files in hub.items()
-    ]
-
-
 def fetch(repository: str, patterns: list[str] | None = None) -> Path:
     """A dataset repository of the hub, or what `patterns` name of it, as a folder in the hub's cache; ConnectionError,
     with what to do instead, where the hub is switched off or cannot be reached."""
@@ -144,11 +142,6 @@ def fetch(repository: str, patterns: list[str] | None = None) -> Path:
     except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
         reason = f"{repository}: the hub does not give it ({type(error).__name__})"
         raise ConnectionError(f"{reason}; unset HF_HUB_OFFLINE, or give a local folder instead") from None
-
-
-def differing(found: Mapping[str, str], pinned: Mapping[str, str]) -> list[str]:
-    """Names of the files whose hash is not the pinned one; files that are not pinned pass."""
-    return [name for name, digest in found.items() if pinned.get(name, digest) != digest]
 
 
 def read_run(
