@@ -63,9 +63,6 @@ def test_sweep():
     assert rows[1]["by_scenario"] == {"coding": 0, "math": 2}
     assert alpha_sweep([NONE], [0.5])[0]["mean_score"] is None
     assert alpha_sweep([], [0.5])[0]["share"] == 0.0
-
-
-def test_scenario_falls_back_to_the_dataset():
     named = {key: value for key, value in FIRST.items() if key != "scenario"}
     assert alpha_sweep([named], [0.5])[0]["by_scenario"] == {"d": 1}
 

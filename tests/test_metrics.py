@@ -42,13 +42,10 @@ def test_duplicates_count_once_at_their_first_place():
     assert rbo("aab", "ab") == 1.0
 
 
-def test_nothing_relevant_and_nothing_ranked():
+def test_recall_and_nothing_relevant_or_ranked():
     assert ndcg("abc", set()) == recall("abc", set()) == 0.0
     assert ndcg("", {"a"}) == recall("", {"a"}) == 0.0
     assert ndcg("abc", ["a", "a"]) == 1.0
-
-
-def test_recall_by_hand():
     assert recall(TWENTY, [1, 10, 11, 30]) == 0.5
     assert recall(TWENTY, [1, 10, 11, 30], k=1) == 0.25
 
@@ -64,12 +61,8 @@ def test_rbo_with_p_by_hand():
     assert rbo([1, 2], [2, 1], p=0.9) == pytest.approx(0.1 * (0 + 0.9 * 1))
     assert rbo([1, 2, 3], [1, 3, 2], p=0.5) == pytest.approx(0.5 * (1 + 0.5 * 0.5 + 0.25 * 1))
     assert rbo(TWENTY, TWENTY, p=0.9) == pytest.approx(1 - 0.9**20)
-
-
-def test_rbo_of_unequal_lengths_stops_at_the_shorter():
-    assert rbo([1], [1, 2, 3]) == 1.0
-    assert rbo([], []) == 1.0
-    assert rbo([], [1]) == 0.0
+    # lists of unequal length: to the depth of the shorter
+    assert (rbo([1], [1, 2, 3]), rbo([], []), rbo([], [1])) == (1.0, 1.0, 0.0)
 
 
 def test_bad_arguments():

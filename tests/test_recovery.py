@@ -6,7 +6,7 @@ import json
 import pytest
 
 from reasonrank import recovery
-from reasonrank.prompts import Template, block, fill
+from reasonrank.prompts import Template, block
 from reasonrank.recovery import RecoveredPrompt, known_as, prepare, recover
 
 SYSTEM = "You sort {num} notes. Write <answer> [2] > [1] </answer>; a brace {like} this stays."
@@ -49,9 +49,8 @@ def test_a_template_is_learnt_from_rows_with_awkward_queries():
     template = recover(rows())
     assert texts(template) == (SYSTEM, USER)
     assert template.choices == 1
-    for row in rows():
-        values = {"num": str(len(row["passages"])), "query": row["query"], "passages": block(row["passages"])}
-        assert [fill(text, values) for text in texts(template)] == [m["content"] for m in row["messages"]]
+    twins = [{"prompt": row.pop("messages"), **row} for row in rows()]  # the column of the published RL data
+    assert recover(twins) == template
 
 
 @pytest.mark.parametrize("query", QUERIES)
@@ -61,17 +60,14 @@ def test_each_awkward_query_can_be_the_base(query):
     assert texts(recover(pair)) == (SYSTEM, USER)
 
 
-def test_block_lists_passages_with_their_numbers():
-    assert block(["a", "b\nc"]) == "[1] a\n[2] b\nc\n"
+def hashes(system: str, user: str) -> dict[str, str]:
+    return {role: hashlib.sha256(t.encode()).hexdigest() for role, t in (("system", system), ("user", user))}
 
 
 def test_a_template_is_known_by_its_hashes():
-    """SHA-256 of "a {num}" and of "{query} é"."""
-    hashes = {
-        "system": "b6fd3fced78afc9f415ab4029833c5befa111045fc9abbbb71b3f05764613f8d",
-        "user": hashlib.sha256("{query} é".encode()).hexdigest(),
-    }
-    known = {"what": "a note", "other": {"system": "0", "user": "0"}, "ours": {**hashes, "lengths": {}}}
+    own = hashes("a {num}", "{query} é")
+    assert own["system"] == "b6fd3fced78afc9f415ab4029833c5befa111045fc9abbbb71b3f05764613f8d"
+    known = {"what": "a note", "other": {"system": "0", "user": "0"}, "ours": {**own, "lengths": {}}}
     assert known_as(Template("a {num}", "{query} é"), known) == "ours"
     assert known_as(Template("a {num}.", "{query} é"), known) is None
 
@@ -81,10 +77,7 @@ def test_rows_of_one_length_leave_a_choice_which_known_hashes_settle():
     open_choice = recover(same)
     assert open_choice.choices > 1
     assert "[{num}] > [1]" in open_choice.system  # the most placeholders, not what made them
-    hashes = {
-        role: hashlib.sha256(text.encode()).hexdigest() for role, text in (("system", SYSTEM), ("user", USER))
-    }
-    assert texts(recover(same, {"theirs": hashes})) == (SYSTEM, USER)
+    assert texts(recover(same, {"theirs": hashes(SYSTEM, USER)})) == (SYSTEM, USER)
 
 
 def test_another_template_is_not_the_authors(shared):
@@ -124,11 +117,6 @@ def test_no_rows_and_too_many_places_are_refused():
     crowded["messages"][1]["content"] += "a " * 11
     with pytest.raises(ValueError, match=r"stands at .* places"):
         recover([crowded])
-
-
-def test_the_columns_of_published_rl_data_are_read_too():
-    twins = [{"prompt": row["messages"], **{k: row[k] for k in ("query", "passages")}} for row in rows()]
-    assert recover(twins).user == USER
 
 
 class Words:

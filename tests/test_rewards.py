@@ -19,28 +19,23 @@ def test_released_variant_matches_the_golden_cases(shared):
     assert len(cases) == 240
     for case in cases:
         labels = {key: case[key] for key in ("gold_ranking", "relevant", "num_passages")}
-        assert multi_view_reward(case["completion"], **labels) == pytest.approx(case["reward"], abs=1e-9), (
-            case
-        )
+        found = multi_view_reward(case["completion"], **labels)
+        assert found == pytest.approx(case["reward"], abs=1e-9), case
 
 
 def test_parts_by_hand():
     parts = Reward().parts(format_completion("why", [1, 2, 3]), **LABELS)
-    assert parts.ndcg == pytest.approx(1 / LOG3)
-    assert parts.recall == 1.0
+    assert (parts.ndcg, parts.recall, parts.format) == (pytest.approx(1 / LOG3), 1.0, 1.0)
     assert parts.rbo == pytest.approx((0 + 1 + 1) / 3)
-    assert parts.format == 1.0
     assert parts.total == pytest.approx(1 / LOG3 + 0.2 + 0.1 * 2 / 3)
-
-
-def test_strict_parts_by_hand():
-    parts = Reward("strict", recall_weight=0.5).parts(format_completion("why", [1, 2, 3]), **LABELS)
-    assert parts.rbo == pytest.approx(0.1 * (0 + 0.9 + 0.81))
-    assert parts.total == pytest.approx(1 / LOG3 + 0.5 + 0.1 * parts.rbo)
-
-
-def test_best_answer_has_the_highest_reward():
-    assert multi_view_reward(format_completion("", [2, 1, 3]), **LABELS) == pytest.approx(1.3)
+    strict = Reward("strict", recall_weight=0.5).parts(format_completion("why", [1, 2, 3]), **LABELS)
+    assert strict.rbo == pytest.approx(0.1 * (0 + 0.9 + 0.81))
+    assert strict.total == pytest.approx(1 / LOG3 + 0.5 + 0.1 * strict.rbo)
+    assert multi_view_reward(format_completion("", [2, 1, 3]), **LABELS) == pytest.approx(
+        1.3
+    )  # the best answer
+    unjudged = LABELS | {"relevant": set()}  # leaves the listwise label
+    assert multi_view_reward(format_completion("", [2, 1, 3]), **unjudged) == pytest.approx(0.1)
 
 
 @pytest.mark.parametrize(
@@ -73,22 +68,12 @@ def test_formats(completion, released, strict):
         assert parts.total > 0 if expected == 1 else parts.total == expected
 
 
-def test_released_zero_is_the_last_passage_at_its_last_place():
-    # [0] names passage 3 again: it counts at place 3, not 1, so 2 moves up to place 1
-    parts = Reward().parts("<think></think><answer>[3] > [2] > [0]</answer>", **LABELS)
+@pytest.mark.parametrize("answer", ["[3] > [2] > [0]", "[9] > [2] > [1]"])
+def test_what_the_released_variant_makes_of_identifiers_out_of_range(answer):
+    """[0] names passage 3 again, which counts at its last place; [9] is dropped. So 2 moves up to place 1."""
+    parts = Reward().parts(f"<think></think><answer>{answer}</answer>", **LABELS)
     assert parts.ndcg == 1.0
     assert parts.rbo == pytest.approx((0 + 1 / 2 + 2 / 3) / 3)
-
-
-def test_released_drops_identifiers_past_the_end():
-    parts = Reward().parts("<think></think><answer>[9] > [2] > [1]</answer>", **LABELS)
-    assert parts.ndcg == 1.0
-    assert parts.rbo == pytest.approx((0 + 1 / 2 + 2 / 3) / 3)
-
-
-def test_no_relevant_passage_leaves_the_listwise_label():
-    labels = LABELS | {"relevant": set()}
-    assert multi_view_reward(format_completion("", [2, 1, 3]), **labels) == pytest.approx(0.1)
 
 
 @pytest.mark.parametrize(
@@ -126,9 +111,6 @@ def test_trl_passes_strings_or_messages_and_columns():
     assert rewards == pytest.approx([1.3, 1.3, -1.0])
     weighted = trl_reward(completions, **columns, recall_weight=0.5, rbo_weight=0.0)
     assert weighted == pytest.approx([1.5, 1.5, -1.0])
-
-
-def test_trl_column_of_another_length():
     with pytest.raises(ValueError, match="'relevant' has 1 values for 2 completions"):
         trl_reward(["", ""], [[1], [1]], [[1]], [1, 1])
 

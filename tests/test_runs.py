@@ -90,7 +90,7 @@ def test_broken_bytes(tmp_path):
         runs.read_trec(tmp_path / "x", ties="random")
 
 
-@pytest.mark.parametrize("docid", ["", " a", "a\t", "a\nb", "a\r"])
+@pytest.mark.parametrize("docid", ["", " a", "a\t", "a\nb", "a\r", "a\ud83d"])
 def test_ids_that_could_not_be_read_back(tmp_path, docid):
     with pytest.raises(ValueError, match="query 'q7', document "):
         runs.write_trec(tmp_path / "x", {"q7": ["a", docid]}, "t")
@@ -98,8 +98,9 @@ def test_ids_that_could_not_be_read_back(tmp_path, docid):
 
 
 def test_other_bad_runs(tmp_path):
-    with pytest.raises(ValueError, match="query id 'q 7'"):
-        runs.write_trec(tmp_path / "x", {"q 7": ["a"]}, "t")
+    for qid in ("q 7", "\ufeffq", "q\ude00", ""):
+        with pytest.raises(ValueError, match="query id '"):
+            runs.write_trec(tmp_path / "x", {qid: ["a"]}, "t")
     with pytest.raises(ValueError, match="tag 'a b'"):
         runs.write_trec(tmp_path / "x", {"q": ["a"]}, "a b")
     with pytest.raises(ValueError, match="query 'q': document 'a' comes twice"):
@@ -108,7 +109,7 @@ def test_other_bad_runs(tmp_path):
 
 inner = st.text(st.characters(codec="utf-8", exclude_characters="\n"), min_size=1)
 docids = inner.filter(lambda text: text == text.strip(" \t\r"))
-qids = st.text(st.characters(codec="utf-8", exclude_characters=" \t\r\n"), min_size=1)
+qids = st.text(st.characters(codec="utf-8", exclude_characters=" \t\r\n\ufeff"), min_size=1)
 rankings = st.lists(docids, min_size=1, max_size=6, unique=True)
 
 

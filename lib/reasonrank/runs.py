@@ -209,8 +209,8 @@ def _table(rows: Iterable[tuple[str, str, str, Any]]) -> dict[str, dict[str, Any
 def _check_ranking(qid: str, docids: Sequence[str]) -> None:
     _check_field("query id", qid)
     for docid in docids:
-        if not docid or "\n" in docid or docid != docid.strip(" \t\r"):
-            expected = "an id that is not empty, holds no newline and no blank at its ends"
+        if not docid or "\n" in docid or docid != well_formed(docid).strip(" \t\r"):
+            expected = "an id of well-formed text that is not empty, with no newline and no blank at its ends"
             raise ValueError(f"query {qid!r}, document {docid!r}: expected {expected}")
     if len(set(docids)) < len(docids):
         twice = next(docid for docid in docids if docids.count(docid) > 1)
@@ -218,8 +218,8 @@ def _check_ranking(qid: str, docids: Sequence[str]) -> None:
 
 
 def _check_field(name: str, value: str) -> None:
-    if not value or re.search(r"[ \t\r\n]", value):
-        raise ValueError(f"{name} {value!r}: expected a word without blanks")
+    if not value or re.search(r"^\ufeff|[ \t\r\n\ud800-\udfff]", value):
+        raise ValueError(f"{name} {value!r}: expected a word without blanks, of well-formed text")
 
 
 def _write(path: Path | str, data: bytes) -> None:
