@@ -1,6 +1,7 @@
 """Scores of runs, intervals and paired tests, systems side by side; the retriever row of Table 1."""
 
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -260,15 +261,15 @@ def test_all_collections_are_reranked_and_their_costs_summed():
     results = evaluation.rerank_sets(ListwiseReranker(FakeEngine(reverse), FakePrompt()), sets, top=2)
     assert results["one"].run == {"q0": ["a", "rel", "b"], "q1": ["rel", "a", "b"]}
     assert results["two"].run == {"q0": ["b", "a", "rel"]}
-    row = evaluation.totals("ours", results.values())
-    assert (row["system"], row["ok"], row["malformed"], row["n"], row["calls"]) == ("ours", 3, 0, 3, 3)
-    assert row["output_tokens"] == sum(result.output_tokens for result in results.values()) > 0
+    counts, took = evaluation.answer_counts(results.values()), evaluation.cost(results.values())
+    assert counts == {"ok": 3, "repaired": 0, "truncated": 0, "malformed": 0, "n": 3}
+    assert (
+        took["calls"] == 3
+        and took["output_tokens"] == sum(result.output_tokens for result in results.values()) > 0
+    )
 
 
 def test_a_pointwise_verdict_that_could_not_be_read_is_malformed():
-    class Result:
-        counts = {"ok": 2, "undecided": 3}  # noqa: RUF012
-
-    assert evaluation.answer_row("pointwise", [Result(), Result()]) == {
-        "system": "pointwise", "ok": 4, "repaired": 0, "truncated": 0, "malformed": 6, "n": 10
-    }  # fmt: skip
+    result = SimpleNamespace(counts={"ok": 2, "undecided": 3})
+    counts = evaluation.answer_counts([result, result])
+    assert counts == {"ok": 4, "repaired": 0, "truncated": 0, "malformed": 6, "n": 10}

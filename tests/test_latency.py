@@ -1,11 +1,17 @@
 """The latency protocol: what is timed, and figures worked out by hand."""
 
+from contextlib import nullcontext
+from dataclasses import replace
+from types import SimpleNamespace
+
 import pytest
 
 from fakes.engine import FakeEngine, FakePrompt, reverse
-from reasonrank.latency import LatencyResult, measure, pool, ratio
+from reasonrank import evaluation, latency, profiles
+from reasonrank.latency import LatencyResult, pool, ratio, time_queries
 from reasonrank.rerank import run_sync
 from reasonrank.rerank.listwise import ListwiseReranker
+from reasonrank.rerank.strategies import STRATEGIES
 
 
 def result(name="a", seconds=(1.0, 2.0, 3.0), qids=("1", "2", "3")):
@@ -63,7 +69,7 @@ def timed(run=RUN, top=5, calls=(2, 2), **options):
     engine = FakeEngine(reverse)
     reranker = ListwiseReranker(engine, FakePrompt(), window=4, step=2, **options)
     queries = {qid: f"q{qid}" for qid in run}
-    return engine, run_sync(measure(reranker, run, queries, TEXTS, name="ours", top=top, calls=calls))
+    return engine, run_sync(time_queries(reranker, run, queries, TEXTS, name="ours", top=top, calls=calls))
 
 
 def test_measure_warms_up_then_times_one_by_one_and_together():
@@ -88,3 +94,46 @@ def test_measure_warms_up_then_times_one_by_one_and_together():
 def test_what_is_not_as_planned_is_an_error(options, message):
     with pytest.raises(ValueError, match=message):
         timed(**options)
+
+
+@pytest.fixture
+def study(monkeypatch):
+    """The study's settings over two queries of 15 candidates, and a reranker without a model."""
+
+    def reranker(settings, engine, strategy, max_tokens):
+        assert (strategy, max_tokens) in (("sliding", 60), ("single", 60))
+        return ListwiseReranker(engine, FakePrompt(), window=10, step=5, strategy=strategy)
+
+    changes = {"latency.top": 15, "latency.listwise_tokens": 60, "latency.collections": ["made_up"]}
+    run = {qid: [f"d{n}" for n in range(15)] for qid in ("q1", "q2")}
+    texts = SimpleNamespace(texts=lambda: {f"d{n}": "1" for n in range(15)}, excluded={}, scenario="coding")
+    queries, qrels = {"q1": "one", "q2": "two"}, {qid: {"d14": 1} for qid in run}
+    test = evaluation.TestSet(texts, "dense", queries, run, qrels)
+    monkeypatch.setattr(evaluation, "reranker", reranker)
+    monkeypatch.setattr(evaluation, "test_set", lambda settings, name, split, queries, top: test)
+    return profiles.load("smoke", changes), test
+
+
+def test_the_study_ranks_as_many_candidates_and_windows_as_the_profile_says(study):
+    settings, test = study
+    measured = measure(FakeEngine(reverse), settings, test, "listwise")
+    assert measured.calls == [2, 2] and measured.name == "listwise"  # [5, 15) and [0, 10)
+    short = replace(test, run={qid: docids[:14] for qid, docids in test.run.items()})
+    with pytest.raises(ValueError, match="'q1' has 14 candidates; expected 15"):
+        measure(FakeEngine(reverse), settings, short, "listwise")
+
+
+def test_a_row_of_the_table_of_strategies(study, monkeypatch):
+    settings, _ = study
+    opened = nullcontext(SimpleNamespace(engine=FakeEngine(reverse)))
+    monkeypatch.setattr(evaluation, "open_reranker", lambda settings, weights: opened)
+    monkeypatch.setattr(latency, "STRATEGIES", {name: STRATEGIES[name] for name in ("sliding", "single")})
+    rows = latency.strategy_rows(settings, "weights")
+    assert [(row["strategy"], row["calls per query"], row["calls"]) for row in rows] == [
+        ("sliding", "2", 4),
+        ("single", "1", 2),
+    ]
+    assert [row["n"] for row in rows] == [2, 2] and rows[0]["finished"] == 1.0
+    assert rows[0]["ndcg"] == pytest.approx(
+        0.3562071871080222
+    )  # rank 15 goes to 6, then to 5: 1 / log2(6)...

@@ -13,17 +13,24 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
-from .evaluation import Interval, bootstrap
-from .rerank import RerankedRun, Reranker
+from . import evaluation
+from .engines import Engine
+from .evaluation import Interval, TestSet, bootstrap
+from .profiles import Profile
+from .rerank import RerankedRun, Reranker, run_sync
+from .rerank.strategies import STRATEGIES
 
 Clock = Literal["seconds", "engine_seconds"]
 _WORK = ("calls", "prompt_tokens", "output_tokens")
 _LISTS = ("seconds", "engine_seconds", *_WORK)
 DRAWS = 2000
+METHODS = {"listwise": "sliding", "pointwise": "pointwise"}
+"""A method of the study -> its strategy."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +73,20 @@ class LatencyResult:
         }
 
 
-async def measure(
+def measure(engine: Engine, settings: Profile, test: TestSet, method: str) -> LatencyResult:
+    """Time "listwise" or "pointwise" reranking of a test set over an open engine, as the profile's `latency` says.
+
+    Errors as for `time_queries`.
+    """
+    own, around = settings.latency, settings.evaluation
+    limit = own.listwise_tokens if method == "listwise" else own.pointwise_tokens
+    reranker = evaluation.reranker(settings, engine, METHODS[method], limit)
+    calls = STRATEGIES[METHODS[method]].calls(own.top, around.window, around.step)
+    protocol = {"name": method, "top": own.top, "calls": calls, "warmup": own.warmup}
+    return run_sync(time_queries(reranker, test.run, test.queries, test.collection.texts(), **protocol))
+
+
+async def time_queries(
     reranker: Reranker,
     run: Mapping[str, Sequence[str]],
     queries: Mapping[str, str],
@@ -143,3 +163,30 @@ def pool(results: Sequence[LatencyResult]) -> LatencyResult:
 
 def _counts(results: Sequence[RerankedRun | LatencyResult]) -> dict[str, int]:
     return dict(sum((Counter(result.counts) for result in results), Counter()))
+
+
+def strategy_rows(settings: Profile, weights: str | Path) -> list[dict[str, Any]]:
+    """What each strategy of `rerank.strategies` costs over a few queries: a row each, with NDCG@10 in 0..1.
+
+    `finished`: share of answers that were neither truncated nor malformed; `n`: queries. Seconds are of one run over
+    all of them. Queries, candidates and token limits are those of the profile's `latency`.
+    """
+    own, around, rows = settings.latency, settings.evaluation, []
+    queries = own.strategy_queries
+    sets = {c: evaluation.test_set(settings, c, "test", queries, own.top) for c in own.collections}
+    with evaluation.open_reranker(settings, weights) as opened:
+        for name, strategy in STRATEGIES.items():
+            limit = own.pointwise_tokens if name == "pointwise" else own.listwise_tokens
+            opened.engine.reset_prefix_cache()
+            found = evaluation.rerank_sets(
+                evaluation.reranker(settings, opened.engine, name, limit), sets, own.top
+            )
+            ranked = {name: {collection: result.run for collection, result in found.items()}}
+            *_, average = evaluation.score_rows(ranked, sets, seed=settings.seed, bootstrap=1)
+            counts, took = evaluation.answer_counts(found.values()), evaluation.cost(found.values())
+            least, most = strategy.calls(own.top, around.window, around.step)
+            row = {"strategy": name, "calls per query": f"{least}" if least == most else f"{least} to {most}"}
+            row |= {key: took[key] for key in (*_WORK, "seconds")}
+            row |= {"finished": (counts["ok"] + counts["repaired"]) / counts["n"]}
+            rows.append(row | {"ndcg": average["ndcg"], "n": average["n"]})
+    return rows

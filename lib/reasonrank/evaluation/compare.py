@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 
@@ -176,17 +176,21 @@ def rerank_sets(
     }
 
 
-def first_windows(settings: Profile, weights: str | Path) -> tuple[dict[str, Any], WindowTrace]:
-    """What weights answer to the first window of `sft.validity_queries` dev queries: `answer_row`, and one answer.
+class FirstWindows(NamedTuple):
+    """What weights answer to first windows: `answer_counts`, and one answer."""
 
-    The answer is one of the collection in the middle, the same for all weights.
-    """
+    counts: dict[str, int]
+    sample: WindowTrace
+
+
+def first_windows(settings: Profile, weights: str | Path) -> FirstWindows:
+    """The answers to the first window of `sft.validity_queries` dev queries; the sample is always the same query's."""
     count = -(-settings.sft.validity_queries // len(settings.collections))
     sets = {name: test_set(settings, name, "dev", count) for name in settings.collections}
     with open_reranker(settings, weights, "sliding") as opened:
         found = list(rerank_sets(opened, sets, settings.evaluation.window).values())
     sample = next(iter(found[len(found) // 2].traces.values()))[0]
-    return answer_row(str(weights), found), sample
+    return FirstWindows(answer_counts(found), sample)
 
 
 def score_rows(
@@ -237,21 +241,20 @@ def score_frame(scores: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     return pd.DataFrame(cells, index=order).fillna("").rename_axis("NDCG@10 in %")
 
 
-def answer_row(system: str, results: Iterable[RerankedRun]) -> dict[str, Any]:
-    """How many answers of a system, over all collections, were ok, repaired, truncated and malformed, of `n`.
+def answer_counts(results: Iterable[RerankedRun]) -> dict[str, int]:
+    """How many answers, over all collections, were ok, repaired, truncated and malformed, of `n`.
 
     A pointwise verdict that could not be read counts as malformed.
     """
     counts = sum((Counter(result.counts) for result in results), Counter())
     counts["malformed"] += counts.pop("undecided", 0)
-    return {"system": system, **{state: counts[state] for state in STATES}, "n": counts.total()}
+    return {state: counts[state] for state in STATES} | {"n": counts.total()}
 
 
-def totals(system: str, results: Iterable[RerankedRun]) -> dict[str, Any]:
-    """`answer_row`, with what the answers took: requests, tokens, seconds end to end and in the engine, and what
-    was cut or asked again."""
-    results = list(results)
+def cost(results: Iterable[RerankedRun]) -> dict[str, float]:
+    """What answers took, over all collections: requests, tokens, seconds end to end and in the engine; and how
+    many were asked again, or had something cut."""
     work = ("calls", "prompt_tokens", "output_tokens", "seconds", "engine_seconds")
     cut = ("retries", "shortened", "capped_passages", "capped_queries")
-    summed = {field: sum(getattr(result, field) for result in results) for field in work + cut}
-    return answer_row(system, results) | summed
+    results = list(results)
+    return {field: sum(getattr(result, field) for result in results) for field in work + cut}
