@@ -8,7 +8,7 @@ import pytest
 
 from fakes.engine import FakeEngine, FakePrompt, reverse
 from reasonrank import evaluation, latency, profiles
-from reasonrank.latency import LatencyResult, pool, ratio, time_queries
+from reasonrank.latency import LatencyResult, measure, pool, ratio, time_queries
 from reasonrank.rerank import run_sync
 from reasonrank.rerank.listwise import ListwiseReranker
 from reasonrank.rerank.strategies import STRATEGIES

@@ -20,7 +20,7 @@ import numpy as np
 
 from . import evaluation
 from .engines import Engine
-from .evaluation import Interval, TestSet, bootstrap
+from .evaluation import MEASURE, Interval, TestSet, bootstrap
 from .profiles import Profile
 from .rerank import RerankedRun, Reranker, run_sync
 from .rerank.strategies import STRATEGIES
@@ -166,7 +166,8 @@ def _counts(results: Sequence[RerankedRun | LatencyResult]) -> dict[str, int]:
 
 
 def strategy_rows(settings: Profile, weights: str | Path) -> list[dict[str, Any]]:
-    """What each strategy of `rerank.strategies` costs over a few queries: a row each, with NDCG@10 in 0..1.
+    """What each strategy of `rerank.strategies` costs over a few queries: a row each, with NDCG@10 in 0..1, the mean over
+    collections.
 
     `finished`: share of answers that were neither truncated nor malformed; `n`: queries. Seconds are of one run over
     all of them. Queries, candidates and token limits are those of the profile's `latency`.
@@ -181,12 +182,16 @@ def strategy_rows(settings: Profile, weights: str | Path) -> list[dict[str, Any]
             found = evaluation.rerank_sets(
                 evaluation.reranker(settings, opened.engine, name, limit), sets, own.top
             )
-            ranked = {name: {collection: result.run for collection, result in found.items()}}
-            *_, average = evaluation.score_rows(ranked, sets, seed=settings.seed, bootstrap=1)
+            values = [
+                evaluation.evaluate(found[c].run, test.qrels, excluded=test.collection.excluded).mean[MEASURE]
+                for c, test in sets.items()
+            ]
             counts, took = evaluation.answer_counts(found.values()), evaluation.cost(found.values())
             least, most = strategy.calls(own.top, around.window, around.step)
             row = {"strategy": name, "calls per query": f"{least}" if least == most else f"{least} to {most}"}
             row |= {key: took[key] for key in (*_WORK, "seconds")}
             row |= {"finished": (counts["ok"] + counts["repaired"]) / counts["n"]}
-            rows.append(row | {"ndcg": average["ndcg"], "n": average["n"]})
+            rows.append(
+                row | {"ndcg": float(np.mean(values)), "n": sum(len(test.queries) for test in sets.values())}
+            )
     return rows
