@@ -166,8 +166,7 @@ def _counts(results: Sequence[RerankedRun | LatencyResult]) -> dict[str, int]:
 
 
 def strategy_rows(settings: Profile, weights: str | Path) -> list[dict[str, Any]]:
-    """What each strategy of `rerank.strategies` costs over a few queries: a row each, with NDCG@10 in 0..1, the mean over
-    collections.
+    """What each strategy of `rerank.strategies` costs over a few queries: a row each, with NDCG@10 in 0..1.
 
     `finished`: share of answers that were neither truncated nor malformed; `n`: queries. Seconds are of one run over
     all of them. Queries, candidates and token limits are those of the profile's `latency`.
