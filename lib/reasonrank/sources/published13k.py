@@ -41,18 +41,19 @@ def rows(folder: Path | str) -> list[Row]:
     """
     found = []
     for place, row in objects(_file(folder, "13k")):
+        row["qid"] = str(row["qid"]) if isinstance(row.get("qid"), int) else row.get("qid")
         for key in ("dataset", "qid", "reasoning"):
             if not isinstance(row.get(key), str):
                 raise ValueError(f"{place}: {key} is missing or no text")
         for key in LISTS:
-            if not isinstance(row.get(key), list) or not all(isinstance(i, str) for i in row[key]):
+            if not isinstance(row.get(key), list) or not all(isinstance(i, str | int) for i in row[key]):
                 raise ValueError(f"{place}: {key} is missing or no list of ids")
+            row[key] = [str(docid) for docid in row[key]]
         if sorted(row["initial_list"]) != sorted(row["final_list"]):
             raise ValueError(f"{place}: final_list is no permutation of initial_list")
         if not set(row["relevant_docids"]) <= set(row["initial_list"]):
             raise ValueError(f"{place}: relevant_docids names a passage that is not in initial_list")
-        row["scenario"] = row.get("scenario") or scenario_of(row["dataset"], place)
-        found.append(row)
+        found.append(row | {"scenario": row.get("scenario") or scenario_of(row["dataset"], place)})
     return found
 
 
@@ -106,7 +107,7 @@ def _field(row: Any, key: str, place: str) -> Any:
 
 
 def _lists(row: Row, place: str) -> str:
-    return json.dumps([list(_field(row, key, place)) for key in ("initial_list", "final_list")])
+    return json.dumps([list(map(str, _field(row, key, place))) for key in ("initial_list", "final_list")])
 
 
 def _known(known: dict[str, Row], key: str, place: str) -> Row:
