@@ -218,6 +218,15 @@ def test_the_hub_is_asked_only_where_no_folder_is_given(monkeypatch, tmp_path):
     ]
 
 
+def test_a_set_in_a_folder_of_its_own_with_its_corpus_in_files(tmp_path):
+    place = tmp_path / "BRIGHT" / "biology"
+    runs.write_jsonl(place / "topics.jsonl.gz", EXAMPLES)
+    runs.write_jsonl(place / "corpus" / "part1.jsonl", DOCUMENTS)
+    b = benchmarks.load("bright/biology", tmp_path, wanted=["d2", "d3"])
+    assert list(b.texts()) == ["d2", "d3"] and not b.rewritten
+    assert b.searched(["0"]) == {"0": "why do ferns curl"}
+
+
 def test_runs_by_place(bright_folder, tmp_path):
     b = benchmarks.load("bright/biology", bright_folder)
     full = {"0": list(b.passages), "1": ["d2", "d3", "d/a b.txt"]}

@@ -24,16 +24,10 @@ from . import folder
 from .base import Collection
 
 RUN = "reasonir_gpt4cot_top100.run"  # BRIGHT's first stage, as the authors published it
-BRIGHT = {
-    **dict.fromkeys(("economics", "earth_science", "robotics", "biology", "psychology"), "complex QA"),
-    **dict.fromkeys(("stackoverflow", "sustainable_living"), "complex QA"),
-    **{"leetcode": "coding", "pony": "coding"},
-    **{
-        "aops": "math: problem",
-        "theoremqa_questions": "math: problem",
-        "theoremqa_theorems": "math: theorem",
-    },
-}
+BRIGHT = dict.fromkeys(("economics", "earth_science", "robotics", "biology", "psychology"), "complex QA")
+BRIGHT |= dict.fromkeys(("stackoverflow", "sustainable_living"), "complex QA")
+BRIGHT |= {"leetcode": "coding", "pony": "coding", "aops": "math: problem"}
+BRIGHT |= {"theoremqa_questions": "math: problem", "theoremqa_theorems": "math: theorem"}
 R2MED = (
     *("Biology", "Bioinformatics", "Medical-Sciences", "MedXpertQA-Exam", "MedQA-Diag"),
     *("PMC-Treatment", "PMC-Clinical", "IIYi-Clinical"),
@@ -94,19 +88,18 @@ def load(
     if data_dir is not None:
         roots = [_local(name, Path(data_dir))]
     else:
-        place = family.folders.get(key, key)
+        place, hub = family.folders.get(key, key), family.hub.items()
         roots = [
-            fetch(hub.format(place), [f.format(key) for f in files]) for hub, files in family.hub.items()
+            fetch(repository.format(place), [file.format(key) for file in some]) for repository, some in hub
         ]
     needed = ["queries"] + ["passages"] * (wanted is None or len(wanted) > 0) + ["rewritten"] * bright
-    found = {
-        root: folder.parts(root, key if bright else None, [*needed, "qrels", "excluded"]) for root in roots
-    }
-    files = {part: paths for parts in found.values() for part, paths in parts.items()}
+    subset, parts = key if bright and roots[0].name != key else None, [*needed, "qrels", "excluded"]
+    found = {root: folder.parts(root, subset, parts) for root in roots}
+    files = {part: paths for own in found.values() for part, paths in own.items()}
     folder.require(files, [part for part in needed if part != "rewritten" or wanted is None], roots[0])
     made = folder.collection(files, name, family.sets[key], family.source, wanted=wanted)
-    for root, parts in found.items():
-        made.inputs |= folder.hashes(root, [path for paths in parts.values() for path in paths])
+    for root, own in found.items():
+        made.inputs |= folder.hashes(root, [path for paths in own.values() for path in paths])
     for file, digest in (pinned or {}).items():
         if made.inputs.get(file) != digest:
             raise ValueError(f"{roots[0]}: {file} has the SHA-256 {made.inputs.get(file)}; expected {digest}")
