@@ -146,32 +146,12 @@ class Table(Strict):
         return frame.rename_axis("system")
 
 
-class Latency(Strict):
-    """Figure 1, right: seconds per query by system on one BRIGHT collection."""
+class Fact(BaseModel):
+    """Numbers of a figure, by name, with where they stand in the paper (data/paper/facts.yaml)."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
 
     source: str
-    collection: str
-    unit: str
-    values: dict[str, float]
-
-
-class Speedup(Strict):
-    """Figure 5: how many times faster listwise is than pointwise, as a range over collections."""
-
-    source: str
-    setting: str
-    ratio_low: float
-    ratio_high: float
-    collections: tuple[str, ...]
-
-
-class Lengths(Strict):
-    """Figure 13: mean reasoning tokens, one value a data set (their names are not printed beside them)."""
-
-    source: str
-    setting: str
-    finding: str
-    tokens: tuple[float, ...]
 
 
 class Case(Strict):
@@ -194,11 +174,16 @@ class WorkedExample(Strict):
 
 
 class Facts(Strict):
-    """Published numbers that stand in figures and text."""
+    """Published numbers that stand in figures and text.
 
-    figure1: Latency
-    figure5: Speedup
-    figure13: Lengths
+    `figure1`: `values`, seconds per query by system on one `collection`. `figure5`: how many times faster listwise is
+    than pointwise, `ratio_low` to `ratio_high` over `collections`. `figure13`: `tokens`, mean reasoning tokens, one
+    value a data set (their names are not printed beside them).
+    """
+
+    figure1: Fact
+    figure5: Fact
+    figure13: Fact
     worked_example: WorkedExample
 
 

@@ -22,32 +22,3 @@ from .compare import (
 )
 from .score import DEFAULT_MEASURES, Scores, evaluate
 from .statistics import Interval, PairedTest, bootstrap, mean_interval, paired_test
-
-__all__ = [
-    "DEFAULT_MEASURES",
-    "MEASURE",
-    "STATES",
-    "Interval",
-    "PairedTest",
-    "Scores",
-    "TestSet",
-    "answer_counts",
-    "bootstrap",
-    "cost",
-    "dev_sets",
-    "evaluate",
-    "first_windows",
-    "mean_interval",
-    "open_reranker",
-    "paired_test",
-    "rerank_sets",
-    "reranker",
-    "run_file",
-    "score_frame",
-    "score_rows",
-    "systems",
-    "test_set",
-    "this_run",
-    "weight_files",
-    "write_runs",
-]

@@ -9,21 +9,3 @@ from .paper import figure1, latency_figure
 from .results import ablations, answer_status, funnel, ndcg_by_collection
 from .style import save, style
 from .training import alpha_sweep, long_run, reward_parts, score_distribution, training_curve
-
-__all__ = [
-    "ablations",
-    "alpha_sweep",
-    "answer_status",
-    "figure1",
-    "funnel",
-    "latency_figure",
-    "long_run",
-    "method_diagram",
-    "ndcg_by_collection",
-    "reward_parts",
-    "save",
-    "score_distribution",
-    "sliding_window_diagram",
-    "style",
-    "training_curve",
-]

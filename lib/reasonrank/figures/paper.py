@@ -9,7 +9,7 @@ import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ..paper import Facts, Speedup, Table
+from ..paper import Fact, Facts, Table
 from .style import BLUE, GREEN, GREY, ORANGE, WIDTH, checked, label, look, percent, styled, unique, whiskers
 
 KINDS = {
@@ -81,11 +81,11 @@ def _points(ax: Axes, published: Sequence[tuple], ours: Sequence[tuple], text: s
 
 
 @styled
-def latency_figure(ours: Mapping[str, Any], paper: Speedup) -> Figure:
+def latency_figure(ours: Mapping[str, Any], paper: Fact) -> Figure:
     """In the form of the paper's Figure 5: seconds per query, listwise beside pointwise, by collection.
 
     `ours`: `rows` (`collection`, `method`, `n`, and `p50`, `p50_low`, `p50_high` in seconds), `model`,
-    `engine`, and `ratio` (`value`, `low`, `high`: pointwise over listwise). `paper`: the published range.
+    `engine`, and `ratio` (`value`, `low`, `high`: pointwise over listwise). `paper`: `facts().figure5`.
     """
     rows = checked(ours["rows"], ["collection", "method", "n", *SECONDS], "latency")
     by = {(row["collection"], row["method"]): row for row in rows}
