@@ -29,7 +29,8 @@ from datasets import Dataset
 from grpo_step import PARTS, one_step, shaped
 from trl import GRPOConfig, GRPOTrainer
 
-from reasonrank import adapters, models, profiles, retrieval, sources, stages, synthesis, training
+from reasonrank import adapters, models, profiles, retrieval, sources, stages, training
+from reasonrank.examples import Example
 from reasonrank.training import common, sft, shared_prefix
 from reasonrank.training.shared_prefix import SharedPrefixGRPOTrainer, pack
 
@@ -49,7 +50,7 @@ def windows(settings: profiles.Profile, count: int) -> list[dict[str, Any]]:
         final = relevant + [docid for docid in docids if docid not in relevant]
         chain = " ".join(" ".join(texts[docid].split()[:15]) for docid in final[:3])
         examples.append(
-            synthesis.Example(collection.name, "qa", qid, list(docids), final, chain, relevant or final[:1])
+            Example(collection.name, "qa", qid, list(docids), final, chain, relevant or final[:1])
         )
     prompt = training.window_prompt(settings, settings.model.name, settings.model.max_length)
     return training.windows_of(examples, prompt, {collection.name: queries}, {collection.name: texts})

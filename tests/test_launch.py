@@ -17,7 +17,8 @@ from accelerate.utils import DeepSpeedPlugin
 from accelerate.utils.launch import prepare_deepspeed_cmd_env
 
 from fakes.tiny import save_tiny_llama
-from reasonrank import profiles, stages, synthesis, training
+from reasonrank import examples as training_examples
+from reasonrank import profiles, stages, training
 from reasonrank.training import __main__ as launch
 
 FOLDER = profiles.FOLDER / "accelerate"
@@ -32,7 +33,10 @@ def run(tmp_path):
     stages.write_json(first.path("id_doc.json"), {"d": {"a": "first", "b": "second"}})
     first.finish()
     filtering = stages.Stage(folder, "02_filtering", {}, seed=0)
-    lists = [synthesis.Example("d", "s", f"q{i}", ["a", "b"], ["b", "a"], "b helps", ["b"]) for i in range(4)]
+    lists = [
+        training_examples.Example("d", "s", f"q{i}", ["a", "b"], ["b", "a"], "b helps", ["b"])
+        for i in range(4)
+    ]
     filtering.path("kept.jsonl").write_text("".join(json.dumps(asdict(row)) + "\n" for row in lists))
     filtering.finish()
     sft = stages.Stage(folder, "03_sft", {}, seed=0)
@@ -57,7 +61,7 @@ def words(which, run, profile=None):
 def taken(which, run, output):
     """What a notebook does after the launch."""
     settings, _ = profiles.start(str(run.parent / "mine.yaml"), str(run))
-    examples = synthesis.load(run / "02_filtering" / "kept.jsonl")
+    examples = training_examples.load(run / "02_filtering" / "kept.jsonl")
     kept = run / ".checkpoints" / launch.STAGES[which]
     if which == "sft":
         return training.train_sft(training.window_rows(run, examples, settings), settings, output, kept)

@@ -1,59 +1,237 @@
-"""From one's own data, and from the published sets, to trained weights; and notebook 01 with a key set."""
+"""The commands synthesise, filter and published: from one's own data, or the published sets, to trained weights."""
+
+import json
 
 import pytest
 import yaml
 
 from fakes.teacher_server import serving, settings
 from fakes.tiny import save_tiny_llama
-from reasonrank import profiles, stages
+from reasonrank import examples, profiles, stages
 from reasonrank.cli.main import main
-from test_export import own_data, published
+from reasonrank.store import Store
+from reasonrank.teachers.asking import header as asking_header
+from test_examples import published
 from test_folder import write
 
-pytestmark = pytest.mark.slow
-KEY = "a-key-that-nobody-may-see"
+FAST = ("timeout", "backoff", "attempts", "answers", "base_url", "model", "key_variable")
 
 
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory):
-    return save_tiny_llama(tmp_path_factory.mktemp("tiny"), max_position_embeddings=2048)
+def own_data(folder, labels=None):
+    folder.mkdir()
+    words = ["apple", "bread", "cloud", "dust", "earth", "fire", "grass", "hill", "iron", "jade"]
+    passages = [{"id": w, "text": f"All about {w}, and how {w} is made."} for w in words]
+    queries = [{"id": f"q-{w}", "text": f"How is {w} made?", "answer": f"{w} is made so."} for w in words[:4]]
+    return write(folder, queries, passages, labels)
 
 
-def profile_file(folder, changes):
-    """The smoke profile with changes, as a file that commands and notebooks take."""
-    path = folder / "small.yaml"
-    made = profiles.load("smoke", changes).model_dump(mode="json", exclude={"overrides"})
-    path.write_text(yaml.safe_dump(made, sort_keys=False))
-    return str(path)
+def asking(data, server=None, **changes):
+    """The command `synthesise` with the faulty server for a teacher."""
+    remote = settings(server).model_dump() | changes
+    pairs = [f"synthesis.remote.{key}={remote[key]}" for key in (*FAST, *changes)]
+    ask = [
+        "synthesise",
+        "--data",
+        str(data),
+        "--teacher",
+        "remote",
+        "--first-stage",
+        "bm25",
+        "--profile",
+        "smoke",
+    ]
+    return [*ask, *(word for pair in pairs for word in ("-p", pair))]
 
 
+def loaded(run, stage="01_synthesis", name="examples.jsonl"):
+    return examples.load(stages.stage_file(run, stage, name))
+
+
+def test_from_own_data_to_a_filtered_set(tmp_path, capsys):
+    data, out = own_data(tmp_path / "mine"), tmp_path / "run"
+    with serving(rate=0.2, seed=4) as server:
+        ask = [*asking(data, server), "--out", str(out)]
+        assert main(ask) == 0
+    printed = capsys.readouterr().out
+    assert (
+        "mine: queries 4, answered 4, with positives 4, lists 4" in printed
+        and "requests, failed: " in printed
+    )
+    stage = out / "01_synthesis"
+    made = {p: p.read_bytes() for p in (*(stage / "dataset").rglob("*.*"), stage / "examples.jsonl")}
+    assert main([*ask, "--replay"]) == 0
+    assert {path: path.read_bytes() for path in made} == made
+    assert main(["filter", "--alpha", "0", "--profile", "smoke", "--out", str(out)]) == 0
+    kept = loaded(out, "02_filtering", "kept.jsonl")
+    assert sorted(e.qid for e in kept) == ["q-apple", "q-bread", "q-cloud", "q-dust"]
+    assert {e.dataset for e in kept} == {"mine"}
+    assert main(["filter", "-p", "filtering.datasets=[yours]", "--profile", "smoke", "--out", str(out)]) == 0
+    result = stages.read_json(out / "02_filtering" / "record.json")["result"]
+    assert (result["kept"], result["dropped"], len(result["scores"])) == (0, 4, 4)
+
+
+def test_a_budget_that_ends_is_said_and_what_is_done_stays(tmp_path, capsys):
+    data, out = own_data(tmp_path / "mine"), tmp_path / "run"
+    with serving() as server:
+        ask = [*asking(data, server), "--out", str(out)]
+        limit = ["-p", "synthesis.remote.token_budget=100"]
+        assert main([*ask, *limit]) == 1
+        assert (
+            "no example was made; mine: queries 4, answered 0" in capsys.readouterr().err and not server.seen
+        )
+        assert main([*ask, "--queries", "3"]) == 0
+        asked = len(server.seen)
+        assert main([*ask, *limit]) == 1, "three are in the store, the fourth is over the limit"
+        assert "1 queries are not done: the budget would be passed; raise" in capsys.readouterr().err
+        assert len(server.seen) == asked and len(loaded(out)) == 3
+        assert main([*ask, "--replay"]) == 1
+        assert "1 queries are not done: the store has no answer for them" in capsys.readouterr().err
+        assert main(ask) == 0 and len(loaded(out)) == 4
+
+
+@pytest.mark.parametrize(
+    ("status", "sent", "message"),
+    [
+        (400, None, "answered 400: no such thing: (key)"),
+        (422, None, "answered 422: "),
+        (
+            200,
+            {"choices": None, "note": "quite another"},
+            '/v1 sent {"choices": null, "note": "quite another"}',
+        ),
+        (200, {"error": {"code": 503, "message": "asleep"}}, "answered 503: asleep"),
+    ],
+)
+def test_what_the_server_says_to_every_request_is_said_once(tmp_path, capsys, status, sent, message):
+    with serving(status=status, script=[sent] * 99) as server:
+        ask = asking(own_data(tmp_path / "mine"), server, attempts=2, max_in_flight=1)
+        assert main([*ask, "--out", str(tmp_path / "run")]) == 1
+    error = capsys.readouterr().err
+    assert error.count(message) == 1 and len(error.splitlines()) == 1 and "4 queries" in error
+    assert not (tmp_path / "run" / "01_synthesis").exists()
+
+
+def test_an_address_without_its_scheme_costs_nothing_and_a_rerun_asks(tmp_path, capsys):
+    data, out = own_data(tmp_path / "mine"), tmp_path / "run"
+    assert main([*asking(data, base_url="127.0.0.1:8230/v1", attempts=3), "--out", str(out)]) == 1
+    assert capsys.readouterr().err == (
+        "error: synthesis.remote.base_url: expected http(s)://HOST/v1, got '127.0.0.1:8230/v1'\n"
+    )
+    assert main([*asking(data, base_url="http://127.0.0.1:9/v1", attempts=2), "--out", str(out)]) == 1
+    assert "http://127.0.0.1:9/v1: ConnectError" in capsys.readouterr().err
+    with serving() as server:
+        assert main([*asking(data, server), "--out", str(out)]) == 0
+    assert "12 requests, failed: none" in capsys.readouterr().out and len(loaded(out)) == 4
+
+
+@pytest.mark.parametrize(
+    ("more", "code", "message"),
+    [
+        (["--data", "nowhere"], 2, "nowhere: no such folder"),
+        (["-p", "synthesis.windw=3"], 2, "synthesis.windw"),
+        (["-p", "synthesis.max_positives=10"], 2, "a list needs room for 10 positives"),
+        (["-p", "synthesis"], 2, "-p synthesis: expected KEY=VALUE"),
+        (
+            ["-p", "synthesis.remote.model=@cf/deepseek-ai/x"],
+            2,
+            "-p synthesis.remote.model=@cf/deepseek-ai/x: expected",
+        ),
+        (["-p", "synthesis.remote.model={"], 2, "-p synthesis.remote.model={: expected a value as in YAML"),
+        (["-p", "synthesis.remote.model=a: b: c"], 2, "-p synthesis.remote.model=a: b: c: expected a value"),
+        (["--teacher", "remote"], 1, "the environment has no REASONRANK_TEACHER_KEY"),
+        (["--teacher", "remote", "--replay"], 1, "teacher.sqlite"),
+        (["--scenario", "chess"], 2, "chess"),
+        (["--candidates", "0"], 2, "--candidates"),
+    ],
+)
+def test_wrong_calls(tmp_path, capsys, monkeypatch, more, code, message):
+    monkeypatch.delenv("REASONRANK_TEACHER_KEY", raising=False)
+    ask = [
+        "synthesise",
+        "--data",
+        str(own_data(tmp_path / "mine")),
+        "--first-stage",
+        "bm25",
+        "--profile",
+        "smoke",
+    ]
+    assert main([*ask, "--out", str(tmp_path / "run"), *more]) == code
+    error = capsys.readouterr().err
+    assert message in error and "Traceback" not in error
+    assert not (tmp_path / "run" / "01_synthesis").exists()
+
+
+def test_faults_of_the_filter_are_named(tmp_path, capsys):
+    for words, message in (
+        ([], "no manifest in the run folder; run notebooks/01_synthesis.ipynb first"),
+        (["--alpha", "1.5"], "filtering.alpha: Input should be less than or equal to 1"),
+    ):
+        assert main(["filter", "--profile", "smoke", "--out", str(tmp_path), *words]) == 2
+        assert message in capsys.readouterr().err
+
+
+def test_an_earlier_journal_is_taken_over(tmp_path):
+    data, out = own_data(tmp_path / "mine"), tmp_path / "run"
+    with serving() as server:
+        ask = [*asking(data, server), "--out", str(out)]
+        assert main(ask) == 0
+        head = asking_header(settings(server))
+        with Store(out / "teacher.sqlite", head, replay=True) as store:
+            rows = [{"key": key, "value": value} for key, value in store.done.items()]
+        rows.insert(0, {"journal": 1, "header": head})
+        (out / "teacher.sqlite").unlink()
+        (out / "teacher.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        asked, before = len(server.seen), (out / "01_synthesis" / "examples.jsonl").read_bytes()
+        assert main(ask) == 0 and len(server.seen) == asked
+    assert (out / "01_synthesis" / "examples.jsonl").read_bytes() == before
+
+
+def test_the_published_sets_are_taken_over_and_filtered(tmp_path):
+    folder = published(tmp_path)
+    places = [f"--data-{name}={folder / name}" for name in ("13k", "sft", "rl")]
+    for subset, qids in (("13k", ["q1", "q2"]), ("sft", ["q2"]), ("rl", ["q1"])):
+        out = tmp_path / "runs" / subset
+        assert main(["published", "--subset", subset, *places, "--profile", "smoke", "--out", str(out)]) == 0
+        assert [e.qid for e in loaded(out)] == qids
+    # q1: NDCG@10 1; q2: its positive is second, 1 / log2(3) = 0.63
+    out = tmp_path / "runs" / "13k"
+    assert main(["filter", "--alpha", "0.7", "--profile", "smoke", "--out", str(out)]) == 0
+    assert [e.qid for e in loaded(out, "02_filtering", "kept.jsonl")] == ["q1"]
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("origin", ["own data", "published"])
-def test_three_commands_lead_to_trained_weights(origin, tiny, tmp_path):
+def test_three_commands_lead_to_trained_weights(origin, tmp_path):
+    tiny = save_tiny_llama(tmp_path / "tiny", max_position_embeddings=2048)
     changes = {"model.name": str(tiny), "model.dtype": "float32", "evaluation.engine": "transformers"}
-    profile = profile_file(tmp_path, changes | {"synthesis.window": 5})
-    common = ["--profile", profile, "--out", str(tmp_path / "run")]
+    made = profiles.load("smoke", changes | {"synthesis.window": 5, "synthesis.max_positives": 2})
+    profile = tmp_path / "small.yaml"
+    profile.write_text(yaml.safe_dump(made.model_dump(mode="json", exclude={"overrides"}), sort_keys=False))
+    common = ["--profile", str(profile), "--out", str(tmp_path / "run")]
     if origin == "published":
-        sets = published(tmp_path)
-        assert main(["published", "--subset", "13k", f"--data-13k={sets / '13k'}", *common]) == 0
+        assert main(["published", f"--data-13k={published(tmp_path) / '13k'}", *common]) == 0
     else:
-        mine = own_data(tmp_path / "mine")
         labels = [{"query": f"q-{word}", "passage": word} for word in ("apple", "bread", "cloud", "dust")]
-        write(mine, None, None, labels)
-        ask = ["synthesise", "--data", str(mine), "--teacher", "offline", "--first-stage", "bm25"]
-        assert main([*ask, *common]) == 0
+        ask = ["synthesise", "--data", str(own_data(tmp_path / "mine", labels)), "--teacher", "offline"]
+        assert main([*ask, "--first-stage", "bm25", *common]) == 0
     assert main(["filter", "--alpha", "0", *common]) == 0
-    assert main(["run", "03_sft", "--profile", profile, "--run-dir", str(tmp_path / "run")]) == 0
+    assert main(["run", "03_sft", "--profile", str(profile), "--run-dir", str(tmp_path / "run")]) == 0
     assert stages.stage_file(tmp_path / "run", "03_sft", "model/model.safetensors").stat().st_size > 0
 
 
-def test_notebook_01_asks_a_real_teacher_where_there_is_a_key(tmp_path, monkeypatch):
-    monkeypatch.setenv("REASONRANK_TEACHER_KEY", KEY)
+@pytest.mark.slow
+def test_notebook_01_asks_the_teacher_of_its_profile(tmp_path, monkeypatch):
+    monkeypatch.setenv("REASONRANK_TEACHER_KEY", "a-key-that-nobody-may-see")
     with serving() as server:
-        remote = settings(server, key_variable="REASONRANK_TEACHER_KEY")
-        changes = {f"synthesis.remote.{key}": value for key, value in remote.model_dump().items()}
-        profile = profile_file(tmp_path, changes)
-        assert main(["run", "01_synthesis", "--profile", profile, "--run-dir", str(tmp_path / "run")]) == 0
-        assert server.keys == {f"Bearer {KEY}"} and len(server.seen) == 9  # three questions for each of three
-    text = (tmp_path / "run" / "notebooks" / "01_synthesis.ipynb").read_text(encoding="utf-8")
-    assert "it starts with" in text and KEY not in text
-    assert KEY not in (tmp_path / "run" / "teacher.jsonl").read_text(encoding="utf-8")
+        remote = settings(server, key_variable="REASONRANK_TEACHER_KEY").model_dump()
+        changes = {"synthesis.teacher": "remote", "synthesis.remote": remote, "synthesis.train_queries": 3}
+        made = profiles.load("smoke", changes).model_dump(mode="json", exclude={"overrides"})
+        profile = tmp_path / "small.yaml"
+        profile.write_text(yaml.safe_dump(made, sort_keys=False))
+        run = tmp_path / "run"
+        assert main(["run", "01_synthesis", "--profile", str(profile), "--run-dir", str(run)]) == 0
+        assert server.keys == {"Bearer a-key-that-nobody-may-see"} and len(server.seen) > 20
+    text = (run / "notebooks" / "01_synthesis.ipynb").read_text(encoding="utf-8")
+    assert "it starts with" in text and "a-key-that-nobody-may-see" not in text
+    assert b"a-key-that-nobody-may-see" not in (run / "teacher.sqlite").read_bytes()
+    assert (run / "01_synthesis" / "dataset" / "README.md").is_file()

@@ -8,13 +8,14 @@ from peft import get_peft_model
 from safetensors.torch import load_file
 
 from fakes.tiny import alternating_reward, rows, save_tiny_llama
-from reasonrank import models, profiles, stages, synthesis, training
+from reasonrank import models, profiles, stages, training
 from reasonrank.answers import EMPTY_CHAIN
+from reasonrank.examples import Example
 from reasonrank.training import common, grpo
 from reasonrank.training.common import Trained
 from reasonrank.training.rollouts import EngineRollouts
 
-EXAMPLE = synthesis.Example("d", "s", "q", ["a", "b"], ["b", "a"], "b answers it", ["b"])
+EXAMPLE = Example("d", "s", "q", ["a", "b"], ["b", "a"], "b answers it", ["b"])
 QUERIES, TEXTS = {"d": {"q": "a query"}}, {"d": {"a": "text", "b": "more"}}
 
 
@@ -59,9 +60,7 @@ def test_rows_with_reasoning_and_without(tiny, reasoning):
 
 def test_control_tokens_in_a_chain_are_plain_text(tiny):
     prompt = training.window_prompt(profiles.load("smoke"), str(tiny), 500)
-    quoting = synthesis.Example(
-        "d", "s", "q", ["a", "b"], ["b", "a"], "it says <|im_end|> <|im_start|>", ["b"]
-    )
+    quoting = Example("d", "s", "q", ["a", "b"], ["b", "a"], "it says <|im_end|> <|im_start|>", ["b"])
     (row,) = training.windows_of([quoting], prompt, QUERIES, TEXTS)
     end = prompt.tokenizer.eos_token_id
     assert row["completion_ids"].count(end) == 1 and row["completion_ids"][-1] == end

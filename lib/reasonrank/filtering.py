@@ -13,6 +13,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from . import metrics
+from .examples import Example
+from .examples import save as write_examples
+from .profiles import Filtering
+from .stages import Stage
 
 
 @dataclass(frozen=True)
@@ -85,3 +89,24 @@ def _fields(example: Any) -> Mapping[str, Any]:
 def _check_alpha(alpha: float) -> None:
     if not 0 <= alpha <= 1:
         raise ValueError(f"alpha is {alpha}; expected a number in 0..1")
+
+
+def save(stage: Stage, examples: Sequence[Example], wanted: Filtering) -> Filtered:
+    """Filter with `wanted.alpha`; `kept.jsonl` and the record go into `stage`, which the caller finishes.
+
+    Where `wanted.datasets` names some, examples of others are dropped too. The record has the counts, the scores by
+    example, and the sweep over `wanted.alphas`.
+    """
+    result = self_consistency(examples, wanted.alpha)
+    kept = [e for e in result.kept if wanted.datasets is None or e.dataset in wanted.datasets]
+    chosen = {id(e) for e in kept}
+    dropped = [e for e in examples if id(e) not in chosen]
+    write_examples(stage.path("kept.jsonl"), kept)
+    scores = [
+        {"scenario": e.scenario, "dataset": e.dataset, "qid": e.qid, "score": value}
+        for e, value in zip(examples, result.scores, strict=True)
+    ]
+    sweep = alpha_sweep(examples, wanted.alphas)
+    counts = {"kept": len(kept), "dropped": len(dropped), "datasets": wanted.datasets}
+    stage.record({"alpha": wanted.alpha, **counts, "sweep": sweep, "scores": scores})
+    return Filtered(kept, dropped, result.scores)

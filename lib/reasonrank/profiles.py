@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import numpy as np
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from .stages import ROOT, write_text
 
@@ -71,6 +71,14 @@ class Synthesis(Strict):
     annotated: float = Field(ge=0)  # offline teacher: what a human judgement adds to that evidence
     chain: Literal["evidence", "needs", "verdicts"]  # offline teacher: the form of its reasoning
     remote: RemoteTeacherSettings
+
+    @model_validator(mode="after")
+    def _has_room(self) -> Synthesis:
+        if not self.max_positives < (self.smallest_window or self.window) <= self.window:
+            raise ValueError(
+                f"a list needs room for {self.max_positives} positives and a negative, in its window"
+            )
+        return self
 
 
 class Filtering(Strict):

@@ -26,12 +26,19 @@ class Handler(BaseHTTPRequestHandler):
             server.seen.append(body)
             server.keys.add(self.headers["Authorization"])
             fault = server.next_fault()
-            server.faults.update([fault] if fault else [])
+            server.faults.update([fault] if isinstance(fault, str) else [])
             server.busy += 1
             server.most = max(server.most, server.busy)
         time.sleep(server.delay)
         with server.lock:
             server.busy -= 1
+        if server.status != 200:
+            key = self.headers["Authorization"].removeprefix("Bearer ")
+            return self.reply(
+                server.status, json.dumps({"error": {"message": f"no such thing: {key}"}}).encode(), {}
+            )
+        if isinstance(fault, dict | list):
+            return self.reply(200, json.dumps(fault).encode(), {})
         if fault in ("429", "500"):
             return self.reply(int(fault), b'{"error": {"message": "later"}}', {"Retry-After": "0.01"})
         if fault == "hang":
@@ -96,11 +103,12 @@ def right_answer(prompt):
 
 
 @contextmanager
-def serving(rate=0.0, seed=0, delay=0.0, script=()):
-    """A server with `rate` of its answers faulty; `script` says what the first ones are (None: right)."""
+def serving(rate=0.0, seed=0, delay=0.0, script=(), status=200):
+    """A server with `rate` of its answers faulty. `script`: what the first ones are (None: right, a dict or a list:
+    that JSON); `status`: that of every answer, an error unless it is 200."""
     server = Server(("127.0.0.1", 0), Handler)
     server.rate, server.rng, server.delay, server.script = rate, random.Random(seed), delay, list(script)
-    server.lock, server.seen, server.keys = threading.Lock(), [], set()
+    server.lock, server.seen, server.keys, server.status = threading.Lock(), [], set(), status
     server.busy = server.most = 0
     server.faults, server.paid, server.billed = Counter(), Counter(), 0
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)

@@ -4,7 +4,7 @@ import asyncio
 import sys
 from pathlib import Path
 
-from reasonrank import synthesis
+from reasonrank import examples, profiles, synthesis
 from reasonrank.sources import Collection, Passage, Query
 from reasonrank.teachers import Asker, RemoteTeacher
 
@@ -33,14 +33,14 @@ async def make(c, chosen, path, replay=False):
     run = {qid: list(c.passages) for qid in c.queries}
     async with Asker(chosen, path, replay=replay) as asker:
         teacher = RemoteTeacher(asker, c.scenario, c.qrels)
-        made = await synthesis.synthesise(
-            c, teacher, run, window=6, max_positives=2, max_hard_negatives=1, seed=3
+        wanted = profiles.load("default").synthesis.model_copy(
+            update={"window": 6, "max_positives": 2, "max_hard_negatives": 1}
         )
-        return made, asker
+        return await synthesis.synthesise(c, teacher, run, wanted, seed=3), asker
 
 
 if __name__ == "__main__":
     url, folder = sys.argv[1], Path(sys.argv[2])
     chosen = settings(base_url=url, max_in_flight=2)
-    made, _ = asyncio.run(make(collection(), chosen, folder / "teacher.jsonl", replay=len(sys.argv) > 3))
-    synthesis.save(folder / "examples.jsonl", made.examples)
+    made, _ = asyncio.run(make(collection(), chosen, folder / "teacher.sqlite", replay=len(sys.argv) > 3))
+    examples.save(folder / "examples.jsonl", made.examples)

@@ -17,9 +17,10 @@ PACKAGE = Path(__file__).resolve().parents[1]
 DATA = {  # what a module reads of data/: a folder, or a file
     "reasonrank.ablations": "records/ablations.json",
     "reasonrank.adapters": "adapters",
+    "reasonrank.examples": "cards",
     "reasonrank.paper": "paper",
     "reasonrank.sources.authored": "authored",
-    "reasonrank.teachers.scenarios": "teacher",
+    "reasonrank.teachers.remote": "teacher",
 }
 
 

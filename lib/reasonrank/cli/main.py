@@ -17,8 +17,8 @@ from typer.exceptions import TyperException
 
 from . import (
     DEADLINE,
-    data_arguments,
     preflight,
+    synthesise,
 )
 from . import summary as summaries
 from .errors import CommandError
@@ -119,9 +119,6 @@ def sweep(
 # write a typed function in its module, register it with `app.command()(function)` below, and remove it here.
 BRIDGED = {
     "preflight": (preflight, "check before a long run"),
-    "synthesise": (data_arguments, "label your own data with a teacher"),
-    "filter": (data_arguments, "keep examples whose labels agree"),
-    "published": (data_arguments, "take the authors' training data over"),
 }
 
 
@@ -146,7 +143,6 @@ def _old_parser() -> argparse.ArgumentParser:
         if name in BRIDGED:
             module, about = BRIDGED[name]
             add(commands.add_parser(name, help=about, description=module.__doc__))
-    data_arguments.add(commands)
     return parser
 
 
@@ -168,3 +164,6 @@ for _name, (_module, _about) in BRIDGED.items():
 # Converted commands: app.command()(module.function)
 app.command()(verify)
 app.command()(rerank)
+app.command()(synthesise.synthesise)
+app.command("filter")(synthesise.filter_examples)
+app.command()(synthesise.published)

@@ -37,8 +37,8 @@ class _NoDates(yaml.SafeLoader):
 def read_parameters(pairs: Sequence[str]) -> dict[str, Any]:
     """Values of "key=value" words by key, read as YAML: `alpha=0.3`, or a dotted `synthesis.teacher=remote`.
 
-    Dates stay text, and 1e-4 is a number. UsageError names the word that is malformed, or whose value cannot be
-    kept in a notebook and in JSON.
+    Dates stay text, 1e-4 is a number, and `key=` is an empty text. UsageError names the word that is malformed, or
+    whose value cannot be kept in a notebook and in JSON.
     """
     parameters = {}
     for pair in pairs:
@@ -46,7 +46,7 @@ def read_parameters(pairs: Sequence[str]) -> dict[str, Any]:
         if not (equals and key.partition(".")[0].isidentifier() and all(key.split("."))):
             raise UsageError(f"-p {pair}: expected KEY=VALUE, the key the name of a parameter or a setting")
         try:  # YAML 1.1 takes 1e-4 for a word
-            value = float(text) if EXPONENT.fullmatch(text) else yaml.load(text, _NoDates)
+            value = float(text) if EXPONENT.fullmatch(text) else yaml.load(text or '""', _NoDates)
             json.dumps(value, allow_nan=False)
         except (yaml.YAMLError, ValueError, TypeError) as error:
             raise UsageError(

@@ -35,7 +35,7 @@ def download(subset: Literal["13k", "sft", "rl"]) -> Path:
 
 
 def rows(folder: Path | str) -> list[Row]:
-    """Rows of the full set, or of an export of our own, as `synthesis.load` takes them, with their scenario.
+    """Rows of the full set, or of an export of our own, as `examples.example_of` takes them, with their scenario.
 
     Raises FileNotFoundError, or ValueError with file and line, for what is missing or does not fit.
     """

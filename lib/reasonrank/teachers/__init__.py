@@ -5,12 +5,4 @@ from .base import Ranked, Teacher, TeacherError, TeacherFailure
 from .offline import OfflineTeacher
 from .remote import RemoteTeacher
 
-__all__ = [
-    "Asker",
-    "OfflineTeacher",
-    "Ranked",
-    "RemoteTeacher",
-    "Teacher",
-    "TeacherError",
-    "TeacherFailure",
-]
+__all__ = ["Asker", "OfflineTeacher", "Ranked", "RemoteTeacher", "Teacher", "TeacherError", "TeacherFailure"]

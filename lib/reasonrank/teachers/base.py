@@ -1,4 +1,4 @@
-"""What a teacher does (section 4.1). Identifiers are 1-based positions in the list that it is shown."""
+"""What a teacher does (section 4.1). It is shown a query and passages, and answers with passage ids."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from ..sources import Passage, Query
 
 @dataclass(frozen=True)
 class Ranked:
-    """A listwise label: a permutation of 1..n and the reasoning that led to it."""
+    """A listwise label: the ids of all passages, best first, and the reasoning that led to it."""
 
-    ranking: list[int]
+    docids: list[str]
     reasoning: str
 
 
@@ -26,7 +26,7 @@ class TeacherFailure(Exception):
 
 
 class TeacherError(RuntimeError):
-    """A teacher that cannot be asked at all: no key, no such model, a refused login."""
+    """A teacher that cannot be asked at all: no key, no such model, a refused login, no server."""
 
 
 class Teacher(Protocol):
@@ -34,11 +34,11 @@ class Teacher(Protocol):
 
     name: str
 
-    async def select_positives(self, query: Query, passages: Sequence[Passage]) -> list[int]:
-        """Identifiers of the relevant passages, none of them possibly. Sees the gold answer (4.1.2)."""
+    async def select_positives(self, query: Query, passages: Sequence[Passage]) -> list[str]:
+        """The relevant passages, possibly none of them. Sees the gold answer (4.1.2)."""
 
-    async def select_hard_negatives(self, query: Query, passages: Sequence[Passage]) -> list[int]:
-        """Identifiers of passages that share words with the query and do not help. Sees the gold answer (4.1.2)."""
+    async def select_hard_negatives(self, query: Query, passages: Sequence[Passage]) -> list[str]:
+        """Passages that share words with the query and do not help. Sees the gold answer (4.1.2)."""
 
     async def rank(self, query: Query, passages: Sequence[Passage]) -> Ranked:
         """A full ranking with its reasoning, without the gold answer (4.1.4)."""

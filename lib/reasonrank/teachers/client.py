@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -13,13 +15,21 @@ from typing import Any
 
 from ..answers import ANSWER, THINK, THINK_END
 from ..profiles import RemoteTeacherSettings
+from ..runs import well_formed
 from .base import TeacherError
-from .budget import NOTHING, Usage
 
 Messages = Sequence[Mapping[str, str]]
+Usage = Counter  # prompt_tokens and output_tokens, as the server counts them (reasoning is output)
 REFUSED = {400, 413, 422}  # this request; other questions may pass
 HOPELESS = {401, 402, 403, 404}  # every request: key, account or model are wrong
-NEVER_SENT = {"ConnectError", "ConnectTimeout", "PoolTimeout"}
+CODES = {
+    "rate_limit_exceeded": 429,
+    "insufficient_quota": 402,
+    "invalid_api_key": 401,
+    "model_not_found": 404,
+}
+NOT_SENT = {"ConnectError", "ConnectTimeout", "PoolTimeout"}  # another try may pass
+SENT = {"ReadError", "ReadTimeout", "WriteError", "WriteTimeout", "RemoteProtocolError", "DecodingError"}
 
 
 @dataclass(frozen=True)
@@ -32,29 +42,33 @@ class Reply:
 
 
 class Trouble(Exception):
-    """A request without a usable answer. `again`: worth another try; `wait`: seconds that the server asks for;
-    `usage`: what it has to be counted with (nothing where the server did no work); `raw`: what came."""
+    """A request without a usable answer. `reason`: what came, in words; `usage`: the tokens it is counted with
+    (none where the server did no work); `again`: worth another try; `wait`: seconds that the server asks for."""
 
     def __init__(
-        self, kind: str, usage: Usage = NOTHING, *, again: bool = True, wait: float = 0.0, raw: str = ""
+        self, kind: str, reason: str, usage: Usage | None = None, again: bool = True, wait: float = 0.0
     ):
         super().__init__(kind)
-        self.kind, self.usage, self.again, self.wait, self.raw = kind, usage, again, wait, raw
+        self.kind, self.reason, self.usage = kind, reason, Counter() if usage is None else usage
+        self.again, self.wait = again, wait
 
 
 class ChatClient:
     """Requests to `settings.base_url`, with the key that is in the environment under `settings.key_variable`.
 
-    Raises TeacherError where that variable is not set. The key is in no message of this class.
+    Raises TeacherError for an address or a key that cannot be used. The key is in no message of this class.
     """
 
     def __init__(self, settings: RemoteTeacherSettings):
-        from openai import AsyncOpenAI
+        from openai import AsyncOpenAI, Timeout
 
-        self.settings, self._key = settings, _key(settings)
-        self._client = AsyncOpenAI(
-            base_url=settings.base_url, api_key=self._key, timeout=settings.timeout, max_retries=0
-        )
+        self.settings, self.url = settings, settings.base_url.strip()
+        if not re.fullmatch(r"https?://[^/\s]+(/\S*)?", self.url):
+            raise TeacherError(f"synthesis.remote.base_url: expected http(s)://HOST/v1, got {self.url!r}")
+        self._key = _key(settings.key_variable, self.url)
+        timeout = Timeout(settings.timeout, connect=min(settings.timeout / 2, 30))
+        # its own retries are off, since the budget would not see them
+        self._client = AsyncOpenAI(base_url=self.url, api_key=self._key, timeout=timeout, max_retries=0)
 
     async def close(self) -> None:
         """Close open connections."""
@@ -63,50 +77,78 @@ class ChatClient:
     def worst_case(self, messages: Messages) -> Usage:
         """Most tokens that a request can take: a token is a byte at least, and 256 cover the chat template."""
         size = sum(len(message["content"].encode()) for message in messages)
-        return Usage(size + 256, self.settings.max_tokens)
+        return Counter(prompt_tokens=size + 256, output_tokens=self.settings.max_tokens)
 
     async def send(self, messages: Messages) -> Reply:
         """One request, one answer. Raises Trouble, or TeacherError where no request could succeed."""
         import openai
 
-        worst = self.worst_case(messages)
+        worst, names = self.worst_case(messages), ("model", "max_tokens", "temperature", "top_p")
+        chosen = {name: getattr(self.settings, name) for name in names}
         try:
             async with asyncio.timeout(self.settings.timeout):
-                raw = await self._client.chat.completions.with_raw_response.create(**self._body(messages))
+                create = self._client.chat.completions.with_raw_response.create
+                raw = await create(messages=list(messages), **chosen)
                 body = raw.http_response.text
-        except (TimeoutError, openai.APITimeoutError):
-            raise Trouble("time-out", worst) from None
+        except TimeoutError:
+            raise Trouble("time-out", f"{self.url}: no answer in time", worst) from None
         except openai.APIStatusError as error:
-            raise self._refusal(error) from None
+            code = f"Error code: {error.status_code} - "
+            wait = _retry_after(error.response.headers.get("retry-after"))
+            raise self._refusal(error.status_code, error.message.removeprefix(code), wait) from None
         except openai.APIConnectionError as error:
-            unsent = type(error.__cause__).__name__ in NEVER_SENT
-            raise Trouble("no connection" if unsent else "cut", NOTHING if unsent else worst) from None
-        return _reply(body, worst)
+            cause = type(error.__cause__).__name__
+            reason = f"{self.url}: {cause}: {error.__cause__}"
+            if cause in NOT_SENT:
+                raise Trouble("no connection", reason) from None
+            if cause not in SENT:
+                raise TeacherError(reason) from None
+            raise Trouble("time-out" if "Timeout" in cause else "cut", reason, worst) from None
+        return self._reply(body, worst)
 
-    def _body(self, messages: Messages) -> dict[str, Any]:
-        chosen = self.settings
-        return {
-            "model": chosen.model,
-            "messages": list(messages),
-            "max_tokens": chosen.max_tokens,
-            "temperature": chosen.temperature,
-            "top_p": chosen.top_p,
-        }
-
-    def _refusal(self, error: Any) -> Exception:
-        status = error.status_code
+    def _refusal(self, status: int, text: str, wait: float = 0.0) -> Exception:
+        """What an error means, by its status."""
+        reason = f"{self.url} answered {status}: {text.replace(self._key, '(key)'):.300}"
         if status in HOPELESS:
-            message = str(error.message).replace(self._key, "(key)")
-            return TeacherError(
-                f"{self.settings.base_url} answered {status} to every request: {message:.300}"
-            )
+            hint = "; addresses of this kind end in /v1" if status == 404 and "/v1" not in self.url else ""
+            return TeacherError(reason + hint)
         if status in REFUSED:
-            return Trouble("refused", again=False, raw=str(error.message).replace(self._key, "(key)")[:300])
-        wait = _retry_after(error.response.headers.get("retry-after"))
-        return Trouble("rate limit" if status == 429 else "server error", wait=wait)
+            return Trouble("refused", reason, again=False)
+        return Trouble("rate limit" if status == 429 else "server error", reason, wait=wait)
+
+    def _reply(self, body: str, worst: Usage) -> Reply:
+        """Read a response. Its counts hold; the worst case does where it has none."""
+        sent = f"{self.url} sent {body.strip():.200}"
+        try:
+            data = well_formed(json.loads(body))
+        except ValueError:
+            raise Trouble("cut", sent, worst) from None
+        data = data if isinstance(data, dict) else {}
+        if fault := data.get("error"):
+            raise self._refusal(*_fault(fault))
+        counts = data.get("usage") if isinstance(data.get("usage"), dict) else {}
+        usage = Counter(
+            prompt_tokens=_count(counts.get("prompt_tokens"), worst["prompt_tokens"]),
+            output_tokens=_count(counts.get("completion_tokens"), worst["output_tokens"]),
+        )
+        try:
+            choice = data["choices"][0]
+            message, ending = choice["message"], choice.get("finish_reason")
+            content = _joined(message.get("content"))
+            reasoning = _joined(message.get("reasoning_content") or message.get("reasoning"))
+        except (KeyError, IndexError, TypeError, AttributeError):
+            raise Trouble("unreadable", sent, usage) from None
+        if ending == "length":
+            raise Trouble("cut", content, usage)
+        if ending == "content_filter":
+            raise Trouble("refused", sent, usage, again=False)
+        text, reasoning = split_reasoning(content, reasoning)
+        if not text:
+            raise Trouble("empty", content, usage)
+        return Reply(text, reasoning, usage)
 
 
-def split_reasoning(content: str, reasoning: str | None = None) -> tuple[str, str]:
+def split_reasoning(content: str, reasoning: str = "") -> tuple[str, str]:
     """Answer and reasoning of a message: `reasoning_content` where the server has it, else what `<think>`
     holds, else the text before `<answer>`."""
     before, closed, after = content.rpartition(THINK_END)
@@ -119,37 +161,37 @@ def split_reasoning(content: str, reasoning: str | None = None) -> tuple[str, st
     return content[max(start, 0) :].strip(), content[: max(start, 0)].replace(THINK, "").strip()
 
 
-def _reply(body: str, worst: Usage) -> Reply:
-    """Read a response's JSON; its usage counts, or the worst case where it has none."""
-    try:
-        data = json.loads(body)
-        choice, message = data["choices"][0], data["choices"][0]["message"]
-    except (ValueError, KeyError, IndexError, TypeError):
-        raise Trouble("cut", worst, raw=body[:300]) from None
-    counts = data.get("usage") or {}
-    usage = Usage(
-        counts.get("prompt_tokens", worst.prompt_tokens), counts.get("completion_tokens", worst.output_tokens)
-    )
-    content = message.get("content") or ""
-    if choice.get("finish_reason") == "length":
-        raise Trouble("cut", usage, raw=content)
-    if choice.get("finish_reason") == "content_filter":
-        raise Trouble("refused", usage, again=False, raw=content)
-    text, reasoning = split_reasoning(content, message.get("reasoning_content") or message.get("reasoning"))
-    if not text:
-        raise Trouble("empty", usage, raw=content)
-    return Reply(text, reasoning, usage)
+def _joined(content: Any) -> str:
+    """A message's text, which some servers send in parts."""
+    if isinstance(content, list):
+        return "".join(part if isinstance(part, str) else part.get("text") or "" for part in content)
+    return "" if content is None else content + ""
 
 
-def _key(settings: RemoteTeacherSettings) -> str:
-    if not settings.key_variable:
+def _count(value: Any, absent: int) -> int:
+    return value if type(value) is int and value >= 0 else absent
+
+
+def _fault(fault: Any) -> tuple[int, str]:
+    """Status and text of an error that came with status 200."""
+    if not isinstance(fault, dict):
+        return 500, str(fault)
+    code = fault.get("code") or fault.get("type")
+    status = int(code) if str(code).isdecimal() else CODES.get(str(code), 500)
+    return status, f"{fault.get('message') or fault}"
+
+
+def _key(variable: str, url: str) -> str:
+    if not variable:
         return "none"
-    key = os.environ.get(settings.key_variable, "")
+    key = os.environ.get(variable, "").strip()
     if not key:
         raise TeacherError(
-            f"the environment has no {settings.key_variable}; set it to the key for {settings.base_url}, "
+            f"the environment has no {variable}; set it to the key for {url}, "
             "or leave synthesis.remote.key_variable empty for a server without keys"
         )
+    if not re.fullmatch(r"[!-~]+", key):
+        raise TeacherError(f"{variable}: expected a key of ASCII characters without blanks")
     return key
 
 

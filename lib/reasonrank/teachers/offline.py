@@ -13,75 +13,64 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from ..profiles import Synthesis
 from ..retrieval import embed
 from ..sources import Collection, Passage, Query
 from .base import Ranked
 
 CALLED = 0.3  # what a call in the solution adds to the similarity of the documentation it goes to
+MOST_CITED = 3  # passages that are moved up
 
 
 class OfflineTeacher:
-    """`collection`: whose annotations are used; `threshold`: standard scores above the list's mean at which
-    the evidence for a passage is strong enough to move it up; `max_cited`: most passages that are moved up;
-    `chain`: its reasoning, "evidence" (passage, what it states, the step that needs it), "needs" (what
-    helps, then the passage that states it; shorter) or "verdicts" (a yes or no for every passage; those with a yes
-    keep their order, since nothing in the chain tells them apart); `annotated`: what it adds to a passage's
-    similarity that people judged relevant: 0 for a ranker that does not see the annotation, more for one that works
-    solutions out as well as a large model does. Raises ValueError for another chain."""
+    """`collection`: whose annotations are used. `wanted`: `threshold`, the standard scores above the list's mean at
+    which the evidence for a passage is strong enough to move it up; `annotated`, what it adds to a passage's
+    similarity that people judged relevant (0 for a ranker that does not see the annotation, more for one that works
+    solutions out as well as a large model does); and `chain`, a key of CHAINS."""
 
-    def __init__(
-        self,
-        collection: Collection,
-        threshold: float = 1.0,
-        max_cited: int = 3,
-        chain: str = "evidence",
-        annotated: float = 0.0,
-    ):
-        if chain not in CHAINS:
-            raise ValueError(f"chain {chain!r} is none of {', '.join(CHAINS)}")
-        self.name, self._reasoning = "offline", CHAINS[chain]
-        self.collection, self.threshold, self.max_cited = collection, threshold, max_cited
-        self.annotated = annotated
+    name = "offline"
+
+    def __init__(self, collection: Collection, wanted: Synthesis):
+        self.collection, self.wanted = collection, wanted
         self._vectors: dict[str, np.ndarray] = {}
 
     def warm_up(self, queries: Sequence[Query]) -> None:
         """Embed all passages, and the solutions of `queries`, at once rather than one by one."""
         passages = list(self.collection.texts().values())
-        solutions = list(dict.fromkeys(text for query in queries for text in _needed(query)))
-        for texts in (passages, solutions):
+        solutions = [text for query in queries for text in [*_steps(query), _with_solution(query)]]
+        for texts in (passages, list(dict.fromkeys(solutions))):
             self._vectors.update(zip(texts, embed(texts), strict=True))
 
-    async def select_positives(self, query: Query, passages: Sequence[Passage]) -> list[int]:
+    async def select_positives(self, query: Query, passages: Sequence[Passage]) -> list[str]:
         """The passages that people judged relevant."""
         judged = self.collection.qrels.get(query.id, {})
-        return [i for i, passage in enumerate(passages, start=1) if judged.get(passage.id, 0) > 0]
+        return [passage.id for passage in passages if judged.get(passage.id, 0) > 0]
 
-    async def select_hard_negatives(self, query: Query, passages: Sequence[Passage]) -> list[int]:
+    async def select_hard_negatives(self, query: Query, passages: Sequence[Passage]) -> list[str]:
         """The passages that people marked as sharing words only; most collections mark none."""
         marked = set(self.collection.hard_negatives.get(query.id, ()))
-        return [i for i, passage in enumerate(passages, start=1) if passage.id in marked]
+        return [passage.id for passage in passages if passage.id in marked]
 
     async def rank(self, query: Query, passages: Sequence[Passage]) -> Ranked:
-        """Passages whose text states what the solution uses come first, best first; the rest keep their order."""
-        texts = [passage.full for passage in passages]
-        vectors = self._embed(texts)
-        steps = _steps(query)
+        """Passages whose text states what the solution uses come first, best first; the rest keep their order.
+
+        With the chain "verdicts" those with a yes keep their order too, since nothing in it tells them apart.
+        """
+        vectors, steps = self._embed([passage.full for passage in passages]), _steps(query)
         by_step = vectors @ self._embed(steps).T
         score = (vectors @ self._embed([_with_solution(query)]).T)[:, 0] + 0.5 * by_step.max(axis=1)
         score += CALLED * _called(passages, query.solution)
-        if self.annotated:
+        if self.wanted.annotated:
             judged = self.collection.qrels.get(query.id, {})
-            score += self.annotated * np.array([judged.get(passage.id, 0) > 0 for passage in passages])
-        spread = score.std() or 1.0
-        strong = [
-            i for i in np.argsort(-score, kind="stable") if score[i] >= score.mean() + self.threshold * spread
-        ]
-        cited = [int(i) for i in strong[: self.max_cited]] or [int(score.argmax())]
-        if self._reasoning is _verdicts:
+            score += self.wanted.annotated * np.array([judged.get(p.id, 0) > 0 for p in passages])
+        enough = score.mean() + self.wanted.threshold * (score.std() or 1.0)
+        strong = [int(i) for i in np.argsort(-score, kind="stable") if score[i] >= enough]
+        cited = strong[:MOST_CITED] or [int(score.argmax())]
+        if self.wanted.chain == "verdicts":
             cited.sort()
-        ranking = [i + 1 for i in cited + [i for i in range(len(passages)) if i not in cited]]
+        order = cited + [i for i in range(len(passages)) if i not in cited]
         evidence = [(i + 1, passages[i], steps[int(by_step[i].argmax())]) for i in cited]
-        return Ranked(ranking, self._reasoning(evidence, len(passages)))
+        return Ranked([passages[i].id for i in order], CHAINS[self.wanted.chain](evidence, len(passages)))
 
     def _embed(self, texts: Sequence[str]) -> np.ndarray:
         new = [text for text in dict.fromkeys(texts) if text not in self._vectors]
@@ -102,10 +91,6 @@ def _steps(query: Query) -> list[str]:
     return [step for step in query.solution if len(step.split()) > 2] or [query.text]
 
 
-def _needed(query: Query) -> list[str]:
-    return [*_steps(query), _with_solution(query)]
-
-
 def _with_solution(query: Query) -> str:
     return f"{query.text} {' '.join(query.solution)}"
 
@@ -115,17 +100,16 @@ Evidence = Sequence[tuple[int, Passage, str]]
 
 
 def _evidence(evidence: Evidence, num_passages: int) -> str:
-    """A short chain that names, for each passage moved up, what it states and the step that needs it."""
-    parts = []
-    for number, passage, step in evidence:
-        about = _gist(passage.title or passage.text, 8, 45)
-        parts.append(f"[{number}] {about}: the working needs it for {_gist(step, 6, 30)}.")
-    parts.append("The others add nothing needed.")
-    return " ".join(parts)
+    """Passage, what it states, and the step that needs it."""
+    parts = [
+        f"[{number}] {_gist(passage.title or passage.text, 8, 45)}: the working needs it for {_gist(step, 6, 30)}."
+        for number, passage, step in evidence
+    ]
+    return " ".join([*parts, "The others add nothing needed."])
 
 
 def _needs(evidence: Evidence, num_passages: int) -> str:
-    """What helps, then the passage that states it: the thought comes before the identifier."""
+    """What helps, then the passage that states it (shorter): the thought comes before the identifier."""
     parts = (f'"{_gist(passage.title or passage.text, 8, 45)}" [{number}]' for number, passage, _ in evidence)
     return f"Useful here: {'; '.join(parts)}."
 

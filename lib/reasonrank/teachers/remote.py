@@ -1,39 +1,117 @@
-"""A teacher behind an OpenAI-compatible address: DeepSeek-R1 in the paper, its distilled kin, or any other."""
+"""A teacher behind an OpenAI-compatible address: DeepSeek-R1 in the paper, its distilled kin, or any other.
+
+Its questions are in one validated file per scenario, under data/teacher.
+"""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from .. import answers
-from ..sources import Passage, Query
+from ..answers import clean_identifiers
+from ..sources import SCENARIOS, Passage, Query
+from ..stages import ROOT
 from .asking import Asker, Unusable
 from .base import Ranked
 from .client import Reply
-from .scenarios import scenario
 
+FOLDER = ROOT / "data" / "teacher"
+SELECT = (
+    "End with the identifiers inside <answer> </answer>, as in <answer> [2], [5] </answer>, or with "
+    "<answer> None </answer> where there is none."
+)
+RANK = (
+    "Think first, and say which passages you rely on. End with all {n} identifiers, best first, inside "
+    "<answer> </answer>, as in <answer> [2] > [1] </answer>."
+)
 _TAGS = re.compile("|".join(map(re.escape, answers.TAGS)))
-_NUMBER = re.compile(r"[0-9]+")
 _NONE = re.compile(r"\W*none\W*", re.IGNORECASE)
 
 
+class Scenario(BaseModel):
+    """How one scenario is put to a teacher (table of section 4.1): what relevance means there, and three tasks.
+
+    `query`, `gold`: what query and gold answer are called; `positives_from`: "labels" takes the data set's own
+    where it has them; `hard_negatives`: None where they are not asked for.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    scenario: Literal[SCENARIOS]
+    query: str = Field(min_length=1)
+    gold: str = Field(min_length=1)
+    positives_from: Literal["teacher", "labels"]
+    relevance: str = Field(min_length=40)
+    positives: str = Field(min_length=40)
+    hard_negatives: str | None = Field(min_length=40)
+    ranking: str = Field(min_length=40)
+
+    def selection(self, task: str, query: Query, passages: Sequence[Passage]) -> list[dict[str, str]]:
+        """Messages of a task that sees the gold answer (4.1.2); `task` is `positives` or `hard_negatives`."""
+        gold = clean_identifiers("\n".join(query.solution))
+        shown = f"{self._asked(query.text)}\n\n{self.gold.capitalize()}:\n{gold}"
+        return _messages(shown, passages, f"{self.relevance}\n\n{task}\n{SELECT}")
+
+    def listwise(self, query: str, passages: Sequence[Passage]) -> list[dict[str, str]]:
+        """Messages of the ranking (4.1.4). Takes the query's text alone, so the gold answer cannot get in."""
+        closing = f"{self.relevance}\n\n{self.ranking}\n{RANK.format(n=len(passages))}"
+        return _messages(self._asked(query), passages, closing)
+
+    def _asked(self, query: str) -> str:
+        return f"{self.query.capitalize()}:\n{clean_identifiers(query)}"
+
+
+def _messages(shown: str, passages: Sequence[Passage], closing: str) -> list[dict[str, str]]:
+    """One user message: R1 and its kin are to be used without a system prompt."""
+    lines = [
+        f"[{number}] {' '.join(clean_identifiers(passage.full).split())}"
+        for number, passage in enumerate(passages, start=1)
+    ]
+    body = "\n".join(lines)
+    return [{"role": "user", "content": f"{shown}\n\nPassages:\n{body}\n\n{closing}"}]
+
+
+def load_scenario(path: Path | str) -> Scenario:
+    """Read a scenario's file; a ValueError names file and key where it does not fit."""
+    path = Path(path)
+    try:
+        return Scenario(**yaml.safe_load(path.read_text(encoding="utf-8")))
+    except (yaml.YAMLError, TypeError) as error:
+        raise ValueError(f"{path.name}: expected a YAML mapping: {error}") from None
+    except ValidationError as error:
+        faults = [f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()]
+        raise ValueError(f"{path.name}: {'; '.join(faults)}") from None
+
+
+@cache
+def scenarios() -> dict[str, Scenario]:
+    """The scenarios of data/teacher, by name."""
+    return {(read := load_scenario(path)).scenario: read for path in sorted(FOLDER.glob("*.yaml"))}
+
+
 class RemoteTeacher:
-    """`asker`: whom to ask, shared by the teachers of all collections; `name`: the scenario, which decides what
-    relevance means; `labels`: judgements of the data set, taken as positives where the scenario says so."""
+    """`asker`: whom to ask, shared by the teachers of all collections; `scenario`: what relevance means;
+    `labels`: judgements of the data set, taken as positives where the scenario says so."""
 
-    def __init__(self, asker: Asker, name: str, labels: Mapping[str, Mapping[str, int]] | None = None):
+    def __init__(self, asker: Asker, scenario: str, labels: Mapping[str, Mapping[str, int]] | None = None):
         self.name, self.asker, self.labels = asker.settings.model, asker, labels or {}
-        self.scenario = scenario(name)
+        self.scenario = scenarios()[scenario]
 
-    async def select_positives(self, query: Query, passages: Sequence[Passage]) -> list[int]:
+    async def select_positives(self, query: Query, passages: Sequence[Passage]) -> list[str]:
         """The passages that the model names, seeing the gold answer; the data set's labels in web search."""
         judged = self.labels.get(query.id)
         if self.scenario.positives_from == "labels" and judged:
-            return [i for i, passage in enumerate(passages, start=1) if judged.get(passage.id, 0) > 0]
+            return [passage.id for passage in passages if judged.get(passage.id, 0) > 0]
         return await self._select(self.scenario.positives, query, passages)
 
-    async def select_hard_negatives(self, query: Query, passages: Sequence[Passage]) -> list[int]:
+    async def select_hard_negatives(self, query: Query, passages: Sequence[Passage]) -> list[str]:
         """The passages that the model names, in scenarios that have such a task; no request in the others."""
         if self.scenario.hard_negatives is None:
             return []
@@ -43,11 +121,12 @@ class RemoteTeacher:
         """The model's ranking and reasoning; it is shown the query's text and the passages, nothing else."""
         messages = self.scenario.listwise(query.text, passages)
         found = await self.asker.ask(messages, ranking_reader(len(passages)))
-        return Ranked(found["ranking"], found["reasoning"])
+        return Ranked([passages[i - 1].id for i in found["ranking"]], found["reasoning"])
 
-    async def _select(self, task: str, query: Query, passages: Sequence[Passage]) -> list[int]:
+    async def _select(self, task: str, query: Query, passages: Sequence[Passage]) -> list[str]:
         messages = self.scenario.selection(task, query, passages)
-        return await self.asker.ask(messages, lambda reply: read_selection(reply.text, len(passages)))
+        found = await self.asker.ask(messages, lambda reply: read_selection(reply.text, len(passages)))
+        return [passages[i - 1].id for i in found]
 
 
 def read_selection(text: str, num_passages: int) -> list[int]:
@@ -63,7 +142,7 @@ def read_selection(text: str, num_passages: int) -> list[int]:
     if _NONE.fullmatch(inside):
         return []
     known = {str(i): i for i in range(1, num_passages + 1)}  # looked up: a number may be huge
-    named = {number.lstrip("0") for number in _NUMBER.findall(inside)}
+    named = {number.lstrip("0") for number in re.findall("[0-9]+", inside)}
     if not named:
         raise Unusable("no answer")
     if not named <= known.keys():
@@ -79,10 +158,8 @@ def ranking_reader(num_passages: int) -> Callable[[Reply], dict[str, Any]]:
         if not reasoning:
             raise Unusable("no reasoning")
         answer = answers.parse(f"{answers.THINK} {reasoning} {answers.THINK_END} {reply.text}", num_passages)
-        if answer.status == "repaired":
-            raise Unusable("no permutation")
         if answer.status != "ok":
-            raise Unusable("no answer")
+            raise Unusable("no permutation" if answer.status == "repaired" else "no answer")
         return {"ranking": answer.ranking, "reasoning": reasoning}
 
     return read

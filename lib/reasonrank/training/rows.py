@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from ..answers import format_answer, format_completion
+from ..examples import Example, passages_of
 from ..models import load_tokenizer
 from ..profiles import Profile
 from ..prompts import DirectPrompt, ListwisePrompt, Prompt
 from ..stages import read_json, stage_file
-from ..synthesis import Example, passages_of
 
 
 def window_rows(

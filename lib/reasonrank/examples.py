@@ -1,0 +1,178 @@
+"""Training examples: their form, their files, what to read of them, and the data set that others can load."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from .runs import objects, write_jsonl
+from .sources.published13k import FILES
+from .stages import ROOT, write_json, write_text
+
+PUBLISHED = ("dataset", "qid", "initial_list", "final_list", "reasoning", "relevant_docids")
+FIELDS = (*PUBLISHED, "scenario", "hard_negatives")  # the last two are ours
+CARD = ROOT / "data" / "cards" / "dataset.md"
+Texts = Mapping[str, Mapping[str, str]]
+"""Data set -> id -> text."""
+
+
+@dataclass(frozen=True)
+class Example:
+    """A training example, in the fields of the published reasonrank_data_13k.
+
+    `initial_list`: passage ids as the model sees them; `final_list`: the listwise label, a permutation of it;
+    `relevant_docids`: the pointwise label; `reasoning`: the teacher's chain.
+    """
+
+    dataset: str
+    scenario: str
+    qid: str
+    initial_list: list[str]
+    final_list: list[str]
+    reasoning: str
+    relevant_docids: list[str]
+    hard_negatives: list[str] = field(default_factory=list)
+
+    @property
+    def gold_ranking(self) -> list[int]:
+        """The listwise label as 1-based positions in `initial_list`."""
+        place = {docid: i for i, docid in enumerate(self.initial_list, start=1)}
+        return [place[docid] for docid in self.final_list]
+
+    @property
+    def relevant(self) -> list[int]:
+        """The pointwise label as 1-based positions in `initial_list`."""
+        chosen = set(self.relevant_docids)
+        return [i for i, docid in enumerate(self.initial_list, start=1) if docid in chosen]
+
+
+def example_of(row: Mapping[str, Any]) -> Example:
+    """An example from a row of FIELDS; hard negatives may be missing. ValueError says what does not fit."""
+    missing = [name for name in FIELDS[:-1] if name not in row]
+    if missing:
+        raise ValueError(f"no field {', '.join(missing)}")
+    if sorted(row["initial_list"]) != sorted(row["final_list"]):
+        raise ValueError("final_list is no permutation of initial_list")
+    return Example(
+        **{name: row[name] for name in FIELDS[:-1]}, hard_negatives=row.get("hard_negatives") or []
+    )
+
+
+def save(path: Path, examples: Sequence[Example]) -> None:
+    """Write examples as JSON lines."""
+    write_jsonl(path, [asdict(example) for example in examples])
+
+
+def load(path: Path) -> list[Example]:
+    """Read examples; a ValueError names the file, the line and the field that is missing or does not fit."""
+    examples = []
+    for place, row in objects(path):
+        try:
+            examples.append(example_of(row))
+        except ValueError as error:
+            raise ValueError(f"{place}: {error}") from None
+    return examples
+
+
+def describe(example: Example, query: str, texts: Mapping[str, str], width: int = 110) -> str:
+    """An example as a person reads it: query, passages with their labels, reasoning, ranking."""
+    lines = [f"query ({example.dataset}, {example.qid}): {query}", ""]
+    for i, docid in enumerate(example.initial_list, start=1):
+        mark = "+" if docid in example.relevant_docids else "-" if docid in example.hard_negatives else " "
+        lines.append(f" {mark} [{i}] {' '.join(texts[docid].split())[:width]}")
+    ranking = " > ".join(f"[{i}]" for i in example.gold_ranking)
+    return "\n".join([*lines, "", f"<think> {example.reasoning} </think>", f"<answer> {ranking} </answer>"])
+
+
+def passages_of(example: Example, texts: Mapping[str, str]) -> list[str]:
+    """The texts of an example's list, in its order; KeyError names the example and the passage."""
+    try:
+        return [texts[docid] for docid in example.initial_list]
+    except KeyError as error:
+        raise KeyError(
+            f"{example.dataset}, query {example.qid}: no text for passage {error.args[0]!r}"
+        ) from None
+
+
+def statistics(
+    examples: Sequence[Example], queries: Mapping[str, int], tokens: Callable[[str], int] | None = None
+) -> list[dict[str, Any]]:
+    """Table 5 in our form: per collection, queries tried, examples, mean positives and length of the reasoning.
+
+    `queries`: dataset -> queries tried. `tokens` counts those of a text; without it words are counted, and the
+    column is `reasoning_words_mean`.
+    """
+    length, unit = (tokens, "tokens") if tokens else (lambda text: len(text.split()), "words")
+    rows = []
+    for dataset in dict.fromkeys(example.dataset for example in examples):
+        chosen = [example for example in examples if example.dataset == dataset]
+        rows.append(
+            {
+                "scenario": chosen[0].scenario,
+                "dataset": dataset,
+                "queries": queries[dataset],
+                "examples": len(chosen),
+                "positives_mean": round(fmean(len(e.relevant_docids) for e in chosen), 2),
+                "hard_negatives_mean": round(fmean(len(e.hard_negatives) for e in chosen), 2),
+                f"reasoning_{unit}_mean": round(fmean(length(e.reasoning) for e in chosen), 1),
+            }
+        )
+    return rows
+
+
+def save_dataset(
+    folder: Path,
+    examples: Sequence[Example],
+    queries: Texts,
+    texts: Texts,
+    table: Sequence[Mapping[str, Any]],
+    about: str,
+    teacher: str,
+) -> None:
+    """Write a data set as `reasonrank_data_13k` is laid out on the hub; the same input gives the same bytes.
+
+    `training_data_all.jsonl`, `id_query/` and `id_doc/` (a file per data set, the ids that examples name),
+    `arrow/` (what `datasets.load_from_disk` reads) and `README.md`, the card. `table`: rows of `statistics`;
+    `about`: a sentence on where the queries are from. Raises KeyError for an id without a text.
+    """
+    from huggingface_hub import DatasetCard, DatasetCardData
+
+    rows = [{key: getattr(example, key) for key in FIELDS} for example in examples]
+    write_jsonl(folder / FILES["13k"], rows)
+    for name in dict.fromkeys(example.dataset for example in examples):
+        own = [example for example in examples if example.dataset == name]
+        named = {docid: texts[name][docid] for example in own for docid in example.initial_list}
+        write_json(folder / "id_query" / f"{name}.json", {e.qid: queries[name][e.qid] for e in own})
+        write_json(folder / "id_doc" / f"{name}.json", named)
+    _save_arrow(folder / "arrow", rows)
+    files = [{"config_name": "default", "data_files": FILES["13k"]}]
+    about_it = DatasetCardData(
+        task_categories=["text-ranking"],
+        language=["en"],
+        tags=["passage-ranking", "reasoning"],
+        configs=files,
+    )
+    card = DatasetCard.from_template(
+        about_it, CARD, total=len(examples), about=about, teacher=teacher, table=table
+    )
+    write_text(folder / "README.md", str(card) + "\n")
+
+
+def _save_arrow(folder: Path, rows: list[dict[str, Any]]) -> None:
+    """With a fingerprint of the content in place of a random one, and without a bar."""
+    import datasets
+
+    text, many = datasets.Value("string"), datasets.List(datasets.Value("string"))
+    columns = {key: text if isinstance(rows[0][key], str) else many for key in FIELDS}
+    data = datasets.Dataset.from_list(rows, features=datasets.Features(columns))
+    data._fingerprint = hashlib.sha256(json.dumps(rows).encode()).hexdigest()[:16]
+    silent = datasets.are_progress_bars_disabled()
+    datasets.disable_progress_bars()
+    data.save_to_disk(str(folder), num_shards=1)
+    if not silent:
+        datasets.enable_progress_bars()

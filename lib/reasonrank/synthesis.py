@@ -1,0 +1,344 @@
+"""How training data are made (sections 4.1.1 to 4.1.4): candidates, lists, and what a teacher says of them."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from random import Random
+from typing import Any
+
+from . import profiles, retrieval, stages
+from .examples import Example, save, save_dataset, statistics
+from .runs import Run
+from .sources import Collection, Passage
+from .sources.base import EXTRA
+from .teachers import Asker, OfflineTeacher, RemoteTeacher, Teacher, TeacherFailure
+
+QUERY_STEPS = ("queries", "answered", "with positives", "lists")
+PASSAGE_STEPS = ("candidates", "without the query's text", "without copies", "positives", "hard negatives")
+SHINGLE = 3  # words and signs
+SHORT_QUERY = 8  # words; passages that answer shorter ones may well repeat them
+
+
+def split(passage: Passage, words: int) -> list[Passage]:
+    """A document cut at blank lines into parts of at most `words` words, with ids `id#1`, `id#2` and so on.
+
+    Paragraphs are put together while they fit; one that is too long alone is cut between words. A document that
+    fits is returned as it is.
+    """
+    if len(passage.text.split()) <= words:
+        return [passage]
+    parts: list[tuple[list[str], int]] = []  # paragraphs, and their words
+    for paragraph in re.split(r"\n\s*\n", passage.text.strip()):
+        said = paragraph.split()
+        cuts = [" ".join(said[i : i + words]) for i in range(0, len(said), words)]
+        for piece in cuts if len(cuts) > 1 else [paragraph.strip()]:
+            length = len(piece.split())
+            if length and parts and parts[-1][1] + length <= words:
+                parts[-1] = ([*parts[-1][0], piece], parts[-1][1] + length)
+            elif length:
+                parts.append(([piece], length))
+    texts = ["\n\n".join(paragraphs) for paragraphs, _ in parts]
+    return [Passage(f"{passage.id}#{n}", text, passage.title) for n, text in enumerate(texts, start=1)]
+
+
+def with_parts(collection: Collection, words: int) -> Collection:
+    """A collection whose documents of more than `words` words are in parts; a judgement holds for all parts."""
+    parts = {docid: split(passage, words) for docid, passage in collection.passages.items()}
+    passages = {part.id: part for found in parts.values() for part in found}
+    if len(passages) != sum(map(len, parts.values())):
+        raise ValueError(f"{collection.name}: an id such as 'x#1' is there already for a part of passage 'x'")
+
+    def ids(docids: Sequence[str]) -> list[str]:
+        return [part.id for docid in docids if docid in parts for part in parts[docid]]
+
+    return replace(
+        collection,
+        passages=passages,
+        qrels={
+            qid: {part: gain for docid, gain in judged.items() for part in ids([docid])}
+            for qid, judged in collection.qrels.items()
+        },
+        excluded={qid: set(ids(found)) for qid, found in collection.excluded.items()},
+        hard_negatives={qid: ids(found) for qid, found in collection.hard_negatives.items()},
+    )
+
+
+def repeats(passage: Passage, query: str) -> bool:
+    """Whether a passage contains the query word by word, as a copy of the page that asks it does; False for
+    queries of less than 8 words."""
+    asked, said = (re.findall(r"\w+", text.lower()) for text in (query, passage.full))
+    return len(asked) >= SHORT_QUERY and f" {' '.join(asked)} " in f" {' '.join(said)} "
+
+
+def without_copies(passages: Sequence[Passage], threshold: float) -> list[Passage]:
+    """Passages without near-duplicates of earlier ones: a Jaccard similarity of their sets of shingles (three
+    words or signs) of at least `threshold` (0..1)."""
+    kept: list[Passage] = []
+    for passage in passages:
+        own = _shingles(passage.full)
+        others = (_shingles(other.full) for other in kept)
+        if all(len(own & other) / len(own | other) < threshold for other in others):
+            kept.append(passage)
+    return kept
+
+
+@lru_cache(maxsize=100_000)
+def _shingles(text: str) -> frozenset[str]:
+    words = re.findall(r"\w+|[^\w\s]", text.lower())  # a formula differs by its signs
+    return frozenset(" ".join(words[i : i + SHINGLE]) for i in range(max(1, len(words) - SHINGLE + 1)))
+
+
+def linked_passages(collection: Collection, qid: str) -> list[str]:
+    """Passages that come with the query itself, as the links of an accepted answer do in the paper.
+
+    Without them a query whose evidence the first stage misses would have no positive at all.
+    """
+    return [*collection.qrels.get(qid, {}), *collection.hard_negatives.get(qid, [])]
+
+
+def assemble(
+    retrieved: Sequence[str],
+    positives: Sequence[str],
+    hard_negatives: Sequence[str],
+    wanted: profiles.Synthesis,
+    rng: Random,
+) -> tuple[list[str], list[str], list[str]]:
+    """List assembly (4.1.3): positives, hard negatives and other negatives, at most `wanted.window` passages.
+
+    Passages of the first stage stay in its order, as a reranker meets them; those from elsewhere go to random
+    places, so that the place tells nothing. `wanted` may ask for smaller windows, and for a share of lists in
+    random order. Returns (list, positives in it, hard negatives in it).
+    """
+    window = rng.randint(wanted.smallest_window, wanted.window) if wanted.smallest_window else wanted.window
+    chosen = rng.sample(list(positives), min(len(positives), rng.randint(1, wanted.max_positives)))
+    room = min(len(hard_negatives), wanted.max_hard_negatives, window - len(chosen))
+    hard = rng.sample(list(hard_negatives), room)
+    negatives = [docid for docid in retrieved if docid not in {*positives, *hard_negatives}]
+    others = rng.sample(negatives, min(len(negatives), window - len(chosen) - len(hard)))
+    members = {*chosen, *hard, *others}
+    order = [docid for docid in retrieved if docid in members]
+    for docid in [*chosen, *hard]:
+        if docid not in order:
+            order.insert(rng.randint(0, len(order)), docid)
+    chosen, hard = ([docid for docid in order if docid in found] for found in (chosen, hard))
+    if wanted.shuffled and rng.random() < wanted.shuffled:
+        rng.shuffle(order)
+    return order, chosen, hard
+
+
+@dataclass(frozen=True)
+class Synthesised:
+    """Examples of one collection, its funnel (what each step left over: queries, then passages of all queries)
+    and how many queries were dropped since the teacher failed, by the kind of failure."""
+
+    examples: list[Example]
+    funnel: dict[str, int]
+    failures: dict[str, int] = field(default_factory=dict)
+
+
+async def synthesise(
+    collection: Collection,
+    teacher: Teacher,
+    candidates: Run,
+    wanted: profiles.Synthesis,
+    seed: int = 0,
+    progress: Callable[[], None] | None = None,
+) -> Synthesised:
+    """Steps 4.1.1 to 4.1.4 for every query of `candidates` (query id -> passage ids of a first stage).
+
+    An extra query (see `sources.Collection`) gets one list, however many the others get. A query for which the
+    teacher finds no positive is dropped and counted, and so is one to which it gives no usable answer.
+    """
+    counts, failures = Counter(queries=len(candidates)), Counter()
+
+    async def one(qid: str) -> list[Example]:
+        try:
+            return await _of_query(collection, teacher, qid, candidates[qid], wanted, seed, counts)
+        except TeacherFailure as failure:
+            failures[failure.kind] += 1
+            return []
+        finally:
+            if progress:
+                progress()
+
+    try:
+        async with asyncio.TaskGroup() as group:  # one that fails stops the others, which would go on asking
+            tasks = [group.create_task(one(qid)) for qid in candidates]
+    except BaseExceptionGroup as errors:
+        raise errors.exceptions[0] from None
+    counts["answered"] = counts["queries"] - failures.total()
+    funnel = {step: counts[step] for step in (*QUERY_STEPS, *PASSAGE_STEPS)}
+    examples = [example for task in tasks for example in task.result()]
+    return Synthesised(examples, funnel, dict(sorted(failures.items())))
+
+
+async def _of_query(
+    collection: Collection,
+    teacher: Teacher,
+    qid: str,
+    retrieved: Sequence[str],
+    wanted: profiles.Synthesis,
+    seed: int,
+    counts: Counter[str],
+) -> list[Example]:
+    query, linked = collection.queries[qid], linked_passages(collection, qid)
+    found = [collection.passages[docid] for docid in dict.fromkeys([*linked, *retrieved])]
+    fresh = [passage for passage in found if not repeats(passage, query.text)]
+    kept = {passage.id for passage in without_copies(fresh, wanted.near_duplicate)}  # a linked one stays
+    counts.update(
+        {"candidates": len(found), "without the query's text": len(fresh), "without copies": len(kept)}
+    )
+    pool = [docid for docid in dict.fromkeys([*retrieved, *linked]) if docid in kept]
+    passages = [collection.passages[docid] for docid in pool]
+    positives = await teacher.select_positives(query, passages) if len(pool) > 1 else []
+    if not positives:
+        return []
+    named = await teacher.select_hard_negatives(query, passages)
+    hard = [docid for docid in named if docid not in positives]
+    retrieved = [docid for docid in retrieved if docid in kept]
+    examples = []
+    for number in range(1, 1 + (1 if collection.splits.get(qid) == EXTRA else wanted.lists_per_query)):
+        rng = Random(f"{seed}/{collection.name}/{qid}/{number}")
+        initial, chosen, kept_hard = assemble(retrieved, positives, hard, wanted, rng)
+        ranked = await teacher.rank(query, [collection.passages[docid] for docid in initial])
+        labels = (initial, ranked.docids, ranked.reasoning, chosen, kept_hard)
+        examples.append(Example(collection.name, collection.scenario, qid, *labels))
+    sizes = {"positives": len(positives), "hard negatives": len(hard)}
+    counts.update({"with positives": 1, "lists": len(examples), **sizes})
+    return examples
+
+
+@dataclass(frozen=True)
+class Made:
+    """What stage 01 holds: by collection what was made, Table 5 in our form, and the teacher with its cost."""
+
+    collections: dict[str, Synthesised]
+    table5: list[dict[str, Any]]
+    cost: dict[str, Any]
+
+    @property
+    def examples(self) -> list[Example]:
+        """Those of all collections."""
+        return [example for made in self.collections.values() for example in made.examples]
+
+    @property
+    def teacher(self) -> str:
+        """ "offline", or the name of a model."""
+        return self.cost["model"]
+
+    def funnel_rows(self) -> list[dict[str, Any]]:
+        """Rows with dataset, unit ("queries" or "passages"), step and count, for `figures.funnel`."""
+        return [
+            {
+                "dataset": name,
+                "unit": "queries" if step in QUERY_STEPS else "passages",
+                "step": step,
+                "count": n,
+            }
+            for name, made in self.collections.items()
+            for step, n in made.funnel.items()
+        ]
+
+
+def training_queries(collection: Collection, wanted: profiles.Synthesis) -> dict[str, str]:
+    """Id -> text of the training queries that a profile asks for, with extra queries after them if it does."""
+    splits = ("train", EXTRA) if wanted.extra_queries else ("train",)
+    ids = [qid for split in splits for qid in collection.ids(split, wanted.train_queries)]
+    return {qid: collection.queries[qid].text for qid in ids}
+
+
+async def make(
+    stage: stages.Stage,
+    settings: profiles.Profile,
+    collections: Mapping[str, Collection],
+    queries: Mapping[str, Mapping[str, str]] | None = None,
+    *,
+    tokens: Callable[[str], int] | None = None,
+    replay: bool = False,
+) -> Made:
+    """Make all of the stage 01_synthesis, with the teacher and the first stage that the profile names.
+
+    `queries`: collection -> id -> text, `training_queries` by default; `tokens`: as in `examples.statistics`;
+    `replay`: a remote teacher's answers come from the run's store alone. Examples, all texts, the data set with its
+    card, and the record go into `stage`, which the caller finishes. Raises TeacherError, StoreError, OSError, and
+    ValueError where no example was made.
+    """
+    wanted = settings.synthesis
+    queries = queries or {name: training_queries(c, wanted) for name, c in collections.items()}
+    store, earlier = stage.run_dir / "teacher.sqlite", stage.run_dir / "teacher.jsonl"
+    path = earlier if earlier.is_file() and not store.exists() else store
+    remote = Asker(wanted.remote, path, replay=replay) if wanted.teacher == "remote" else nullcontext()
+    async with remote as asker:
+        found = {name: await _label(c, queries[name], settings, asker) for name, c in collections.items()}
+        cost = asker.summary() if asker else {"model": "offline"}
+    examples = [example for made in found.values() for example in made.examples]
+    if not examples:
+        raise ValueError("; ".join(["no example was made", *report(found, cost)]))
+    table = statistics(examples, {name: len(asked) for name, asked in queries.items()}, tokens)
+    asked = {name: {query.id: query.text for query in c.queries.values()} for name, c in collections.items()}
+    texts = {name: c.texts() for name, c in collections.items()}
+    sources = ", ".join(f"{name} ({c.source})" for name, c in collections.items())
+    save(stage.path("examples.jsonl"), examples)
+    stages.write_json(stage.path("id_query.json"), asked)
+    stages.write_json(stage.path("id_doc.json"), texts)
+    save_dataset(
+        stage.path("dataset"),
+        examples,
+        asked,
+        texts,
+        table,
+        f"Queries and passages: {sources}.",
+        cost["model"],
+    )
+    funnels = {name: made.funnel for name, made in found.items()}
+    failures = {name: made.failures for name, made in found.items()}
+    stage.record(
+        {"table5": table, "funnel": funnels, "failures": failures, "teacher": cost["model"], "cost": cost}
+    )
+    return Made(found, table, cost)
+
+
+async def _label(
+    collection: Collection, queries: Mapping[str, str], settings: profiles.Profile, asker: Asker | None
+) -> Synthesised:
+    """Candidates and labels of a collection, with a bar over queries that says what has been spent so far."""
+    from tqdm.auto import tqdm
+
+    wanted = settings.synthesis
+    kind = wanted.first_stage.get(collection.name, wanted.first_stage["default"])
+    candidates = retrieval.first_stage(kind, collection, queries, wanted.candidates)
+    if asker:
+        teacher = RemoteTeacher(asker, collection.scenario, collection.qrels)
+    else:
+        teacher = OfflineTeacher(collection, wanted)
+        teacher.warm_up([collection.queries[qid] for qid in queries])
+    with tqdm(total=len(queries), desc=collection.name, unit="query", disable=None) as bar:
+
+        def progress() -> None:
+            bar.set_postfix_str(asker.progress() if asker else "", refresh=False)
+            bar.update()
+
+        return await synthesise(collection, teacher, candidates, wanted, settings.seed, progress)
+
+
+def report(made: Mapping[str, Synthesised], cost: Mapping[str, Any]) -> list[str]:
+    """Funnels, dropped queries with the first reason of each kind, and what the teacher cost, as lines."""
+    lines = [
+        f"{name}: {', '.join(f'{step} {count}' for step, count in result.funnel.items())}"
+        for name, result in made.items()
+    ]
+    for kind, count in sum((Counter(result.failures) for result in made.values()), Counter()).items():
+        reason = cost["reasons"].get(kind)
+        lines.append(f"dropped, {kind}: {count} queries" + (f" ({reason})" if reason else ""))
+    if "requests" in cost:
+        failed = ", ".join(f"{count} {kind}" for kind, count in cost["failures"].items()) or "none"
+        tokens = cost["prompt_tokens"] + cost["output_tokens"]
+        lines.append(f"{cost['requests']} requests, failed: {failed}")
+        lines.append(f"{tokens} tokens and {cost['money']:.4f} of money, earlier runs included")
+    return lines

@@ -1,0 +1,125 @@
+"""Training examples: files that say what is wrong with them, the data set for others, and the published sets."""
+
+import json
+from dataclasses import asdict
+
+import pytest
+from datasets import Dataset, load_dataset, load_from_disk
+
+from reasonrank import answers, examples, runs
+from reasonrank.examples import Example
+from reasonrank.sources import published13k
+
+EXAMPLES = [
+    Example("leetcode", "coding", "q1", ["a", "b"], ["b", "a"], "since b", ["b"]),
+    Example("biology", "complex QA", "q2", ["c", "a"], ["c", "a"], "since c", ["a"], ["c"]),
+]
+QUERIES = {"leetcode": {"q1": "sort", "q9": "unused"}, "biology": {"q2": "why"}}
+TEXTS = {"leetcode": {"a": "A", "b": "B", "z": "unused"}, "biology": {"a": "a cell", "c": "C"}}
+TABLE = examples.statistics(EXAMPLES, {"leetcode": 2, "biology": 1})
+
+
+def write_set(folder, chosen=EXAMPLES):
+    examples.save_dataset(folder, chosen, QUERIES, TEXTS, TABLE, "From tests.", "made-up")
+    return folder
+
+
+def published(folder):
+    """The three sets as on the hub, in small."""
+    write_set(folder / "13k")
+    rows = [{key: asdict(e)[key] for key in examples.PUBLISHED} for e in EXAMPLES]
+    runs.write_jsonl(folder / "13k" / "training_data_all.jsonl", rows)
+    output = answers.format_completion(EXAMPLES[1].reasoning, EXAMPLES[1].gold_ranking)
+    (folder / "sft").mkdir()
+    entry = {"instruction": "Rank.", "output": output, "system": "You rank."}
+    (folder / "sft" / "reasonrank_sft-data.json").write_text(json.dumps([entry]))
+    (folder / "rl").mkdir()
+    lists = {key: asdict(EXAMPLES[0])[key] for key in published13k.LISTS}
+    row = {"data_source": "ranking", "prompt": [{"role": "user", "content": "Rank."}], "extra_info": lists}
+    Dataset.from_list([row]).to_parquet(str(folder / "rl" / "train.parquet"))
+    return folder
+
+
+def test_examples_survive_a_round_trip_and_faults_are_named(tmp_path):
+    path = tmp_path / "examples.jsonl"
+    examples.save(path, EXAMPLES)
+    assert examples.load(path) == EXAMPLES
+    line = path.read_text().splitlines()[0]
+    path.write_text(f"{line}\n{line.replace('reasoning', 'reason')}\n")
+    with pytest.raises(ValueError, match=r"examples\.jsonl, line 2: no field reasoning"):
+        examples.load(path)
+    path.write_text(line.replace('["b", "a"]', '["b"]'))
+    with pytest.raises(ValueError, match="line 1: final_list is no permutation"):
+        examples.load(path)
+
+
+def test_a_missing_passage_text_names_example_and_passage():
+    with pytest.raises(KeyError, match="biology, query q2: no text for passage 'c'"):
+        examples.passages_of(EXAMPLES[1], {"a": "x"})
+
+
+def test_an_example_as_a_person_reads_it():
+    text = examples.describe(EXAMPLES[1], "why", TEXTS["biology"])
+    assert text.splitlines()[2:4] == [" - [1] C", " + [2] a cell"]
+    assert text.endswith("<think> since c </think>\n<answer> [1] > [2] </answer>")
+
+
+def test_statistics_count_words_without_a_tokenizer():
+    assert [(row["queries"], row["examples"], row["reasoning_words_mean"]) for row in TABLE] == [
+        (2, 1, 2),
+        (1, 1, 2),
+    ]
+
+
+def test_the_data_set_is_read_back_by_us_and_by_datasets(tmp_path):
+    folder = write_set(tmp_path / "mine")
+    rows = published13k.rows(folder)
+    assert [examples.example_of(row) for row in rows] == EXAMPLES
+    assert tuple(rows[0]) == examples.FIELDS
+    queries, texts = published13k.texts(folder)
+    assert queries == {"leetcode": {"q1": "sort"}, "biology": {"q2": "why"}}
+    assert texts == {"leetcode": {"a": "A", "b": "B"}, "biology": {"a": "a cell", "c": "C"}}
+    assert load_from_disk(str(folder / "arrow")).to_list() == rows
+    assert load_dataset(str(folder), split="train", cache_dir=str(tmp_path / "cache")).to_list() == rows
+    card = (folder / "README.md").read_text()
+    assert "2 training examples" in card and "\n| coding | leetcode | 2 | 1 |" in card and "made-up" in card
+    assert "data_files: training_data_all.jsonl" in card.split("---")[1]
+
+
+def test_the_same_examples_give_the_same_bytes(tmp_path):
+    first, second = write_set(tmp_path / "1" / "x"), write_set(tmp_path / "2" / "x")
+    files = sorted(path.relative_to(first) for path in first.rglob("*") if path.is_file())
+    assert len(files) >= 8
+    assert [(first / f).read_bytes() for f in files] == [(second / f).read_bytes() for f in files]
+
+
+def test_a_text_that_is_missing_is_named(tmp_path):
+    with pytest.raises(KeyError, match="q3"):
+        write_set(tmp_path / "x", [Example("biology", "complex QA", "q3", ["a"], ["a"], "r", ["a"])])
+
+
+def test_faults_of_published_files_are_named(tmp_path):
+    with pytest.raises(
+        FileNotFoundError, match=r"training_data_all\.jsonl: no such file; a folder as liuwenhan"
+    ):
+        published13k.rows(tmp_path)
+    good = {key: asdict(EXAMPLES[0])[key] for key in examples.PUBLISHED}
+    for change, message in (
+        ({"final_list": ["a"]}, "line 2: final_list is no permutation"),
+        ({"relevant_docids": ["z"]}, "line 2: relevant_docids names a passage"),
+        ({"reasoning": None}, "line 2: reasoning is missing"),
+        ({"initial_list": [1]}, "line 2: initial_list is missing or no list of ids"),
+        ({"dataset": "chess"}, "line 2: data set 'chess' is none of Table 5"),
+    ):
+        runs.write_jsonl(tmp_path / "training_data_all.jsonl", [good, good | change])
+        with pytest.raises(ValueError, match=message):
+            published13k.rows(tmp_path)
+    folder = published(tmp_path / "more")
+    with pytest.raises(ValueError, match=r"sft-data\.json, entry 1: is no example of the full set"):
+        published13k.sft_rows(folder / "sft", [good])
+
+
+def test_scenarios_of_published_data_sets():
+    names = ("math-qa", "math_theorem", "leetcode", "msmarco", "earth_science")
+    found = [published13k.scenario_of(name) for name in names]
+    assert found == ["math: problem", "math: theorem", "coding", "web search", "complex QA"]

@@ -1,0 +1,477 @@
+"""Teachers: the remote one against a faulty server (nothing lost, nothing paid for twice), and the offline one."""
+
+import asyncio
+import json
+import random
+import subprocess
+import sys
+import time
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fakes.serving import MODEL, needs_vllm, vllm_server
+from fakes.teacher_server import FAULTS, serving, settings
+from fakes.teacher_worker import collection, make
+from reasonrank import examples, profiles
+from reasonrank.sources import SCENARIOS, Collection, Passage, Query
+from reasonrank.store import StoreError
+from reasonrank.teachers import (
+    Asker,
+    OfflineTeacher,
+    RemoteTeacher,
+    TeacherError,
+    TeacherFailure,
+    offline,
+    remote,
+)
+from reasonrank.teachers.asking import Unusable
+from reasonrank.teachers.client import ChatClient, Reply, _retry_after, split_reasoning
+from reasonrank.teachers.remote import ranking_reader, read_selection
+
+WORKER = Path(__file__).parent / "fakes" / "teacher_worker.py"
+
+
+def ask_all(questions, chosen, path, read=lambda reply: reply.text, replay=False):
+    """Answers of all questions at once (a failure as its kind), and the asker."""
+
+    async def go():
+        async with Asker(chosen, path, replay=replay) as asker:
+            asked = (asker.ask(question(text), read) for text in questions)
+            return await asyncio.gather(*asked, return_exceptions=True), asker
+
+    return asyncio.run(go())
+
+
+def question(text):
+    return [{"role": "user", "content": f"{text}\n[1] a\n[2] b\nor <answer> None </answer>"}]
+
+
+def test_300_requests_at_30_percent_faults_lose_and_double_nothing(tmp_path):
+    c = collection(queries=100)
+    with serving(rate=0.3, seed=5) as server:
+        made, asker = asyncio.run(make(c, settings(server), tmp_path / "s"))
+        assert server.faults.keys() == set(FAULTS), "each kind of fault came up"
+    assert len(server.paid) == asker.requests - asker.failures.total() == 300  # two selections, one ranking
+    with serving() as calm:
+        undisturbed, _ = asyncio.run(make(c, settings(calm), tmp_path / "calm"))
+        assert set(calm.paid.values()) == {1}
+    assert made == undisturbed and made.failures == {}
+    assert [example.qid for example in made.examples] == list(c.queries)
+    kinds = {
+        "rate limit",
+        "server error",
+        "time-out",
+        "cut",
+        "empty",
+        "no permutation",
+        "foreign identifiers",
+    }
+    assert kinds <= asker.failures.keys()
+
+
+def test_a_second_run_asks_nothing_and_a_replay_needs_no_server(tmp_path):
+    with serving(rate=0.2, seed=1) as server:
+        chosen = settings(server)
+        first, _ = asyncio.run(make(collection(5), chosen, tmp_path / "s"))
+        before = len(server.seen)
+        again, asker = asyncio.run(make(collection(5), chosen, tmp_path / "s"))
+        assert len(server.seen) == before and asker.requests == 0
+    content = (tmp_path / "s").read_bytes()
+    replayed, asker = asyncio.run(make(collection(5), chosen, tmp_path / "s", replay=True))
+    assert first == again == replayed and asker.spent.total() > 0
+    longer, _ = asyncio.run(make(collection(6), chosen, tmp_path / "s", replay=True))
+    assert longer.failures == {"not asked": 1} and longer.examples == first.examples
+    assert (tmp_path / "s").read_bytes() == content
+
+
+def test_the_same_question_is_paid_for_once(tmp_path):
+    with serving(delay=0.02) as server:
+        answers, asker = ask_all(["same"] * 5, settings(server), tmp_path / "s")
+    assert len(server.seen) == asker.requests == 1 and len(set(answers)) == 1
+
+
+@pytest.mark.slow
+def test_kills_at_any_moment_change_nothing(tmp_path):
+    with serving(rate=0.1, seed=2, delay=0.01) as server:
+        url = settings(server).base_url
+        rng, command = random.Random(7), [sys.executable, str(WORKER), url, str(tmp_path)]
+        kills = 0
+        for _ in range(4):
+            goal = len(server.seen) + rng.randint(3, 15)
+            worker = subprocess.Popen(command)
+            while worker.poll() is None and len(server.seen) < goal:
+                time.sleep(0.001)
+            kills += worker.poll() is None
+            worker.kill()
+            worker.wait()
+        subprocess.run(command, check=True)
+    assert kills >= 3
+    most = 2 * kills  # under way, or answered and not yet on the disk, when a process died
+    assert sum(count - 1 for count in server.paid.values()) <= most
+    killed = (tmp_path / "examples.jsonl").read_bytes()
+    subprocess.run([*command, "replay"], check=True)
+    assert (tmp_path / "examples.jsonl").read_bytes() == killed
+    with serving() as calm:
+        made, _ = asyncio.run(make(collection(), settings(calm), tmp_path / "calm"))
+    examples.save(tmp_path / "calm.jsonl", made.examples)
+    assert (tmp_path / "calm.jsonl").read_bytes() == killed
+
+
+@pytest.mark.parametrize("limit", [{"token_budget": 4000}, {"money_budget": 0.004}])
+def test_the_budget_holds_over_runs_and_a_higher_one_goes_on(tmp_path, limit):
+    with serving(rate=0.3, seed=3) as server:
+        for _ in range(2):
+            made, asker = asyncio.run(make(collection(30), settings(server, **limit), tmp_path / "s"))
+            assert asker.stopped and made.failures
+        assert asker.spent.total() <= 4000 and asker.money(asker.spent) <= 0.004
+        assert 0 < server.billed <= asker.spent.total(), "what the server bills has been counted"
+        whole, _ = asyncio.run(make(collection(30), settings(server), tmp_path / "s"))
+    assert len(whole.examples) == 30 > len(made.examples)
+
+
+def test_a_budget_waits_for_what_is_under_way_to_turn_out_cheaper(tmp_path):
+    with serving(delay=0.05) as server:
+        worst = sum(len(m["content"].encode()) for m in question("0")) + 256 + 50
+        answers, asker = ask_all("01", settings(server, token_budget=worst + 40), tmp_path / "s")
+    assert asker.requests == 2 and not asker.stopped, answers
+
+
+def test_retry_after_is_honoured_and_attempts_end(tmp_path, monkeypatch):
+    chosen, slept, sleep = {"attempts": 3, "backoff": 0.0}, [], asyncio.sleep
+    monkeypatch.setattr("asyncio.sleep", lambda seconds: slept.append(seconds) or sleep(0))
+    with serving(script=["429", "429", None]) as server:
+        ask_all(["x"], settings(server, **chosen), tmp_path / "a")
+        assert [seconds for seconds in slept if seconds] == [0.01, 0.01]
+    with serving(script=["500"] * 4) as server:
+        (failure,), asker = ask_all(["x"], settings(server, **chosen), tmp_path / "b")
+        assert isinstance(failure, TeacherFailure) and failure.kind == "server error"
+        assert len(server.seen) == 3 and asker.spent.total() == 0
+        replayed, _ = ask_all(["x"], settings(server, **chosen), tmp_path / "b", replay=True)
+        assert replayed[0].kind == "server error"
+        (failure,), _ = ask_all(["x"], settings(server, **chosen), tmp_path / "b")
+        assert isinstance(failure, str), "an error on the way is worth another run"
+
+
+def test_unusable_answers_are_paid_for_a_few_times_only(tmp_path):
+    with serving(script=["empty"] * 9) as server:
+        for _ in range(2):
+            (failure,), _ = ask_all(["x"], settings(server, answers=2), tmp_path / "s")
+            assert failure.kind == "empty" and len(server.seen) == 2
+
+
+def test_at_most_so_many_are_in_flight(tmp_path):
+    with serving(delay=0.03) as server:
+        ask_all("abcdef", settings(server, max_in_flight=2), tmp_path / "s")
+        assert server.most == 2 and len(server.seen) == 6
+
+
+@pytest.mark.parametrize("url", ["127.0.0.1:8230/v1", "htp://127.0.0.1/v1", "http://", "", "http://a b/v1"])
+def test_an_address_that_is_none_stops_at_once_and_costs_nothing(tmp_path, url):
+    with pytest.raises(TeacherError, match=r"base_url: expected http\(s\)://HOST/v1, got"):
+        Asker(settings(base_url=url), tmp_path / "s")
+    assert not (tmp_path / "s").exists()
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:9/v1", "http://no-such-host.invalid/v1"])
+def test_requests_that_never_left_cost_nothing_and_are_asked_again(tmp_path, url):
+    (failure,), asker = ask_all(["x"], settings(base_url=url, attempts=2), tmp_path / "s")
+    assert isinstance(failure, TeacherError) and url in str(failure) and "ConnectError" in str(failure)
+    assert asker.spent.total() == 0 and not asker.store.done and asker.failures["no connection"] == 2
+    with serving() as server:
+        (answer,), _ = ask_all(["x"], settings(server), tmp_path / "s")
+    assert "<answer>" in answer
+
+
+@pytest.mark.parametrize(
+    ("sent", "kind", "spent"),
+    [
+        ({"error": {"code": 429, "message": "slow down"}}, "rate limit", 0),
+        ({"error": {"code": "rate_limit_exceeded", "message": "slow down"}}, "rate limit", 0),
+        ({"error": {"code": 502, "message": "slow down"}}, "server error", 0),
+        ({"error": "slow down"}, "server error", 0),
+        ({"error": {"code": "400", "message": "slow down"}}, "refused", 0),
+        ({"choices": None, "slow": "slow down"}, "unreadable", 346),
+        (
+            {"choices": [], "slow": "slow down", "usage": {"prompt_tokens": 3, "completion_tokens": 4}},
+            "unreadable",
+            7,
+        ),
+        ({"choices": [{"message": None}], "slow": "slow down"}, "unreadable", 346),
+        ({"choices": [{"message": {"content": 7}}], "slow": "slow down"}, "unreadable", 346),
+        ({"choices": [{"message": {"content": [{"text": 7}]}}], "slow": "slow down"}, "unreadable", 346),
+        (["slow down"], "unreadable", 346),
+    ],
+)
+def test_json_of_another_shape_is_an_error_that_says_what_came(tmp_path, sent, kind, spent):
+    """The worst case of this question: 40 bytes, 256 for the template, and 50 of output."""
+    with serving(script=[sent]) as server:
+        (failure,), asker = ask_all(["x"], settings(server, attempts=1), tmp_path / "s")
+        assert failure.kind == kind and asker.spent.total() == spent
+        assert "slow down" in asker.reasons[kind] and settings(server).base_url in asker.reasons[kind]
+        (answer,), _ = ask_all(["x"], settings(server), tmp_path / "s")
+        assert "<answer>" in answer, "a rerun asks again"
+
+
+@pytest.mark.parametrize("code", [401, "invalid_api_key", "404", 402])
+def test_an_error_that_no_request_escapes_stops_all(tmp_path, code):
+    with serving(script=[{"error": {"code": code, "message": "never"}}]) as server:
+        (failure,), asker = ask_all(["x"], settings(server), tmp_path / "s")
+    assert isinstance(failure, TeacherError) and "never" in str(failure) and not asker.spent.total()
+
+
+@pytest.mark.parametrize(
+    ("message", "usage", "answer", "spent"),
+    [
+        ({"content": "a [2]"}, {"prompt_tokens": None, "completion_tokens": None}, "a [2]", 346),
+        ({"content": "a [2]"}, {"prompt_tokens": "12", "completion_tokens": 4}, "a [2]", 300),
+        ({"content": "a [2]"}, None, "a [2]", 346),
+        ({"content": [{"type": "text", "text": "a "}, {"type": "text", "text": "[2]"}]}, {}, "a [2]", 346),
+        ({"content": ["a ", {"type": "image"}, "[2]"]}, {}, "a [2]", 346),
+        ({"content": "a [2] \ud83d"}, {}, "a [2] \ufffd", 346),
+    ],
+)
+def test_counts_that_are_null_are_absent_and_parts_are_joined(tmp_path, message, usage, answer, spent):
+    with serving(script=[{"choices": [{"message": message}], "usage": usage}]) as server:
+        (found,), asker = ask_all(["x"], settings(server), tmp_path / "s")
+    assert found == answer and asker.spent.total() == spent
+
+
+def test_a_journal_of_before_with_null_counts_opens_and_is_not_asked_again(tmp_path):
+    with serving() as server:
+        chosen = settings(server)
+        ask_all(["x"], chosen, tmp_path / "s")
+        _, asker = ask_all(["x"], chosen, tmp_path / "s", replay=True)
+        ((key, record),) = asker.store.done.items()
+        lines = [
+            {"journal": 1, "header": {"answers of": "made-up", "temperature": 0.6, "top_p": 0.95}},
+            {"key": key, "value": record | {"usage": [None, None], "result": "kept"}},
+        ]
+        (tmp_path / "old").write_text("".join(json.dumps(line) + "\n" for line in lines))
+        (answer,), asker = ask_all(["x"], chosen, tmp_path / "old")
+    assert answer == "kept" and asker.requests == 0 and len(server.seen) == 1
+
+
+def test_the_key_comes_from_the_environment_and_is_shown_nowhere(tmp_path, monkeypatch, capsys):
+    chosen = {"key_variable": "MADE_UP_KEY"}
+    monkeypatch.delenv("MADE_UP_KEY", raising=False)
+    for value, message in ((None, "has no MADE_UP_KEY"), (" \n", "has no MADE_UP_KEY"), ("a b", "without blanks"),
+                           ("kéy", "ASCII")):  # fmt: skip
+        if value is not None:
+            monkeypatch.setenv("MADE_UP_KEY", value)
+        with pytest.raises(TeacherError, match=message):
+            ChatClient(settings(**chosen))
+    monkeypatch.setenv("MADE_UP_KEY", " very-secret\r\n")
+    with serving() as server:
+        url = f"  {settings(server).base_url}\n"
+        ask_all(["x"], settings(server, **chosen, base_url=url), tmp_path / "s")
+        assert server.keys == {"Bearer very-secret"}
+    assert b"very-secret" not in (tmp_path / "s").read_bytes() + "".join(capsys.readouterr()).encode()
+
+
+@pytest.mark.parametrize(("path", "hint"), [("/v1", False), ("", True), ("/api", True)])
+def test_a_wrong_key_or_path_ends_all_and_is_not_repeated(tmp_path, monkeypatch, path, hint):
+    monkeypatch.setenv("MADE_UP_KEY", "very-secret")
+    with serving(status=404 if hint else 401) as server:
+        url = settings(server).base_url.removesuffix("/v1") + path
+        chosen = settings(server, key_variable="MADE_UP_KEY", base_url=url)
+        with pytest.raises(TeacherError, match=r"answered 40[14]: .*no such thing: \(key\)") as error:
+            asyncio.run(make(collection(5), chosen, tmp_path / "s"))
+    assert "very-secret" not in str(error.value) and ("end in /v1" in str(error.value)) == hint
+
+
+def test_another_model_does_not_read_this_store(tmp_path):
+    with serving() as server:
+        ask_all(["x"], settings(server), tmp_path / "s")
+        with pytest.raises(StoreError, match="made-up"):
+            ask_all(["x"], settings(server, model="other"), tmp_path / "s")
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS)
+def test_the_gold_answer_is_in_every_selection_and_in_no_ranking(tmp_path, scenario):
+    c = collection(4, scenario=scenario)
+    with serving() as server:
+        made, _ = asyncio.run(make(c, settings(server), tmp_path / "s"))
+    prompts = [body["messages"][-1]["content"] for body in server.seen]
+    assert len(made.examples) == 4 and all(len(body["messages"]) == 1 for body in server.seen)
+    ranking = [prompt for prompt in prompts if "None </answer>" not in prompt]
+    selection = [prompt for prompt in prompts if "None </answer>" in prompt]
+    steps = [step for query in c.queries.values() for step in query.solution]
+    assert len(ranking) == 4 and len(selection) == (8 if scenario == "complex QA" else 4)
+    assert all(any(step in prompt for step in steps) for prompt in selection)
+    assert not [prompt for prompt in ranking for step in steps if step in prompt]
+    assert all(example.reasoning.startswith("it starts with") for example in made.examples)
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("<answer> [2], [5] </answer>", [2, 5]),
+        ("so <answer>5, 2 and 5</answer> done", [2, 5]),
+        ("<answer> None </answer>", []),
+        ("<answer>**none.**</answer>", []),
+        ("<answer>[1]</answer> no: <answer>[03]</answer>", [3]),
+        ("[2], [5]", "no answer"),
+        ("<answer> [2], [5]", "no answer"),
+        ("<answer> the second </answer>", "no answer"),
+        ("<answer> [2], [6] </answer>", "foreign identifiers"),
+        ("<answer> [0] </answer>", "foreign identifiers"),
+        (f"<answer> [{'9' * 5000}] </answer>", "foreign identifiers"),
+    ],
+)
+def test_selections(text, found):
+    if isinstance(found, list):
+        assert read_selection(text, 5) == found
+    else:
+        with pytest.raises(Unusable, match=found):
+            read_selection(text, 5)
+
+
+@given(st.text(alphabet="<answer>/ [0123456789], None\n", max_size=60))
+def test_a_selection_names_passages_or_is_refused(text):
+    try:
+        found = read_selection(text, 7)
+    except Unusable:
+        return
+    assert found == sorted(set(found)) and set(found) <= set(range(1, 8))
+
+
+def test_rankings_need_a_permutation_and_reasons():
+    read = ranking_reader(3)
+    reply = Reply("<answer> [3] > [1] > [2] </answer>", "since </think> so", {})
+    assert read(reply) == {"ranking": [3, 1, 2], "reasoning": "since  so"}
+    for text, reasoning, fault in (
+        ("<answer> [3] > [1] </answer>", "since", "no permutation"),
+        ("<answer> none </answer>", "since", "no answer"),
+        ("[3] > [1] > [2]", "since", "no answer"),
+        ("<answer> [3] > [1] > [2] </answer>", " ", "no reasoning"),
+    ):
+        with pytest.raises(Unusable, match=fault):
+            read(Reply(text, reasoning, {}))
+
+
+@pytest.mark.parametrize(
+    ("content", "given", "expected"),
+    [
+        ("<answer>[1]</answer>", "why", ("<answer>[1]</answer>", "why")),
+        ("<think>why</think> <answer>[1]</answer>", "", ("<answer>[1]</answer>", "why")),
+        ("why</think><answer>[1]</answer>", "", ("<answer>[1]</answer>", "why")),
+        ("why <answer>[1]</answer>", "", ("<answer>[1]</answer>", "why")),
+        ("<think>why", "", ("", "why")),
+        ("[1], I think", "", ("[1], I think", "")),
+        ("", "why", ("", "why")),
+    ],
+)
+def test_where_reasoning_is_found(content, given, expected):
+    assert split_reasoning(content, given) == expected
+
+
+def test_retry_after_in_seconds_and_as_a_date():
+    assert [_retry_after(value) for value in ("2.5", None, "soon", "-1")] == [2.5, 0, 0, 0]
+    assert 5 < _retry_after(format_datetime(datetime.now(UTC) + timedelta(seconds=9), usegmt=True)) <= 9
+
+
+def test_each_scenario_has_its_own_definition_of_relevance():
+    found = [remote.scenarios()[name] for name in SCENARIOS]
+    assert len({scenario.relevance for scenario in found}) == 5
+    assert [scenario.scenario for scenario in found if scenario.hard_negatives] == ["complex QA"]
+    assert [scenario.scenario for scenario in found if scenario.positives_from == "labels"] == ["web search"]
+
+
+def test_scenario_files_are_validated(tmp_path):
+    raw = yaml.safe_load((remote.FOLDER / "coding.yaml").read_text())
+    path = tmp_path / "coding.yaml"
+    for change, message in (
+        ({"relevant": "x"}, "relevant: Extra inputs"),
+        ({"ranking": "Rank."}, "ranking: String should have at least 40"),
+        ({"scenario": "chess"}, "scenario: Input should be 'complex QA'"),
+    ):
+        path.write_text(yaml.safe_dump(raw | change))
+        with pytest.raises(ValueError, match=rf"coding\.yaml: .*{message}"):
+            remote.load_scenario(path)
+
+
+def test_brackets_in_texts_are_no_identifiers_and_a_passage_is_one_line():
+    (message,) = remote.scenarios()["coding"].listwise(
+        "Fix a[0]", [Passage("p", "see [7]\nand\n\nthis", "T")]
+    )
+    assert "\n[1] T: see (7) and this\n" in message["content"] and "a(0)" in message["content"]
+
+
+def test_labels_stand_in_for_the_teacher_in_web_search():
+    class Silent:
+        settings = type("settings", (), {"model": "made-up"})
+
+    teacher = RemoteTeacher(Silent(), "web search", {"q": {"b": 1, "a": 0}})
+    passages = [Passage("a", "x"), Passage("b", "y")]
+    assert asyncio.run(teacher.select_positives(Query("q", "text"), passages)) == ["b"]
+    assert asyncio.run(teacher.select_hard_negatives(Query("q", "text"), passages)) == []
+
+
+QUERY = Query("q", "how many parts?", ("text.split(sep)", "the rest"))
+PASSAGES = [
+    Passage("1", "str.join: puts strings together"),
+    Passage("2", "str.split: takes a string apart at [each] separator"),
+    Passage("3", "split by hand: a story"),
+]
+
+
+@pytest.fixture
+def offline_teacher(monkeypatch):
+    """Vectors that say nothing, so that calls in the solution alone decide."""
+    monkeypatch.setattr(offline, "embed", lambda texts: np.ones((len(texts), 4), dtype=np.float32) / 2)
+
+    def make(**changes):
+        queries, passages = {"q": QUERY}, {p.id: p for p in PASSAGES}
+        c = Collection("coding", "coding", "tests", queries, passages, {"q": {"3": 1}}, {"q": "train"})
+        return OfflineTeacher(
+            c, profiles.load("default", {f"synthesis.{k}": v for k, v in changes.items()}).synthesis
+        )
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("chain", "said"),
+    [
+        ("needs", 'Useful here: "str.split: takes a string apart at (each)" [2].'),
+        ("verdicts", "[1] no [2] yes [3] no"),
+        ("evidence", "[2] str.split: takes a string apart at (each): the working needs it for"),
+    ],
+)
+def test_what_the_solution_calls_comes_first_and_the_chain_names_it(offline_teacher, chain, said):
+    ranked = asyncio.run(offline_teacher(chain=chain, annotated=0.0).rank(QUERY, PASSAGES))
+    assert ranked.docids == ["2", "1", "3"] and ranked.reasoning.startswith(said)
+
+
+@pytest.mark.parametrize(("weight", "first"), [(0.0, "2"), (0.5, "3")])
+def test_the_annotation_counts_as_much_as_it_is_told_to(offline_teacher, weight, first):
+    """Passage 3 is judged relevant; what the solution calls, passage 2, adds 0.3."""
+    teacher = offline_teacher(annotated=weight)
+    assert asyncio.run(teacher.rank(QUERY, PASSAGES)).docids[0] == first
+    assert asyncio.run(teacher.select_positives(QUERY, PASSAGES)) == ["3"]
+
+
+@pytest.mark.slow
+@needs_vllm
+def test_poor_answers_of_a_real_server_are_counted_kept_and_replayed(tmp_path):
+    with vllm_server(tmp_path / "log.txt") as url:
+        changes = {"base_url": url, "model": MODEL, "key_variable": "", "max_tokens": 96, "timeout": 120}
+        chosen = profiles.load("default").synthesis.remote.model_copy(
+            update=changes | {"answers": 2, "attempts": 2}
+        )
+        made, asker = asyncio.run(make(collection(4, 3), chosen, tmp_path / "s"))
+        assert len(made.examples) + sum(made.failures.values()) <= made.funnel["queries"] == 4
+        assert asker.requests >= 4 and asker.spent["output_tokens"] > 0 and asker.spent["prompt_tokens"] > 0
+        again, asker = asyncio.run(make(collection(4, 3), chosen, tmp_path / "s"))
+        assert again == made and asker.requests == 0, "an answer that does not do is not asked for again"
+        (text,), _ = ask_all(["Say hello."], chosen.model_copy(update={"max_tokens": 400}), tmp_path / "s")
+        assert text
+    replayed, _ = asyncio.run(make(collection(4, 3), chosen, tmp_path / "s", replay=True))
+    assert replayed == made
