@@ -50,6 +50,26 @@ def test_cut_at_the_stop_string_that_ends_first():
     assert cut_at_stop("", Sampling()) is None
 
 
+CHAIN = "<think> I end with <answer> </answer>. Bees: 2. </think> <answer> [2] > [1] </answer>"
+
+
+@pytest.mark.parametrize(
+    ("text", "chain", "cut"),
+    [
+        (CHAIN + " And so on.", True, CHAIN),
+        (CHAIN.removeprefix("<think>"), True, CHAIN.removeprefix("<think>")),  # the template opened it
+        (CHAIN[:40], True, None),
+        ("<answer> [2] </answer> so", True, None),
+        ("<answer> [2] </answer> so", False, "<answer> [2] </answer>"),
+        ("<answer> [2] </answer> <think>", False, "<answer> [2] </answer>"),
+        (CHAIN + " And so on.", False, CHAIN),
+        (CHAIN, None, "<think> I end with <answer> </answer>"),
+    ],
+)
+def test_a_stop_string_counts_only_behind_the_reasoning(text, chain, cut):
+    assert cut_at_stop(text, Sampling(stop=("</answer>",), chain=chain)) == cut
+
+
 def test_stats_count_and_subtract():
     engine = FakeEngine(reverse)
     before = engine.stats

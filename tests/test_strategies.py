@@ -95,9 +95,18 @@ def test_topdown_worked_out_by_hand():
     assert result.docids == ["d6", "d5", "d4", "d3", "d9", "d8", "d7", "d2", "d1", "d0"]
 
 
-def test_topdown_with_a_larger_budget_finds_the_best():
-    result = rank(topdown(FakeEngine(by_number), budget=100), 10)
-    assert result.docids[:2] == ["d9", "d8"] and sorted(result.docids) == docs(10)
+@pytest.mark.parametrize(("bound", "seen"), [(64, 3), (2, 2)])
+def test_batches_of_a_query_run_side_by_side_under_the_bound(bound, seen):
+    engine = FakeEngine(reverse)
+    rank(topdown(engine, max_in_flight=bound), 13)
+    assert engine.most_in_flight == seen
+
+
+@pytest.mark.parametrize(
+    ("n", "calls"), [(0, (0, 0)), (1, (0, 0)), (20, (1, 1)), (21, (2, 3)), (100, (6, 7))]
+)
+def test_calls_of_topdown(n, calls):
+    assert topdown_calls(n, 20) == calls
 
 
 def test_topdown_stops_where_nothing_beats_the_pivot():
@@ -114,27 +123,13 @@ def test_unfinished_answers_promote_nothing():
     assert result.docids == docs(10) and [t.status for t in result.windows] == ["malformed"] * 3
 
 
-@pytest.mark.parametrize(("bound", "seen"), [(64, 3), (2, 2)])
-def test_batches_of_a_query_run_side_by_side_under_the_bound(bound, seen):
-    engine = FakeEngine(reverse)
-    rank(topdown(engine, max_in_flight=bound), 13)
-    assert engine.most_in_flight == seen
-
-
-@pytest.mark.parametrize(
-    ("n", "calls"), [(0, (0, 0)), (1, (0, 0)), (20, (1, 1)), (21, (2, 3)), (100, (6, 7))]
-)
-def test_calls_of_topdown(n, calls):
-    assert topdown_calls(n, 20) == calls
-
-
-@given(st.permutations(range(14)), st.integers(2, 6), st.none() | st.integers(1, 20))
+@given(st.permutations(range(14)), st.integers(2, 6))
 @settings(deadline=None)
-def test_topdown_keeps_all_documents_within_its_bounds(numbers, window, budget):
+def test_topdown_keeps_all_documents_within_its_bounds(numbers, window):
     engine = FakeEngine(by_number)
     order = [f"d{n}" for n in numbers]
-    result = run_sync(topdown(engine, window, budget=budget).rerank("q", order, texts(14)))
-    low, high = topdown_calls(14, window, budget)
+    result = run_sync(topdown(engine, window).rerank("q", order, texts(14)))
+    low, high = topdown_calls(14, window)
     assert sorted(result.docids) == sorted(order)
     assert low <= len(engine.finished) == len(result.windows) <= high
 
@@ -142,8 +137,6 @@ def test_topdown_keeps_all_documents_within_its_bounds(numbers, window, budget):
 def test_topdown_refuses_sizes_without_a_batch():
     with pytest.raises(ValueError, match="window is 1; top-down partitioning needs 2"):
         topdown(FakeEngine(reverse), window=1)
-    with pytest.raises(ValueError, match="budget is 0"):
-        topdown(FakeEngine(reverse), budget=0)
 
 
 # The table

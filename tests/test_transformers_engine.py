@@ -44,13 +44,6 @@ def engine(tiny):
         yield engine
 
 
-@pytest.fixture(scope="module")
-def continuous(tiny):
-    settings = {"dtype": "float32", "device": "cpu", "continuous": True, "cache_tokens": 2048}
-    with open_engine("transformers", tiny, **settings) as engine:
-        yield engine
-
-
 def complete(engine, prompts, *samplings):
     samplings = samplings * (len(prompts) // len(samplings))
 
@@ -101,64 +94,27 @@ def test_log_probabilities_are_the_models(engine):
     assert next(iter(got.logprobs[0])) == engine.tokenizer.decode([got.token_ids[0]])
 
 
-def test_continuous_batching_answers_as_batches_do(engine, continuous):
-    full = complete(engine, [PROMPTS[2]], Sampling(max_tokens=12))[0]
-    stop = engine.tokenizer.decode([full.token_ids[5]])
-    mixed = [Sampling(max_tokens=12), Sampling(max_tokens=3), Sampling(max_tokens=12, stop=(stop,))]
-    sampled = [Sampling(max_tokens=4, temperature=1.0, seed=5), Sampling(max_tokens=4, logprobs=2)]
-    for samplings in (mixed, mixed + sampled, mixed[:1]):  # the second needs both ways, one after the other
-        prompts = [PROMPTS[2]] * len(samplings)
-        got, wanted = complete(continuous, prompts, *samplings), complete(engine, prompts, *samplings)
-        assert [(c.text, c.token_ids, c.finish_reason) for c in got] == [
-            (c.text, c.token_ids, c.finish_reason) for c in wanted
-        ]
-    continuous.call(lambda: None)  # between two steps
-    assert continuous._paged is not None and not continuous._paged.running
-
-
-def test_short_outputs_do_not_wait_for_long_ones(continuous):
-    ids, order = continuous.tokenizer.encode(PROMPTS[0]), []
-
-    async def ask(tokens):
-        await continuous.generate(ids, Sampling(max_tokens=tokens))
-        order.append(tokens)
+def test_a_cancelled_request_leaves_the_engine(engine):
+    ids = engine.tokenizer.encode(PROMPTS[0])
 
     async def go():
-        long = asyncio.create_task(ask(100))
-        for _ in range(3):
-            await ask(2)
-        await long
-
-    run_sync(go())
-    assert order == [2, 2, 2, 100]
-
-
-def test_a_cancelled_request_leaves_continuous_batching(continuous):
-    ids = continuous.tokenizer.encode(PROMPTS[0])
-
-    async def go():
-        task = asyncio.create_task(continuous.generate(ids, Sampling(max_tokens=100)))
+        task = asyncio.create_task(engine.generate(ids, Sampling(max_tokens=100)))
         await asyncio.sleep(0.02)
         task.cancel()
-        return await continuous.generate(ids, Sampling(max_tokens=3))
+        return await engine.generate(ids, Sampling(max_tokens=3))
 
     assert run_sync(go()).output_tokens == 3
-    continuous.reset_prefix_cache()
-    assert run_sync(continuous.generate(ids, Sampling(max_tokens=3))).output_tokens == 3
 
 
-def test_batches_serve_where_continuous_batching_cannot_start(tiny, monkeypatch):
-    from reasonrank.engines.paged import Paged
-
-    def start(self):
-        raise RuntimeError("no paged attention here")
-
-    monkeypatch.setattr(Paged, "start", start)
-    with (
-        open_engine("transformers", tiny, dtype="float32", device="cpu", continuous=True) as engine,
-        pytest.warns(UserWarning, match="batches serve.*no paged attention here"),
-    ):
-        assert complete(engine, PROMPTS[:1], Sampling(max_tokens=3))[0].output_tokens == 3
+def test_a_stop_string_counts_only_behind_the_reasoning(engine):
+    ids = engine.tokenizer.encode(PROMPTS[2])
+    full = run_sync(engine.generate(ids, Sampling(max_tokens=12)))
+    early = engine.tokenizer.decode([full.token_ids[2]])
+    whole = run_sync(engine.generate(ids, Sampling(max_tokens=12, stop=(early,), chain=True)))
+    assert whole.text == full.text and whole.finish_reason == "length"  # no </think> in it
+    assert (
+        run_sync(engine.generate(ids, Sampling(max_tokens=12, stop=(early,), chain=False))).output_tokens <= 3
+    )
 
 
 def test_seeds_rule_the_draw_whatever_the_batch(engine):

@@ -6,6 +6,7 @@ Finished queries are kept in a store, so that a run that was stopped goes on whe
 from __future__ import annotations
 
 import importlib.util
+import math
 import sys
 from collections import Counter
 from collections.abc import Mapping
@@ -18,8 +19,8 @@ import typer
 from tqdm import tqdm
 
 from .. import engines, runs, stages
-from ..engines import KINDS, PRESETS
-from ..rerank.run import Reranked, Reranker, work
+from ..engines import KINDS, PRESETS, Engine, EngineError
+from ..rerank.run import Reranked, work
 from ..rerank.strategies import STRATEGIES, build
 from ..store import Store, StoreError
 from .errors import CommandError, UsageError
@@ -83,18 +84,22 @@ def rerank(
     kind = _check(options)
     inputs = read_inputs(run, top, queries, corpus, data, subset)
     header = {
-        "inputs": inputs.digests(),
+        "inputs": {name: digest(getattr(inputs, name)) for name in ("run", "queries", "passages")},
         "model": identity(options, kind),
         "settings": {name: getattr(options, name) for name in SETTINGS},
         "sampling": sampling,
     }
     try:
-        with _store(options.journal, header) as store:
+        store = Store(options.journal, header)
+    except (StoreError, OSError) as error:
+        raise UsageError(f"journal {error}") from None
+    try:
+        with store:
             todo = [qid for qid in inputs.run if qid not in store.done]
             _tell(inputs, store, len(todo))
             took = _work(options, kind, inputs, todo, store) if todo else {}
             _finish(options, inputs, header, store.done, todo, took)
-    except (OSError, StoreError) as error:  # a disk that is full, a folder that may not be written
+    except (OSError, ValueError) as error:  # a disk that is full, a prompt that does not fit
         raise CommandError(str(error)) from error
 
 
@@ -106,38 +111,33 @@ def _check(options: Any) -> str:
         read = [given.absolute() for given in (options.run, options.queries, options.corpus) if given]
         if path.is_dir() or path.absolute() in read:
             raise UsageError(f"{path}: expected the name of a file that is not read")
-    if options.journal.absolute() == options.out.absolute():
-        raise UsageError(f"--journal {options.journal}: expected another file than --out")
-    if len(options.tag.split()) != 1:
-        raise UsageError(f"--tag {options.tag!r}: expected a word without blanks")
     try:
         STRATEGIES[options.strategy].calls(0, options.window, options.step)
     except ValueError as error:
         raise UsageError(f"--window {options.window} --step {options.step}: {error}") from None
-    if options.max_model_len is not None and options.max_model_len <= options.max_tokens:
-        raise UsageError(f"--max-tokens {options.max_tokens}: the context has {options.max_model_len} tokens")
-    kind = options.engine
+    kind, limit = options.engine, options.max_model_len or math.inf
     if kind == "auto":
         vllm = importlib.util.find_spec("vllm") is not None
         kind = "openai" if options.base_url else "vllm" if vllm else "transformers"
-    if (kind == "openai") != bool(options.base_url):
-        raise UsageError("--engine openai and --base-url URL go together")
-    if kind == "openai" and options.adapter:
-        raise UsageError("--adapter: a server loads adapters itself; give its name for it as --model")
-    if kind != "openai" and (options.tokenizer or options.text_prompts):
-        raise UsageError("--tokenizer and --text-prompts are for --engine openai")
-    if options.constrained and (kind == "transformers" or options.text_prompts):
-        raise UsageError(
-            "--constrained: only vLLM can, in this process or as a server without --text-prompts"
-        )
+    served, vllm_only = (
+        kind == "openai",
+        options.constrained and (kind == "transformers" or options.text_prompts),
+    )
+    wrong = {
+        f"--journal {options.journal}: expected another file than --out": options.journal.absolute()
+        == options.out.absolute(),
+        f"--tag {options.tag!r}: expected a word without blanks": len(options.tag.split()) != 1,
+        f"--max-tokens {options.max_tokens}: the context has {limit} tokens": limit <= options.max_tokens,
+        "--engine openai and --base-url URL go together": served != bool(options.base_url),
+        "--adapter: a server loads adapters itself; give its name for it as --model": served
+        and options.adapter,
+        "--tokenizer and --text-prompts are for --engine openai": not served
+        and (options.tokenizer or options.text_prompts),
+        "--constrained: only vLLM can, in this process or as a server without --text-prompts": vllm_only,
+    }
+    for message in (message for message, holds in wrong.items() if holds):
+        raise UsageError(message)
     return kind
-
-
-def _store(path: Path, header: Mapping[str, Any]) -> Store:
-    try:
-        return Store(path, header)
-    except (StoreError, OSError) as error:
-        raise UsageError(f"journal {error}") from None
 
 
 def _tell(inputs: Inputs, store: Store, left: int) -> None:
@@ -154,9 +154,22 @@ def _tell(inputs: Inputs, store: Store, left: int) -> None:
 
 
 def _work(options: Any, kind: str, inputs: Inputs, todo: list[str], store: Store) -> dict[str, Any]:
-    """Rerank the queries that are left, each in the store as soon as it is done; what it took, as the record says."""
-    total, live = len(inputs.run), sys.stderr.isatty()
-    with open_engine(options, kind) as engine, tqdm(unit=" answers", mininterval=0.5 if live else 60) as bar:
+    """Rerank the queries that are left, each in the store as soon as it is done; what it took, for the record."""
+    total, shown_every = len(inputs.run), 0.5 if sys.stderr.isatty() else 60  # seconds
+    with open_engine(options, kind) as engine, tqdm(unit=" answers", mininterval=shown_every) as bar:
+        room = engine.max_model_len - options.max_tokens
+        if room < 1:
+            raise UsageError(
+                f"--max-tokens {options.max_tokens}: the context has {engine.max_model_len} tokens"
+            )
+        sampling = replace(PRESETS[options.sampling], max_tokens=options.max_tokens, seed=options.seed)
+        names = ("passage_tokens", "query_tokens", "overlong", "window", "step", "retry", "constrained")
+        settings = {name: getattr(options, name) for name in names} | {
+            "max_length": room,
+            "sampling": sampling,
+        }
+        # two prompts more than the engine computes at a time, so that it is never short of one
+        reranker = build(options.strategy, engine, max_in_flight=options.max_in_flight + 2, **settings)
 
         def progress(done: int, answers: int) -> None:
             bar.total = answers
@@ -169,28 +182,22 @@ def _work(options: Any, kind: str, inputs: Inputs, todo: list[str], store: Store
 
         left = {qid: inputs.run[qid][: options.top] for qid in todo}
         try:
-            result = _reranker(options, engine).rerank_run_sync(
-                left, inputs.queries, inputs.texts, progress=progress, finished=finished
+            result = reranker.rerank_run_sync(
+                left, inputs.queries, inputs.passages, progress=progress, finished=finished
             )
-        except engines.EngineError as error:
+        except EngineError as error:
             kept = f"{len(store.done)} of {total} queries are in the journal"
             raise CommandError(f"{error}\n{kept}; the same command goes on from there") from error
-        except ValueError as error:  # a prompt that does not fit
-            raise CommandError(str(error)) from error
         rate = round(result.output_tokens / result.seconds, 1) if result.seconds else None
         took = {"seconds": round(result.seconds, 3), "output_tokens_per_second": rate}
         broken = engine.stats.control_tokens
         return took | ({"control_tokens_broken_up": broken} if broken else {})
 
 
-def open_engine(options: Any, kind: str) -> engines.Engine:
+def open_engine(options: Any, kind: str) -> Engine:
     """Open the engine; CommandError with the reason where it does not start."""
-    settings: dict[str, Any] = {
-        "dtype": options.dtype,
-        "max_model_len": options.max_model_len,
-        "max_num_seqs": options.max_in_flight,
-        "seed": options.seed,
-    }
+    settings = {name: getattr(options, name) for name in ("dtype", "max_model_len", "seed")}
+    settings["max_num_seqs"] = options.max_in_flight
     if kind == "openai":
         settings |= {"base_url": options.base_url, "tokenizer": options.tokenizer or None}
         settings["token_ids"] = not options.text_prompts
@@ -199,49 +206,27 @@ def open_engine(options: Any, kind: str) -> engines.Engine:
     try:
         return engines.open_engine(kind, options.model, **settings)
     except (OSError, ValueError, RuntimeError, ImportError) as error:
-        reason = " ".join(f"{error}".split())
-        raise CommandError(
-            reason if kind == "openai" else f"the {kind} engine did not start: {reason}"
-        ) from error
-
-
-def _reranker(options: Any, engine: engines.Engine) -> Reranker:
-    room = engine.max_model_len - options.max_tokens
-    if room < 1:
-        raise UsageError(f"--max-tokens {options.max_tokens}: the context has {engine.max_model_len} tokens")
-    return build(
-        options.strategy,
-        engine,
-        passage_tokens=options.passage_tokens,
-        query_tokens=options.query_tokens,
-        max_length=room,
-        overlong=options.overlong,
-        window=options.window,
-        step=options.step,
-        sampling=replace(PRESETS[options.sampling], max_tokens=options.max_tokens, seed=options.seed),
-        max_in_flight=options.max_in_flight + 2,  # the engine should never be short of a prompt
-        retry=options.retry,
-        constrained=options.constrained,
-    )
+        reason, where = (
+            " ".join(f"{error}".split()),
+            "" if kind == "openai" else f"the {kind} engine did not start: ",
+        )
+        raise CommandError(where + reason) from error
 
 
 def _finish(
-    options: Any,
-    inputs: Inputs,
-    header: dict[str, Any],
-    done: Mapping[str, dict[str, Any]],
-    todo: list[str],
-    took: dict[str, Any],
+    options: Any, inputs: Inputs, header: dict, done: Mapping[str, Any], todo: list[str], took: dict[str, Any]
 ) -> None:
     """Write the run in the order of the first stage, then its record; the record of an earlier finish stays."""
-    run = {}
+    run, statuses = {}, Counter()
     for qid, docids in inputs.run.items():
         head = done[qid]["docids"]
         if sorted(head) != sorted(docids[: options.top]):
             raise CommandError(f"{options.journal}: query {qid!r} has other documents than the run")
         run[qid] = [*head, *docids[len(head) :]]
+        statuses.update(done[qid]["statuses"])
     runs.write_trec(options.out, run, options.tag)
-    result = summary([done[qid] for qid in run]) | {"queries_now": len(todo)} | took
+    result = {"queries": len(run), "queries_now": len(todo), "statuses": dict(statuses)}
+    result |= {name: sum(done[qid][name] for qid in run) for name in work([])} | took
     record = options.out.with_name(options.out.name + ".json")
     if todo or not record.exists():
         result |= {"excluded_rows": inputs.dropped, "ignored_queries": inputs.ignored}
@@ -250,18 +235,11 @@ def _finish(
         stages.write_json(
             record, {"command": "rerank", **provenance, "files": inputs.files, "result": result}
         )
-    parts = [f"{result['queries']} queries ({len(todo)} now)", f"{result['calls']} calls"]
-    parts += [f"{count} {status}" for status, count in sorted(result["statuses"].items())]
+    parts = [f"{len(run)} queries ({len(todo)} now)", f"{result['calls']} calls"]
+    parts += [f"{count} {status}" for status, count in sorted(statuses.items())]
     parts += [f"{result['prompt_tokens']} + {result['output_tokens']} tokens"]
     also = ("retries", "shortened", "capped_queries", "control_tokens_broken_up")
     parts += [f"{result[name]} {name.replace('_', ' ')}" for name in also if result.get(name)]
     if took:
         parts += [f"{took['seconds']:.1f} s", f"{took['output_tokens_per_second']} output tokens/s"]
     print(f"{', '.join(parts)} -> {options.out}")
-
-
-def summary(entries: list[dict[str, Any]]) -> dict[str, Any]:
-    """Sums over the entries of all queries."""
-    sums = {name: sum(entry[name] for entry in entries) for name in work([])}
-    statuses = Counter(status for entry in entries for status in entry["statuses"])
-    return {"queries": len(entries), **sums, "statuses": dict(statuses)}

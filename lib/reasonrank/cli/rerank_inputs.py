@@ -14,7 +14,7 @@ from ..runs import Run, read_trec
 from ..sources import folder
 from .errors import UsageError
 
-WEIGHTS = ("*.safetensors", "*.bin", "*.pt", "*.gguf")
+WEIGHTS, SETTINGS = (".safetensors", ".bin", ".pt", ".gguf"), (".json", ".model", ".jinja")
 HASHED_WHOLE = 2 << 30  # bytes; larger weights are told apart by names, sizes and times
 
 
@@ -28,15 +28,10 @@ class Inputs:
 
     run: Run
     queries: dict[str, str]
-    texts: dict[str, str]
+    passages: dict[str, str]
     dropped: int
     ignored: int
     files: list[dict[str, str]]
-
-    def digests(self) -> dict[str, str]:
-        """Hashes of what was read and is used, whatever the files are called and however they are packed."""
-        parts = {"run": self.run, "queries": self.queries, "passages": self.texts}
-        return {name: digest(part) for name, part in parts.items()}
 
 
 def read_inputs(
@@ -51,9 +46,15 @@ def read_inputs(
         given = {"run": run, "queries": queries, "corpus": corpus}
         at = {name: _held(path, Path(held) / name) for name, path in given.items() if path}
         try:
-            files = _places(at.get("queries"), at.get("corpus"), data, subset)
+            files = folder.parts(data, subset, ("queries", "passages", "excluded")) if data else {}
+            files |= {"queries": [at["queries"]]} if queries else {}
+            files |= {"passages": folder.tables(at["corpus"])} if corpus else {}
+            for option, part in (("queries", "queries"), ("corpus", "passages")):
+                if part not in files:
+                    lacking = f"; {data} holds none" if data else ""
+                    raise ValueError(f"no {option}: give --{option} FILE{lacking}")
             return _read(at["run"], top, files)
-        except (ValueError, OSError, UsageError) as error:
+        except (ValueError, OSError) as error:
             missing = isinstance(error, FileNotFoundError) and error.filename is not None
             text = f"{error.filename}: no such file" if missing else str(error)
             for name, place in at.items():
@@ -72,43 +73,30 @@ def _held(path: Path, place: Path) -> Path:
     return held
 
 
-def _places(
-    queries: Path | None, corpus: Path | None, data: Path | None, subset: str | None
-) -> dict[str, list[Path]]:
-    files = folder.parts(data, subset, ("queries", "passages", "excluded")) if data else {}
-    files |= {"queries": [queries]} if queries else {}
-    files |= {"passages": folder.tables(corpus)} if corpus else {}
-    for option, part in (("queries", "queries"), ("corpus", "passages")):
-        if part not in files:
-            raise UsageError(f"no {option}: give --{option} FILE" + (f"; {data} holds none" if data else ""))
-    return files
-
-
 def _read(run: Path, top: int, files: dict[str, list[Path]]) -> Inputs:
     first = read_trec(run)
     if not first:
-        raise UsageError(f"{run}: no row in it, nothing to do")
+        raise ValueError(f"{run}: no row in it, nothing to do")
     found = folder.collection(
         files, str(run), wanted={docid for docids in first.values() for docid in docids}
     )
     if unknown := [qid for qid in first if qid not in found.queries]:
         more = f" (and {len(unknown) - 1} more queries)" if len(unknown) > 1 else ""
-        raise UsageError(f"{run}: query {unknown[0]!r} has no text in {files['queries'][0]}{more}")
+        raise ValueError(f"{run}: query {unknown[0]!r} has no text in {files['queries'][0]}{more}")
     barred = found.excluded
     kept = {qid: [d for d in docids if d not in barred.get(qid, ())] for qid, docids in first.items()}
     needed = {docid: qid for qid, docids in kept.items() for docid in docids[:top]}
     if missing := [docid for docid in needed if docid not in found.passages]:
         more = f" (and {len(missing) - 1} more documents)" if len(missing) > 1 else ""
-        passages = files["passages"]
-        where = passages[0] if len(passages) == 1 else passages[0].parent
-        raise UsageError(
+        where = files["passages"][0] if len(files["passages"]) == 1 else files["passages"][0].parent
+        raise ValueError(
             f"query {needed[missing[0]]!r}: no text for document {missing[0]!r} in {where}{more}"
         )
     read = [run, *(path for paths in files.values() for path in paths)]
     return Inputs(
         run=kept,
         queries={qid: found.queries[qid].text for qid in kept},
-        texts={docid: passage.full for docid, passage in found.passages.items() if docid in needed},
+        passages={docid: passage.full for docid, passage in found.passages.items() if docid in needed},
         dropped=sum(map(len, first.values())) - sum(map(len, kept.values())),
         ignored=len(found.queries) - len(kept),
         files=[{"file": path.name, "sha256": stages.sha256(path)} for path in read],
@@ -142,18 +130,14 @@ def identity(options: Any, kind: str) -> dict[str, Any]:
 
 def _folder_digest(name: str) -> str:
     """A digest of configuration and weights; for a repository of the hub its name."""
-    folder = Path(name)
-    if not folder.is_dir():
+    if not Path(name).is_dir():
         return name
-    small = [*folder.glob("*.json"), *folder.glob("*.model"), *folder.glob("*.jinja")]
-    weights = [file for pattern in WEIGHTS for file in folder.glob(pattern)]
-    whole = sum(file.stat().st_size for file in weights) <= HASHED_WHOLE
-    total = hashlib.sha256()
-    for file in sorted([*small, *weights]):
+    files, total = sorted(Path(name).iterdir()), hashlib.sha256()
+    whole = sum(file.stat().st_size for file in files if file.suffix in WEIGHTS) <= HASHED_WHOLE
+    for file in (file for file in files if file.suffix in (*WEIGHTS, *SETTINGS)):
         total.update(file.name.encode())
-        if whole or file in small:
-            with open(file, "rb") as opened:
-                total.update(hashlib.file_digest(opened, "sha256").digest())
+        if whole or file.suffix in SETTINGS:
+            total.update(bytes.fromhex(stages.sha256(file)))
         else:
             total.update(f"{file.stat().st_size} {file.stat().st_mtime_ns}".encode())
     return total.hexdigest()[:16]

@@ -50,10 +50,10 @@ class Sampling:
             "top_k (at least 0)": self.top_k < 0,
             "stop (a tuple of non-empty strings)": isinstance(self.stop, str) or not all(self.stop),
             "logprobs (at least 0)": self.logprobs < 0,
-            "constraint (None or a regular expression)": self.constraint == "",
         }
-        if bad := [name for name, is_wrong in wrong.items() if is_wrong]:
-            raise ValueError(f"sampling: {', '.join(bad)}, got {self}")
+        if any(wrong.values()):
+            bad = ", ".join(name for name, is_wrong in wrong.items() if is_wrong)
+            raise ValueError(f"sampling: {bad}, got {self}")
 
 
 GREEDY = Sampling()
@@ -69,9 +69,8 @@ PRESETS = {"greedy": GREEDY, "qwen3": QWEN3}
 class Completion:
     """The output of one request.
 
-    `text` has no special tokens. `token_ids` are all generated ones, the end token included. `logprobs`: one
-    dictionary per output token, from the token's own string to its natural log-probability; None where
-    they were not asked for.
+    `text` has no special tokens; `token_ids` has the end token too. `logprobs`: one dictionary per output token,
+    from the token's own string to its natural log-probability; None where they were not asked for.
     """
 
     text: str
@@ -103,9 +102,8 @@ class Stats:
 class Engine(ABC):
     """Generation behind one asynchronous interface. A context manager, plain and asynchronous.
 
-    `name`: the model as it was asked for. `tokenizer`: the model's. `max_model_len`: tokens of prompt and
-    output together. `constraints`: whether outputs can be held to a regular expression. Requests may come
-    from any number of tasks, threads and event loops at once.
+    `max_model_len`: tokens of prompt and output together. `constraints`: whether outputs can be held to a regular
+    expression. Requests may come from any number of tasks, threads and event loops at once.
     """
 
     kind: str = ""

@@ -39,9 +39,8 @@ class Request:
 class InProcessEngine(Engine):
     """Base of the engines whose model lives in this process.
 
-    A subclass stores its settings, calls `super().__init__()` last, and works on `self._active`, the
-    requests that were added and are neither resolved nor dropped. Only the engine's thread calls the
-    methods it has to provide.
+    A subclass stores its settings, calls `super().__init__()` last, and works on `self._active`, the requests that
+    were added and have not ended. Only the engine's thread calls the methods that it has to provide.
     """
 
     def __init__(self) -> None:
@@ -51,9 +50,7 @@ class InProcessEngine(Engine):
         self._stopped: EngineError | None = None
         self._lock = threading.Lock()
         started: Future[None] = Future()
-        self._thread = threading.Thread(
-            target=self._work, args=(started,), name=f"engine {self.name}", daemon=True
-        )
+        self._thread = threading.Thread(target=self._work, args=(started,), daemon=True)
         self._thread.start()
         started.result()
         atexit.register(self.close)
@@ -152,10 +149,9 @@ class InProcessEngine(Engine):
     def _take(self, request: Request) -> None:
         if request.future.cancelled():
             return
-        self._active[request.id] = request
         try:
             if self._stopped is None:
                 self._add(request)
+            self._active[request.id] = request
         except Exception as error:
-            del self._active[request.id]
             request.fail(error)

@@ -44,16 +44,15 @@ def endpoint(base_url: str, key: str | None = None) -> tuple[str, str]:
 class OpenAIEngine(Engine):
     """Requests to `base_url` (with its "/v1"), at most `max_num_seqs` at a time.
 
-    `model`: the name that the server knows. `tokenizer`: name or folder of its tokenizer, by default `model`.
-    `max_model_len`: None for what the server says (32,768 tokens where it says nothing). `api_key`: see
-    `endpoint`; it is kept out of messages. `token_ids`: the server takes token ids and vLLM's further settings
-    (top_k, the stop string kept, constraints); False for other servers: they are sent text, in which control
-    tokens that stand in queries and passages are broken up and counted (`Stats.control_tokens`).
-    `timeout`: seconds for one request. `adapter` must be None: name the adapter in `model`, as the server
-    serves it. `dtype` is the server's affair. A server's own `stop` knows nothing of reasoning, so with
-    `Sampling.chain` it is left out and the output is cut here: that costs the tokens a model writes after its
-    answer, which are none for a model that ends there. Raises ValueError for settings that cannot work, EngineError
-    where the server is not reached or does not have the model.
+    `tokenizer`: name or folder of the model's, by default `model`. `max_model_len`: None for what the server says
+    (32,768 tokens where it says nothing). `api_key`: see `endpoint`; it is kept out of messages. `token_ids`: the
+    server takes token ids and vLLM's further settings; False for other servers: they are sent text, in which
+    control tokens that stand in queries and passages are broken up and counted (`Stats.control_tokens`).
+    `timeout`: seconds for one request. `adapter` must be None: name it in `model`, as the server serves it.
+    `dtype` is the server's affair. A server's `stop` knows nothing of reasoning, so with `Sampling.chain` it is
+    left out and the output is cut here: that costs the tokens a model writes after its answer, none for a model
+    that ends there. Raises ValueError for settings that cannot work, EngineError where the server is not reached
+    or does not have the model.
     """
 
     kind = "openai"
@@ -113,35 +112,34 @@ class OpenAIEngine(Engine):
 
     async def _context(self) -> int | None:
         """Tokens of the context that the server states for the model (vLLM does); None where it states none."""
-        listed = await self._call("get", "/models", missing={})
-        try:
-            served = {entry["id"]: entry for entry in listed["data"]} if listed else None
-        except (KeyError, TypeError):
-            raise self._odd("a list of its models", listed) from None
-        if served is None:  # a server that does not list its models
+        listed = await self._call("get", "/models", or_none=True)
+        if listed is None:  # a server that does not list its models
             return None
+        try:
+            served = {entry["id"]: entry.get("max_model_len") for entry in listed["data"]}
+        except (KeyError, TypeError, AttributeError):
+            raise self._odd("a list of its models", listed) from None
         if self.name not in served:
             names = ", ".join(served) or "no model"
             raise EngineError(f"{self.base_url} does not serve {self.name!r}; it serves {names}")
-        return served[self.name].get("max_model_len")
+        return served[self.name]
 
-    async def _call(self, method: str, path: str, missing: Any = None, **arguments: Any) -> Any:
-        """The JSON that the server answers with; `missing`, where given, for an address that is not there."""
+    async def _call(self, method: str, path: str, or_none: bool = False, **arguments: Any) -> Any:
+        """The JSON that the server answers with; with `or_none`, None where it does not have the path."""
         from openai import APIConnectionError, APIError
 
         try:
             return await getattr(self._client, method)(path, cast_to=object, **arguments)
         except APIConnectionError as error:
-            raise EngineError(
-                f"no server answers at {self.base_url}: {self._shown(error.__cause__ or error)}"
-            ) from error
+            reason = self._shown(error.__cause__ or error)
+            raise EngineError(f"no server answers at {self.base_url}: {reason}") from error
         except APIError as error:
-            status, hint = getattr(error, "status_code", None), ""
-            if status == 404 and missing is not None:
-                return missing
-            if status == 404 and not self.base_url.rstrip("/").endswith("/v1"):
-                hint = "; such addresses mostly end in /v1"
+            missing = getattr(error, "status_code", None) == 404
+            if missing and or_none:
+                return None
             said = error.message if " - " in error.message else f"{error.message} - {error.body}"
+            astray = missing and not self.base_url.rstrip("/").endswith("/v1")
+            hint = "; such addresses mostly end in /v1" if astray else ""
             raise EngineError(f"{self.base_url} refused a request: {self._shown(said)}{hint}") from error
         except ValueError as error:  # JSON that breaks off
             raise EngineError(f"{self.base_url} sent what is no JSON: {error}") from error
@@ -197,10 +195,10 @@ class OpenAIEngine(Engine):
             raise EngineError(f"{self.base_url}: a request ended with {reason!r}")
         cut = cut_at_stop(text, sampling)
         ids = choice.get("token_ids") if cut in (None, text) else None
-        if ids is None:
-            ids = self.tokenizer.encode(text if cut is None else cut, add_special_tokens=False)
+        text = text if cut is None else cut
+        ids = ids or self.tokenizer.encode(text, add_special_tokens=False)
         return Completion(
-            text=text if cut is None else cut,
+            text=text,
             token_ids=tuple(ids),
             prompt_tokens=usage.get("prompt_tokens") or len(prompt),
             output_tokens=usage.get("completion_tokens") or len(ids),
@@ -218,13 +216,12 @@ class OpenAIEngine(Engine):
         return (text if self._key == "none" else text.replace(self._key, "(key)"))[:300]
 
     def close(self) -> None:
-        if self._closed:
-            return
-        self._closed = True
-        asyncio.run_coroutine_threadsafe(self._shut(), self._loop).result()
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
+        if not self._closed:
+            self._closed = True
+            asyncio.run_coroutine_threadsafe(self._shut(), self._loop).result()
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._thread.join()
+            self._loop.close()
 
     async def _shut(self) -> None:
         """Requests under way fail, then connections close."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import itertools
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,23 +12,18 @@ import torch
 
 from reasonrank.models import load_model, load_tokenizer
 
-from .base import Completion, EngineError, FinishReason, Sampling, cut_at_stop
+from .base import Completion, FinishReason, Sampling, cut_at_stop
 from .inprocess import InProcessEngine, Request
-from .paged import Paged
 
 _TAIL = 16  # tokens at the end of an output that are searched for a stop string after each step
-_POLL = 0.02  # seconds that continuous batching waits for an output before new requests are let in
 
 
 class TransformersEngine(InProcessEngine):
     """Batches of waiting requests, `max_num_seqs` at most, prompts of like length together.
 
     A batch ends with its longest output, so vLLM is the faster engine wherever it runs; the outputs of greedy
-    decoding in float32 are the same. `continuous`: greedy requests join and leave while others are computed
-    (transformers' continuous batching), with a cache of `cache_tokens` (None: what the memory allows); where
-    that cannot start, batches serve, with a warning. None: on a GPU. `adapter`: folder of a LoRA adapter,
-    merged into the weights. `dtype`: "auto" (the model's) or the name of a torch type. `device`: None for a
-    GPU where there is one.
+    decoding in float32 are the same. `adapter`: folder of a LoRA adapter, merged into the weights. `dtype`: "auto"
+    (the model's) or the name of a torch type. `device`: None for a GPU where there is one.
     """
 
     kind = "transformers"
@@ -44,19 +38,12 @@ class TransformersEngine(InProcessEngine):
         max_num_seqs: int = 64,
         seed: int = 0,
         device: str | None = None,
-        continuous: bool | None = None,
-        cache_tokens: int | None = None,
     ) -> None:
-        self.name = model
+        self.name, self._dtype, self._seed = model, dtype, seed
         self._adapter = Path(adapter) if adapter is not None else None
-        self._dtype, self._seed = dtype, seed
         self._asked_len, self._max_num_seqs = max_model_len, max_num_seqs
         self._device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-        self._continuous = self._device.startswith("cuda") if continuous is None else continuous
-        self._cache_tokens = cache_tokens
-        self._paged: Paged | None = None
         self._draws = itertools.count()
-        self._model: Any = None
         super().__init__()
 
     def _load(self) -> None:
@@ -74,19 +61,12 @@ class TransformersEngine(InProcessEngine):
         model.generation_config = GenerationConfig(
             do_sample=False, eos_token_id=sorted(self._end_ids), pad_token_id=self.tokenizer.pad_token_id
         )
-        if self._continuous:
-            self._paged = Paged(model, self._end_ids, self._max_num_seqs, self._cache_tokens)
 
     def _unload(self) -> None:
-        if self._paged is not None:
-            self._paged.close()
-        self._model = self._paged = None
+        self._model = None
         gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
-
-    def reset_prefix_cache(self) -> None:
-        self.call(lambda: self._paged and self._paged.close())
 
     def _add(self, request: Request) -> None:
         """Nothing to prepare: the next step takes it."""
@@ -94,8 +74,6 @@ class TransformersEngine(InProcessEngine):
     def _step(self) -> None:
         for request in [r for r in self._active.values() if r.future.cancelled()]:
             del self._active[request.id]
-        if self._paged is not None and self._step_paged(self._paged):
-            return
         # The oldest request leads, and those nearest to its length go with it: nobody waits for ever.
         waiting = list(self._active.values())
         if waiting:
@@ -103,60 +81,16 @@ class TransformersEngine(InProcessEngine):
             waiting.sort(key=lambda request: abs(len(request.prompt) - length))
             self._run(waiting[: self._max_num_seqs])
 
-    def _step_paged(self, paged: Paged) -> bool:
-        """Take new requests in and hand finished ones over; False: there is nothing for it to do.
-
-        Where requests wait that it cannot take, it takes no more, ends what it has, and makes way.
-        """
-        for id in paged.sent - set(self._active):
-            paged.drop(id)
-        fitting = [request for request in self._active.values() if paged.takes(request.sampling)]
-        if len(fitting) < len(self._active):
-            fitting = [request for request in fitting if request.id in paged.sent]
-        if not fitting or not self._started(paged):
-            paged.pause()
-            return False
-        for request in fitting:
-            if request.id not in paged.sent:
-                paged.add(request, self.limit(request))
-        for output in paged.outputs(_POLL):
-            self._take_paged(paged, self._active[output.request_id], output)
-        if not self._active:
-            paged.pause()
-        return True
-
-    def _started(self, paged: Paged) -> bool:
-        try:
-            paged.start()
-        except Exception as error:
-            warnings.warn(f"continuous batching cannot start, batches serve: {error!r}", stacklevel=2)
-            self._paged = None
-            return False
-        return True
-
-    def _take_paged(self, paged: Paged, request: Request, output: Any) -> None:
-        ids = tuple(output.generated_tokens)
-        if output.error is not None:
-            del self._active[request.id]
-            request.fail(EngineError(f"transformers engine of {self.name}: {output.error}"))
-        elif (end := self.ending(request, ids)) is None:
-            return
-        else:
-            self.finish(request, Completion(end[0], ids, len(request.prompt), len(ids), end[1]))
-        if output.is_finished():
-            paged.sent.discard(request.id)
-        else:
-            paged.drop(request.id)
-
     def limit(self, request: Request) -> int:
         """Output tokens that the request may have: its own limit, and what the context leaves."""
         return min(request.sampling.max_tokens, self.max_model_len - len(request.prompt))
 
     def ending(self, request: Request, ids: Sequence[int]) -> tuple[str, FinishReason] | None:
         """Text and reason where the output `ids` is at its end, looked at after each token; else None."""
-        stop, ended = request.sampling.stop, ids[-1] in self._end_ids
+        if request.future.cancelled():
+            return "", "length"
+        stop, ended, full = request.sampling.stop, ids[-1] in self._end_ids, len(ids) >= self.limit(request)
         tail = self.tokenizer.decode(ids[-_TAIL:], skip_special_tokens=True) if stop else ""
-        full = len(ids) >= self.limit(request)
         if not (ended or full or any(string in tail for string in stop)):
             return None
         text = self.tokenizer.decode(ids, skip_special_tokens=True)
@@ -180,9 +114,12 @@ class TransformersEngine(InProcessEngine):
             stopping_criteria=StoppingCriteriaList([batch.stopped]),
         )
 
-    def seed_for(self, sampling: Sampling) -> int:
-        """The request's own seed, or the next of the engine's."""
-        return sampling.seed if sampling.seed is not None else self._seed + next(self._draws)
+    def generator(self, sampling: Sampling) -> torch.Generator | None:
+        """Of the request's own seed, or the next of the engine's; None for greedy decoding."""
+        if not sampling.temperature:
+            return None
+        seed = sampling.seed if sampling.seed is not None else self._seed + next(self._draws)
+        return torch.Generator().manual_seed(seed)
 
 
 class _Batch:
@@ -198,10 +135,7 @@ class _Batch:
         self.logprobs: list[list[dict[str, float]]] = [[] for _ in requests]
         self.outputs: list[list[int]] = [[] for _ in requests]
         self.done = [False] * len(requests)
-        self.generators = [
-            torch.Generator().manual_seed(engine.seed_for(r.sampling)) if r.sampling.temperature else None
-            for r in requests
-        ]
+        self.generators = [engine.generator(request.sampling) for request in requests]
 
     def choose(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
         """Logits processor. `scores`: (batch, vocabulary)."""
@@ -223,12 +157,12 @@ class _Batch:
                 continue
             self.outputs[row].append(token)
             request, ids = self.requests[row], tuple(self.outputs[row])
-            end = self.engine.ending(request, ids) or (("", "length") if request.future.cancelled() else None)
-            if end is not None:
+            if end := self.engine.ending(request, ids):
                 self.done[row] = True
                 tops = self.logprobs[row] if request.sampling.logprobs else None
-                size = len(request.prompt)
-                self.engine.finish(request, Completion(end[0], ids, size, len(ids), end[1], tops))
+                self.engine.finish(
+                    request, Completion(end[0], ids, len(request.prompt), len(ids), end[1], tops)
+                )
         return torch.tensor(self.done, device=input_ids.device)
 
     def _top(self, scores: torch.Tensor, k: int) -> dict[str, float]:

@@ -26,17 +26,18 @@ _START = {
     "VLLM_LOGGING_LEVEL": "ERROR",
     "GLOO_LOG_LEVEL": "ERROR",
 }
+# vLLM 0.31 looks at `vars` of what every loaded module holds; this one, which comes with numba and so with bm25s,
+# has no such thing, and the start fails.
+_HIDDEN = "llvmlite.binding.ffi"
 
 
 class VllmEngine(InProcessEngine):
     """vLLM's engine, stepped by a thread of its own as long as requests are under way.
 
     `adapter`: folder of a LoRA adapter; a CPU gets it merged into the weights (three times as fast there), a
-    GPU beside them. `dtype`: "auto" (the model's), "float32", "bfloat16", "float16".
-    `max_model_len`: None for the model's own. `max_num_seqs`: requests decoded together.
-    `kv_cache_gib`: memory of the key-value cache on a CPU, in GiB; a GPU takes `gpu_memory_utilization` of
-    its memory for all. `enforce_eager`: no compilation; None: eager on a CPU, where it starts sooner.
-    Other options go to vLLM's EngineArgs. One such engine can be open at a time in a process.
+    GPU beside them. `kv_cache_gib`: memory of the key-value cache on a CPU, in GiB; a GPU takes
+    `gpu_memory_utilization` of its memory for all. `enforce_eager`: no compilation; None: eager on a CPU, where
+    it starts sooner. Other options go to vLLM's EngineArgs. One such engine can be open at a time in a process.
     Raises EngineError where one is open already, and what vLLM raises where it cannot start.
     """
 
@@ -49,11 +50,6 @@ class VllmEngine(InProcessEngine):
         model: str,
         *,
         adapter: str | Path | None = None,
-        dtype: str = "auto",
-        max_model_len: int | None = None,
-        max_num_seqs: int = 64,
-        seed: int = 0,
-        tensor_parallel_size: int = 1,
         kv_cache_gib: float = 2.0,
         gpu_memory_utilization: float = 0.9,
         enforce_eager: bool | None = None,
@@ -61,25 +57,22 @@ class VllmEngine(InProcessEngine):
     ) -> None:
         if VllmEngine._open is not None:
             raise EngineError(f"the vllm engine of {VllmEngine._open.name} is still open; close it first")
-        self.name = model
-        self._adapter = Path(adapter) if adapter is not None else None
-        self._lora: Any = None
-        self._memory = {"cpu": kv_cache_gib, "gpu": gpu_memory_utilization}
-        self._settings = {
+        self.name, self._adapter = model, Path(adapter) if adapter is not None else None
+        self._lora, self._engine = None, None
+        self._cpu = {
+            "kv_cache_memory_bytes": int(kv_cache_gib * GIB),
+            "enforce_eager": enforce_eager is not False,
+        }
+        self._gpu = {"gpu_memory_utilization": gpu_memory_utilization, "enforce_eager": bool(enforce_eager)}
+        self._options = {
             "model": models.resolve(model),
-            "dtype": dtype,
-            "max_model_len": max_model_len,
-            "max_num_seqs": max_num_seqs,
-            "seed": seed,
-            "tensor_parallel_size": tensor_parallel_size,
-            "enforce_eager": enforce_eager,
+            "max_num_seqs": 64,
             "enable_prefix_caching": True,
             "use_tqdm_on_load": False,
             "disable_log_stats": True,
             "log_level": "ERROR",
             **options,
         }
-        self._engine: Any = None
         super().__init__()
 
     def reset_prefix_cache(self) -> None:
@@ -88,40 +81,36 @@ class VllmEngine(InProcessEngine):
     def _load(self) -> None:
         VllmEngine._open = self
         self.tokenizer = models.load_tokenizer(self.name)
-        with _quiet_start(), _hidden("llvmlite.binding.ffi"), tempfile.TemporaryDirectory() as folder:
+        with _quiet_start(), tempfile.TemporaryDirectory() as folder:
             from vllm import EngineArgs
             from vllm.platforms import current_platform
             from vllm.v1.engine.llm_engine import LLMEngine
 
             choose = self._for_cpu if current_platform.is_cpu() else self._for_gpu
-            self._engine = LLMEngine.from_engine_args(EngineArgs(**{**self._settings, **choose(folder)}))
+            self._engine = LLMEngine.from_engine_args(EngineArgs(**{**self._options, **choose(folder)}))
         self.max_model_len = self._engine.model_config.max_model_len
 
     def _for_cpu(self, folder: str) -> dict[str, Any]:
         """Settings of a CPU; a merged model goes to `folder`, which is needed only while it is loaded."""
-        chosen: dict[str, Any] = {"kv_cache_memory_bytes": int(self._memory["cpu"] * GIB)}
-        chosen["enforce_eager"] = self._settings["enforce_eager"] is not False
-        if not self._settings.get("enable_chunked_prefill"):
+        if not self._options.get("enable_chunked_prefill"):
             # After a part of a prompt vLLM turns a seeded generator back, which a CPU's cannot.
-            chosen["enable_chunked_prefill"] = False
+            self._cpu["enable_chunked_prefill"] = False
         if self._adapter is not None:
-            models.save_merged(self.name, self._adapter, self._settings["dtype"], folder)
-            chosen["model"] = folder
-        return chosen
+            models.save_merged(self.name, self._adapter, self._options.get("dtype", "auto"), folder)
+            self._cpu["model"] = folder
+        return self._cpu
 
     def _for_gpu(self, folder: str) -> dict[str, Any]:
         """Settings of a GPU. vLLM wants an adapter's rank beforehand, and knows a few ranks only."""
-        chosen: dict[str, Any] = {"gpu_memory_utilization": self._memory["gpu"]}
-        chosen["enforce_eager"] = bool(self._settings["enforce_eager"])
         if self._adapter is not None:
             from vllm.lora.request import LoRARequest
 
             models.check_adapter(self.name, self._adapter)  # vLLM passes over keys that it does not know
             rank = models.adapter_settings(self._adapter)["r"]
             known = (1, 8, 16, 32, 64, 128, 256, 320, 512)
-            chosen |= {"enable_lora": True, "max_lora_rank": min(r for r in known if r >= rank)}
+            self._gpu |= {"enable_lora": True, "max_lora_rank": min(r for r in known if r >= rank)}
             self._lora = LoRARequest(self._adapter.name, 1, str(self._adapter.absolute()))
-        return chosen
+        return self._gpu
 
     def _unload(self) -> None:
         if self._engine is not None:
@@ -207,63 +196,44 @@ def _by_string(top: dict[int, Any]) -> dict[str, float]:
 
 @contextlib.contextmanager
 def _quiet_start() -> Iterator[None]:
-    """Settings that vLLM takes from nowhere else, for its start alone; then all is as found again."""
+    """Settings that vLLM takes from nowhere else, for its start alone; then all is as found again.
+
+    What C++ code writes to standard error is shown only where the start fails.
+    """
     import torch
 
     found, set_num_threads = dict(os.environ), torch.set_num_threads
+    hidden = sys.modules.pop(_HIDDEN, None)
     os.environ.update(_START)
     logging.getLogger("vllm").setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings(), _stdout_with_a_file(), _native_output_held_back():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        for key in set(os.environ) - set(found):
-            del os.environ[key]
-        os.environ.update(found)
-        torch.set_num_threads = set_num_threads  # the CPU worker puts a warning in its place
-
-
-@contextlib.contextmanager
-def _stdout_with_a_file() -> Iterator[None]:
-    """vLLM silences standard output by its file number; a notebook's stream has none under nbval."""
-    try:
-        sys.stdout.fileno()
-    except (AttributeError, OSError, ValueError):
-        with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
-            yield
-    else:
-        yield
-
-
-@contextlib.contextmanager
-def _hidden(module: str) -> Iterator[None]:
-    """Keep a loaded module out of sight while vLLM starts.
-
-    vLLM 0.31 looks at `vars` of what every loaded module holds; llvmlite's library wrapper, which comes with
-    numba and so with bm25s, has no such thing, and the start fails.
-    """
-    held = sys.modules.pop(module, None)
-    try:
-        yield
-    finally:
-        if held is not None:
-            sys.modules[module] = held
-
-
-@contextlib.contextmanager
-def _native_output_held_back() -> Iterator[None]:
-    """What C++ code writes to standard error goes to a file, and is shown only where the start fails."""
-    sys.stderr.flush()
-    saved = os.dup(2)
-    with tempfile.TemporaryFile() as held:
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(warnings.catch_warnings())
+        warnings.simplefilter("ignore")
+        held = stack.enter_context(tempfile.TemporaryFile())
+        try:
+            sys.stdout.fileno()
+        except (
+            AttributeError,
+            OSError,
+            ValueError,
+        ):  # vLLM silences output by its number; under nbval it has none
+            nowhere = stack.enter_context(open(os.devnull, "w"))
+            stack.enter_context(contextlib.redirect_stdout(nowhere))
+        sys.stderr.flush()
+        saved = os.dup(2)
         os.dup2(held.fileno(), 2)
         try:
             yield
         except BaseException:
             held.seek(0)
-            sys.stderr.write(held.read().decode(errors="replace"))
+            os.write(saved, held.read())
             raise
         finally:
             os.dup2(saved, 2)
             os.close(saved)
+            for key in set(os.environ) - set(found):
+                del os.environ[key]
+            os.environ.update(found)
+            torch.set_num_threads = set_num_threads  # the CPU worker puts a warning in its place
+            if hidden is not None:
+                sys.modules[_HIDDEN] = hidden

@@ -61,11 +61,15 @@ class WindowReranker(Reranker):
         self, query: str, docids: Sequence[str], start: int, end: int, texts: Mapping[str, str], gate: Gate
     ) -> WindowTrace:
         """Ask for the order of `docids`, which stand in [start, end) of the list."""
-        attempts: list[tuple[Completion, float, int]] = []
+        attempts: list[tuple[Completion, int]] = []
         async with gate.slots:
             prompt = self.prompt.render(query, [texts[docid] for docid in docids])
             for sampling in (self.sampling, second_try(self.sampling)):
-                attempts.append(await self._ask(gate, prompt.ids, len(docids), sampling))
+                if self.constrained:
+                    asked = constrained(self.engine, prompt.ids, len(docids), sampling, self.prompt.chain)
+                    attempts.append(await asked)
+                else:
+                    attempts.append((await self.engine.generate(prompt.ids, sampling), 1))
                 answer = parse(attempts[-1][0].text, len(docids), self.prompt.chain)
                 if not self.retry or answer.status in ("ok", "repaired"):
                     break
@@ -77,23 +81,14 @@ class WindowReranker(Reranker):
             answer=answer,
             status=answer.status,
             text=attempts[-1][0].text,
-            prompt_tokens=sum(completion.prompt_tokens for completion, _, _ in attempts),
-            output_tokens=sum(completion.output_tokens for completion, _, _ in attempts),
-            seconds=sum(seconds for _, seconds, _ in attempts),
-            calls=sum(calls for _, _, calls in attempts),
+            prompt_tokens=sum(completion.prompt_tokens for completion, _ in attempts),
+            output_tokens=sum(completion.output_tokens for completion, _ in attempts),
+            calls=sum(calls for _, calls in attempts),
             attempts=len(attempts),
             shortened=prompt.shortened,
             cut=tuple(docids[place] for place in prompt.cut),
             query_cut=prompt.query_cut,
         )
-
-    async def _ask(
-        self, gate: Gate, prompt: Sequence[int], num_passages: int, sampling: Sampling
-    ) -> tuple[Completion, float, int]:
-        """A completion, its seconds, and the requests it took."""
-        if self.constrained:
-            return await constrained(gate, prompt, num_passages, sampling, self.prompt.chain)
-        return *await gate.generate(prompt, sampling), 1
 
 
 def second_try(sampling: Sampling) -> Sampling:
@@ -134,7 +129,7 @@ class ListwiseReranker(WindowReranker):
         self.window, self.step, self.strategy, self.variant = window, step, strategy, variant
 
     def schedule(self, num_candidates: int) -> list[tuple[int, int]]:
-        """The windows in their order; one of a single document has nothing to rank and is left out."""
+        """The windows in their order, see `schedule.schedule`."""
         return schedule(self.strategy, num_candidates, self.window, self.step, self.variant)
 
     def answers_needed(self, num_candidates: int) -> int:
@@ -161,29 +156,29 @@ def answer_pattern(num_passages: int) -> str:
 
 
 async def constrained(
-    gate: Gate, prompt: Sequence[int], num_passages: int, sampling: Sampling, chain: bool
-) -> tuple[Completion, float, int]:
-    """A completion whose answer is held to its form, its seconds, and the requests that it took.
+    engine: Engine, prompt: Sequence[int], num_passages: int, sampling: Sampling, chain: bool
+) -> tuple[Completion, int]:
+    """A completion whose answer is held to its form, and the requests that it took.
 
     Reasoning is free; once `</think>` is there, a second request goes on from the text, held to
     `answer_pattern`. `sampling.max_tokens` bounds the whole, with what an answer needs set aside. Reasoning that
     meets its limit is not closed by force: such a completion is returned as it is, truncated. The prompt is
-    counted once. To be called with a slot held.
+    counted once.
     """
-    encode, text, tokens, seconds = gate.engine.tokenizer.encode, "", 0, 0.0
+    encode, text, tokens = engine.tokenizer.encode, "", 0
     longest = f" {ANSWER} {render([num_passages] * num_passages)} {ANSWER_END}"
     room = len(encode(longest, add_special_tokens=False)) + num_passages  # it may split into more tokens
     if chain:
         free = replace(sampling, max_tokens=max(1, sampling.max_tokens - room), stop=(THINK_END,), chain=None)
-        reasoning, seconds = await gate.generate(prompt, free)
+        reasoning = await engine.generate(prompt, free)
         if THINK_END not in reasoning.text:
-            return reasoning, seconds, 1
+            return reasoning, 1
         text, tokens = reasoning.text + " ", reasoning.output_tokens
     text += ANSWER
     begun = [*prompt, *encode(text, add_special_tokens=False)]
     limit, pattern = min(room, sampling.max_tokens), answer_pattern(num_passages)
     held = replace(sampling, max_tokens=limit, stop=(ANSWER_END,), chain=None, constraint=pattern)
-    ending, more = await gate.generate(begun, held)
+    ending = await engine.generate(begun, held)
     tokens += ending.output_tokens
     whole = replace(ending, text=text + ending.text, prompt_tokens=len(prompt), output_tokens=tokens)
-    return whole, seconds + more, 1 + chain
+    return whole, 1 + chain

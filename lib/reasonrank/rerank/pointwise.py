@@ -57,17 +57,17 @@ class PointwiseReranker(Reranker):
         return Reranked([trace.docid for trace in best_first], traces)
 
     async def _judge(self, query: str, rank: int, docid: str, passage: str, gate: Gate) -> PointTrace:
-        text, closed, output_tokens, seconds = "", True, 0, 0.0
+        text, closed, output_tokens = "", True, 0
         async with gate.slots:
             prompt = self.prompt.render(query, [passage])
             if self.prompt.chain:
                 room = max(1, self.engine.max_model_len - len(prompt.ids) - _RESERVE)
                 reasoning = replace(self.sampling, max_tokens=min(self.sampling.max_tokens, room))
-                chain, seconds = await gate.generate(prompt.ids, reasoning)
+                chain = await self.engine.generate(prompt.ids, reasoning)
                 closed, output_tokens = THINK_END in chain.text, chain.output_tokens
                 text = chain.text if closed else chain.text + THINK_END
             ending = self.engine.tokenizer.encode(text, add_special_tokens=False)
-            verdict, verdict_seconds = await gate.generate([*prompt.ids, *ending], VERDICT)
+            verdict = await self.engine.generate([*prompt.ids, *ending], VERDICT)
         gate.count(answered=1)
         score = verdict_score(verdict.logprobs[0])
         return PointTrace(
@@ -78,7 +78,6 @@ class PointwiseReranker(Reranker):
             text=text + verdict.text,
             prompt_tokens=len(prompt.ids),
             output_tokens=output_tokens + verdict.output_tokens,
-            seconds=seconds + verdict_seconds,
             calls=1 + self.prompt.chain,
             shortened=prompt.shortened,
             cut=(docid,) if prompt.cut else (),

@@ -12,7 +12,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from reasonrank.engines import Completion, Engine, Sampling
+from reasonrank.engines import Engine, Sampling
 from reasonrank.prompts import Prompt
 from reasonrank.runs import Run
 
@@ -23,17 +23,15 @@ T = TypeVar("T")
 class Trace:
     """One model answer: what it says and what it took.
 
-    `status`: see the reranker. `seconds`: time in the engine, waiting included; `calls`: requests to it.
-    `attempts`: 2 where an unfinished answer was asked for again; tokens and seconds are then sums. `shortened`:
-    the passages were capped lower than usual for the prompt to fit; `cut`: documents that were longer than
-    their cap; `query_cut`: so was the query.
+    `calls`: requests to the engine. `attempts`: 2 where an unfinished answer was asked for again; tokens are then
+    sums. `shortened`: passages were capped lower than usual for the prompt to fit; `cut`: documents that were
+    longer than their cap; `query_cut`: so was the query.
     """
 
     status: str
     text: str
     prompt_tokens: int
     output_tokens: int
-    seconds: float
     calls: int = 1
     attempts: int = 1
     shortened: bool = False
@@ -49,19 +47,16 @@ class Reranked:
     windows: list[Any]
 
 
-Progress = Callable[[int, int], None]
-"""Called with the model answers that are in, and those needed in all (while it is open: at most)."""
-Finished = Callable[[str, Reranked], None]
-"""Called with a query id and its result when all its answers are in."""
+Progress = Callable[[int, int], None]  # model answers that are in, and those needed in all (at most)
+Finished = Callable[[str, Reranked], None]  # a query id and its result, when all its answers are in
 
 
 @dataclass(frozen=True)
 class RerankedRun:
     """A reranked run with its traces by query.
 
-    `counts`: model answers by status (listwise: ok, repaired, truncated, malformed; pointwise: ok, truncated,
-    undecided). `seconds`: wall clock from the first query to the last; `engine_seconds`: the part of it in which
-    the engine had work. The rest: see `work`.
+    `counts`: model answers by status. `seconds`: wall clock from the first query to the last; `engine_seconds`:
+    the part of it in which the engine had work. The rest are sums, see `work`.
     """
 
     run: Run
@@ -72,10 +67,10 @@ class RerankedRun:
     calls: int
     prompt_tokens: int
     output_tokens: int
-    retries: int = 0
-    shortened: int = 0
-    capped_passages: int = 0
-    capped_queries: int = 0
+    retries: int
+    shortened: int
+    capped_passages: int
+    capped_queries: int
 
 
 def work(queries: Iterable[Sequence[Trace]]) -> dict[str, int]:
@@ -88,11 +83,11 @@ def work(queries: Iterable[Sequence[Trace]]) -> dict[str, int]:
     queries = list(queries)
     traces = [trace for query in queries for trace in query]
     return {
-        "calls": sum(trace.calls for trace in traces),
-        "prompt_tokens": sum(trace.prompt_tokens for trace in traces),
-        "output_tokens": sum(trace.output_tokens for trace in traces),
+        **{
+            name: sum(getattr(trace, name) for trace in traces)
+            for name in ("calls", "prompt_tokens", "output_tokens", "shortened")
+        },
         "retries": sum(trace.attempts - 1 for trace in traces),
-        "shortened": sum(trace.shortened for trace in traces),
         "capped_passages": sum(len({docid for trace in query for docid in trace.cut}) for query in queries),
         "capped_queries": sum(any(trace.query_cut for trace in query) for query in queries),
     }
@@ -101,15 +96,8 @@ def work(queries: Iterable[Sequence[Trace]]) -> dict[str, int]:
 class Gate:
     """The bound on requests in flight of one `rerank_run`, and its progress."""
 
-    def __init__(self, engine: Engine, limit: int, total: int = 0, progress: Progress | None = None) -> None:
-        self.slots = asyncio.Semaphore(limit)
-        self.engine, self.done, self.total, self.progress = engine, 0, total, progress
-
-    async def generate(self, prompt: Sequence[int], sampling: Sampling) -> tuple[Completion, float]:
-        """A completion and its seconds; to be called with a slot held."""
-        begin = time.perf_counter()
-        completion = await self.engine.generate(prompt, sampling)
-        return completion, time.perf_counter() - begin
+    def __init__(self, limit: int, total: int, progress: Progress | None) -> None:
+        self.slots, self.done, self.total, self.progress = asyncio.Semaphore(limit), 0, total, progress
 
     def count(self, answered: int = 0, spared: int = 0) -> None:
         """So many answers are in; so many, counted in the total, turned out not to be needed."""
@@ -132,16 +120,12 @@ class Reranker(ABC):
 
     @abstractmethod
     async def _rerank(self, query: str, docids: list[str], texts: Mapping[str, str], gate: Gate) -> Reranked:
-        """Rerank the documents of one query; all their texts are there."""
+        """Rerank the documents of one query; all texts are there."""
 
     async def rerank(self, query: str, docids: Sequence[str], texts: Mapping[str, str]) -> Reranked:
-        """Rerank `docids` (best first) for one query text; `texts`: document id -> passage.
-
-        Raises KeyError for a document without a text, ValueError for a prompt that is too long (where the
-        prompt's policy is not to shorten it), EngineError.
-        """
-        _check_texts(query, docids, texts)
-        return await self._rerank(query, list(docids), texts, Gate(self.engine, self.max_in_flight))
+        """`rerank_run` for the documents of one query text."""
+        result = await self.rerank_run({query: docids}, {query: query}, texts)
+        return Reranked(result.run[query], result.traces[query])
 
     async def rerank_run(
         self,
@@ -154,11 +138,12 @@ class Reranker(ABC):
     ) -> RerankedRun:
         """Rerank the first `top` documents of every query (None: all); the others stay behind, in order.
 
-        Each query goes on as soon as its own answer is in, and is handed to `finished` as soon as all of them
-        are, without the documents past `top`. Twice `max_in_flight` queries are under way: enough to keep the
-        engine busy, few enough for queries to finish all along the run. The first error ends all queries and is
-        raised: KeyError naming the query and document for a missing query or passage text (before any
-        generation), ValueError for a `top` under 1 or, with its query, a prompt that is too long, EngineError.
+        `run`: query id -> document ids, best first; `texts`: document id -> passage. Each query goes on as soon as
+        its own answer is in, and is handed to `finished`, without the documents past `top`, as soon as all of them
+        are. Twice `max_in_flight` queries are under way: enough to keep the engine busy, few enough for queries to
+        finish all along the run. The first error ends all queries and is raised: KeyError naming query and
+        document for a missing text (before any generation), ValueError for a `top` under 1 or, with its query, a
+        prompt that is too long, EngineError.
         """
         if top is not None and top < 1:
             raise ValueError(f"top is {top}; expected 1 or more")
@@ -166,10 +151,11 @@ class Reranker(ABC):
         for qid, docids in heads.items():
             if qid not in queries:
                 raise KeyError(f"query {qid!r} is in the run, but has no text")
-            _check_texts(qid, docids, texts)
+            if missing := [docid for docid in docids if docid not in texts]:
+                raise KeyError(f"query {qid!r}: no text for document {missing[0]!r}")
         total = sum(self.answers_needed(len(docids)) for docids in heads.values())
-        gate, begun = Gate(self.engine, self.max_in_flight, total, progress), 2 * self.max_in_flight
-        under_way = asyncio.Semaphore(begun)
+        gate = Gate(self.max_in_flight, total, progress)
+        under_way = asyncio.Semaphore(2 * self.max_in_flight)
 
         async def one(qid: str, docids: list[str]) -> Reranked:
             async with under_way:
@@ -184,12 +170,10 @@ class Reranker(ABC):
 
         before, begin = self.engine.stats, time.perf_counter()
         results = await gather(one(qid, docids) for qid, docids in heads.items())
-        traces = {qid: result.windows for qid, result in zip(heads, results, strict=True)}
+        reranked = dict(zip(heads, results, strict=True))
+        traces = {qid: result.windows for qid, result in reranked.items()}
         return RerankedRun(
-            run={
-                qid: [*new.docids, *run[qid][len(new.docids) :]]
-                for qid, new in zip(heads, results, strict=True)
-            },
+            run={qid: [*new.docids, *run[qid][len(new.docids) :]] for qid, new in reranked.items()},
             traces=traces,
             counts=dict(Counter(trace.status for query in traces.values() for trace in query)),
             seconds=time.perf_counter() - begin,
@@ -200,12 +184,6 @@ class Reranker(ABC):
     def rerank_run_sync(self, *args: Any, **kwargs: Any) -> RerankedRun:
         """`rerank_run` for notebooks and scripts; the same arguments."""
         return run_sync(self.rerank_run(*args, **kwargs))
-
-
-def _check_texts(query: str, docids: Sequence[str], texts: Mapping[str, str]) -> None:
-    for docid in docids:
-        if docid not in texts:
-            raise KeyError(f"query {query!r}: no text for document {docid!r}")
 
 
 async def gather(coroutines: Iterable[Coroutine[Any, Any, T]]) -> list[T]:

@@ -9,7 +9,7 @@ For a list that is longer than the window w:
    on each other and are asked for at once. What an answer puts above the pivot becomes a candidate, the rest
    goes to the backfill.
 3. Candidates are kept in the order in which they came: the first window's, then batch by batch, each in the
-   order of its answer. The first `budget` of them (by default w) are ranked anew, by the same procedure. Where
+   order of its answer. The first w of them (the paper's budget) are ranked anew, by the same procedure. Where
    no batch added a candidate they are in order already, and no call is made.
 4. The result: those candidates, the candidates past the budget, the pivot, the backfill in the order in which
    it came (as for candidates). So documents of different batches keep the order of the first stage.
@@ -31,20 +31,19 @@ from .listwise import WindowReranker
 from .run import Gate, Reranked, gather
 
 
-def topdown_calls(num_candidates: int, window: int, budget: int | None = None) -> tuple[int, int]:
+def topdown_calls(num_candidates: int, window: int) -> tuple[int, int]:
     """The fewest and the most answers that a list takes.
 
-    The fewest: the first window and its batches, nothing promoted. The most: each level leaves as many
-    candidates as it can. With the default budget that is one call more: 100 candidates with w = 20 take 6
-    or 7.
+    The fewest: the first window and its batches, nothing promoted. The most is one more, where a batch promoted a
+    document: 100 candidates with w = 20 take 6 or 7. Raises ValueError for a window under 2.
     """
-    budget = _checked(window, budget)
+    if window < 2:
+        raise ValueError(f"window is {window}; top-down partitioning needs 2 or more")
     if num_candidates <= window:
         return (int(num_candidates > 1),) * 2
-    level = 1 + -(-(num_candidates - window) // (window - 1))
-    below_pivot = window - max(1, window // 2)
-    promoted = num_candidates - 1 - below_pivot
-    return level, level + topdown_calls(min(promoted, budget), window, budget)[1]
+    calls = 1 + -(-(num_candidates - window) // (window - 1))
+    promoted = num_candidates - 1 - (window - max(1, window // 2))
+    return calls, calls + topdown_calls(min(promoted, window), window)[1]
 
 
 class TopDownReranker(WindowReranker):
@@ -54,20 +53,13 @@ class TopDownReranker(WindowReranker):
     stands first in `docids`, before the batch.
     """
 
-    def __init__(
-        self,
-        engine: Engine,
-        prompt: Prompt,
-        *,
-        window: int = 20,
-        budget: int | None = None,
-        **options: Any,
-    ) -> None:
-        self.window, self.budget = window, _checked(window, budget)
+    def __init__(self, engine: Engine, prompt: Prompt, *, window: int = 20, **options: Any) -> None:
+        topdown_calls(0, window)  # refuses a window without a batch
         super().__init__(engine, prompt, **options)
+        self.window = window
 
     def answers_needed(self, num_candidates: int) -> int:
-        return topdown_calls(num_candidates, self.window, self.budget)[1]
+        return topdown_calls(num_candidates, self.window)[1]
 
     async def _rerank(self, query: str, docids: list[str], texts: Mapping[str, str], gate: Gate) -> Reranked:
         if len(docids) < 2:
@@ -90,15 +82,7 @@ class TopDownReranker(WindowReranker):
             below += trace.reordered[place + 1 :]
         traces = [first, *compared]
         if len(candidates) > len(above):
-            again = await self._rerank(query, candidates[: self.budget], texts, gate)
-            candidates[: self.budget] = again.docids
+            again = await self._rerank(query, candidates[: self.window], texts, gate)
+            candidates[: self.window] = again.docids
             traces += again.windows
         return Reranked([*candidates, pivot, *below], traces)
-
-
-def _checked(window: int, budget: int | None) -> int:
-    if window < 2:
-        raise ValueError(f"window is {window}; top-down partitioning needs 2 or more")
-    if budget is not None and budget < 1:
-        raise ValueError(f"budget is {budget}; expected 1 or more")
-    return window if budget is None else budget
