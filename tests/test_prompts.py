@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from fakes.tokenizer import CharTokenizer
 from reasonrank.answers import EMPTY_CHAIN
 from reasonrank.models import load_tokenizer
-from reasonrank.prompts import DirectPrompt, ListwisePrompt, PointwisePrompt, Template, frame
+from reasonrank.prompts import DirectPrompt, ListwisePrompt, PointwisePrompt, frame
 
 CAPS = {"passage_tokens": 10, "query_tokens": 12, "max_length": 2000}
 
@@ -239,9 +239,3 @@ def test_prompts_are_those_that_the_released_adapters_know(tokenizer):
                 repr(made.encode(query, ["Bees collect nectar.", "The\nsun", "", "ant " * 30])).encode()
             )
     assert digest.hexdigest() == "27c409d13b3c9dbc22edfc5a7d545a52eb5c2eb3f09c9e37e00f590b41d1e238"
-
-
-def test_a_template_is_taken_in_place_of_the_own_one():
-    template = Template("Sort {num}.", "{query}? {query}!\n{passages}{num} of {braces}")
-    text = prompt(template=template).text("why", ["a", "b"])
-    assert text == "Sort 2.\nwhy? why!\n[1] a\n[2] b\n2 of {braces}\n"

@@ -101,11 +101,10 @@ class Rendered:
 class Prompt:
     """A chat prompt over one query and some passages, made by a template.
 
-    `tokenizer`: of the model that reads it, with a chat template; `passage_tokens`, `query_tokens`: caps in tokens
-    (section 5.1 of the paper caps passages); `max_length`: longest prompt in tokens. `overlong`: what becomes of
-    a prompt that is longer: "error", or "shorten", which cuts the query to what the passages leave of the room,
-    but not under half of it, and then caps the passages lower, all alike, until the prompt fits. `template`: in
-    place of the class's own. Raises ValueError for a chat template that fails.
+    `tokenizer`: of the model that reads it; `passage_tokens`, `query_tokens`: caps in tokens (section 5.1 of the
+    paper caps passages); `max_length`: longest prompt in tokens. `overlong`: what becomes of a longer one: "error",
+    or "shorten", which cuts the query to what the passages leave of the room, but not under half of it, and then
+    caps the passages lower, all alike, until the prompt fits. `template`: in place of the class's own.
 
     `chain`: the output begins with reasoning that `</think>` has to close: where the chat template opens or closes
     a `<think>` at the end of the prompt, that decides, else `reasoning`. `begun`: what makes the output a whole

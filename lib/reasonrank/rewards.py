@@ -77,10 +77,9 @@ class Reward:
     ) -> RewardParts:
         """The reward of one completion and its parts, finite for every string.
 
-        `gold_ranking`: the listwise label, identifiers best first; `relevant`: identifiers that the pointwise
-        label calls relevant; `num_passages`: the window's length n. Identifiers are 1-based positions in the
-        window. Where a chat template puts `<think>` into the prompt, put that before the completion. Raises
-        ValueError for a label that is no list of distinct identifiers in 1..n.
+        `gold_ranking`: the listwise label, best first; `relevant`: the pointwise label; both as 1-based positions in
+        the window of `num_passages`. Where a chat template puts `<think>` into the prompt, put that before the
+        completion. Raises ValueError for a listwise label that is no list of distinct identifiers in 1..n.
         """
         foreign = set(gold_ranking) - set(range(1, num_passages + 1))
         if foreign or not 0 < len(gold_ranking) == len(set(gold_ranking)):
@@ -100,10 +99,9 @@ class Reward:
     def for_trl(self, log: Log | None = None, prefix: str = "") -> Callable[..., list[float]]:
         """The reward as TRL calls it, with a `__name__`, by which TRL reports it.
 
-        It takes completions as strings or message lists, and the columns `gold_ranking`, `relevant` and
-        `num_passages`, a value a completion; what else TRL passes is ignored. `prefix` is put before each
-        completion: what makes it whole, such as `prompts.Prompt.begun`. `log` is called with the parts of each
-        batch, in order. Raises ValueError where a column has another length.
+        It takes completions as strings or message lists, and a label of each in the columns; what else TRL passes is
+        ignored. `prefix` is put before each completion: what makes it whole, such as `prompts.Prompt.begun`. `log` is
+        called with the parts of each batch. Raises ValueError for a column of another length.
         """
 
         def multi_view(completions, gold_ranking, relevant, num_passages, **_: Any) -> list[float]:
