@@ -1,15 +1,16 @@
 """The preflight: parameters and memory against PyTorch's own, batch arithmetic, refusals with their reasons."""
 
 import json
+from importlib.metadata import version
 
 import pytest
 import torch
 from transformers import AutoModelForCausalLM, LlamaConfig, Qwen2Config
 
-from reasonrank import memory, profiles, workload
-from reasonrank.__main__ import main
-from reasonrank.memory import GIB
-from reasonrank.preflight import preflight, rl_need, sft_need
+from reasonrank import preflight as memory
+from reasonrank import profiles, stages
+from reasonrank.cli.main import main
+from reasonrank.preflight import Preflight
 from reasonrank.profiles import Lora
 from reasonrank.training.common import peft_config
 
@@ -22,10 +23,6 @@ TINY = {
     "intermediate_size": 160,
     "vocab_size": 96,
 }
-
-
-def shape_of(config):
-    return memory.of_config(config.to_dict(), "config.json")
 
 
 def with_hardware(profile, **changed):
@@ -41,15 +38,7 @@ def with_hardware(profile, **changed):
     ],
 )
 def test_parameters_of_the_backbones_are_counted_exactly(name, count):
-    assert memory.architecture(name)[0].parameters == count
-
-
-@pytest.mark.parametrize("kind, tied", [(LlamaConfig, True), (LlamaConfig, False), (Qwen2Config, False)])
-def test_parameters_are_those_of_transformers(kind, tied):
-    config = kind(**TINY, tie_word_embeddings=tied)
-    with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(config)
-    assert shape_of(config).parameters == sum(p.numel() for p in model.parameters())
+    assert memory.parameters(memory.config_of(name), None) == (count, count)
 
 
 @pytest.mark.parametrize("targets", ["all-linear", ["q_proj", "down_proj"]])
@@ -59,7 +48,7 @@ def test_parameters_of_an_adapter_are_those_of_peft(targets):
     config, lora = Qwen2Config(**TINY), Lora(rank=4, alpha=8, target_modules=targets)
     model = get_peft_model(AutoModelForCausalLM.from_config(config), peft_config(lora))
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    assert shape_of(config).adapter(lora) == trained
+    assert memory.parameters(config, lora)[0] == trained
 
 
 def saved_bytes(config, tokens, checkpointing):
@@ -85,18 +74,16 @@ def saved_bytes(config, tokens, checkpointing):
 @pytest.mark.parametrize("wide", [1, 3])
 def test_activations_are_within_a_fifth_of_what_pytorch_saves(kind, wide):
     config = kind(**TINY | {"hidden_size": 64 * wide, "num_hidden_layers": 6})
-    estimate = memory.activations(shape_of(config), 2 * 128, labels=0, checkpointing=False)["activations"]
+    estimate = memory.activations(config, 2 * 128, labels=0, checkpointing=False)["activations"]
     assert saved_bytes(config, 128, False) == pytest.approx(estimate, rel=0.2)
 
 
 def test_checkpointing_keeps_the_input_of_each_layer():
     config = Qwen2Config(**TINY | {"num_hidden_layers": 40})
-    shape = shape_of(config)
-    kept = memory.activations(shape, 2 * 128, labels=0, checkpointing=True)["activations"]
-    at_work = (
-        2 * 128 * shape.layer_activations
-    )  # the layer that is computed anew, later, in the backward pass
-    assert saved_bytes(config, 128, True) == pytest.approx(kept - at_work, rel=0.2)
+    kept = memory.activations(config, 2 * 128, labels=0, checkpointing=True)["activations"]
+    layer = memory.activations(config, 2 * 128, labels=0, checkpointing=False)["activations"] / 40
+    # the layer that is computed anew, later, in the backward pass, is not saved
+    assert saved_bytes(config, 128, True) == pytest.approx(kept - layer, rel=0.2)
 
 
 def test_weights_gradients_and_adam_are_what_a_real_step_holds():
@@ -112,25 +99,20 @@ def test_weights_gradients_and_adam_are_what_a_real_step_holds():
         value for state in optimiser.state.values() for value in state.values() if torch.is_tensor(value)
     ]
     held = [*model.parameters(), *(p.grad for p in trained), *moments]
-    need = memory.state(shape_of(config), lora, profiles.load("default").hardware)
+    need = memory.state(*memory.parameters(config, lora), True, profiles.load("default").hardware)
     assert sum(t.numel() * t.element_size() for t in held) == pytest.approx(sum(need.values()), rel=0.2)
 
 
 @pytest.mark.parametrize("stage, per_parameter", [(0, 16), (1, 4 + 12 / 8), (2, 2 + 14 / 8), (3, 16 / 8)])
 def test_zero_divides_sixteen_bytes_a_parameter(stage, per_parameter):
     profile = with_hardware("paper-7b", zero_stage=stage)
-    shape = memory.architecture(profile.model.name)[0]
-    need = memory.state(shape, None, profile.hardware)
+    need = memory.state(QWEN_7B, QWEN_7B, False, profile.hardware)
     assert sum(need.values()) == pytest.approx(per_parameter * QWEN_7B)
 
 
-def test_the_cache_of_a_token_and_how_many_sequences_fit():
-    shape = memory.architecture("Qwen/Qwen2.5-7B-Instruct")[0]
-    assert shape.kv_bytes == 2 * 2 * 28 * 4 * 128  # bytes, keys and values, layers, heads, width: 56 KiB
-    hardware = with_hardware("paper-7b", vllm_memory=0.35).hardware
-    free = 0.35 * 80 * GIB - 2 * QWEN_7B
-    assert memory.rows_in_cache(shape, hardware, 0.35, 23552) == int(free / (57344 * 23552)) == 10
-    assert memory.rows_in_cache(shape, hardware, 0.1, 23552) == 0
+def test_the_cache_of_a_token():
+    # bytes, keys and values, layers, heads, width: 56 KiB
+    assert memory.cache_bytes(memory.config_of("Qwen/Qwen2.5-7B-Instruct")) == 2 * 2 * 28 * 4 * 128
 
 
 @pytest.mark.parametrize("name", profiles.names())
@@ -153,7 +135,7 @@ def test_a_plan_for_gpus_is_refused_on_a_machine_without(monkeypatch, capsys):
         ("paper-7b", {"gpus": 1}, "memory, SFT: "),
         ("paper-7b", {"gpu_memory": 24.0}, "memory, RL: "),
         ("paper-32b", {"gpu_memory": 80.0}, "weights gathered for vLLM 53.4"),
-        ("paper-32b", {"vllm_tensor_parallel": 1}, "cache, RL: not one sequence of 23552 tokens"),
+        ("paper-32b", {"vllm_tensor_parallel": 1}, "cache, RL: 0 sequences of 23552 tokens"),
         (
             "paper-32b",
             {"vllm_tensor_parallel": 3},
@@ -163,51 +145,48 @@ def test_a_plan_for_gpus_is_refused_on_a_machine_without(monkeypatch, capsys):
     ],
 )
 def test_what_does_not_fit_is_refused_with_its_reason(profile, changed, reason):
-    found = preflight(with_hardware(profile, **changed), dry_run=True)
+    found = Preflight(with_hardware(profile, **changed), dry_run=True)
     assert any(reason in refusal for refusal in found.refusals), found.refusals
 
 
 def test_the_disk_is_that_of_the_run(tmp_path, monkeypatch):
     asked = []
     monkeypatch.setattr("shutil.disk_usage", lambda path: asked.append(path) or type("Free", (), {"free": 1}))
-    found = preflight(profiles.load("smoke"), folder=tmp_path / "not" / "yet")
+    found = Preflight(profiles.load("smoke"), folder=tmp_path / "not" / "yet")
     assert tmp_path in asked
     assert any(refusal.startswith("disk: 0.") for refusal in found.refusals)
 
 
 def test_more_gpus_and_checkpointing_need_less_of_each():
-    seven = profiles.load("paper-7b")
-    shape = memory.architecture(seven.model.name)[0]
-    sixteen = with_hardware("paper-7b", gpus=16)
-    assert rl_need(sixteen, shape).total < rl_need(seven, shape).total
-    plain = profiles.load("paper-7b", {"sft.gradient_checkpointing": False})
-    assert sft_need(plain, shape).total > 2 * sft_need(seven, shape).total
+    def total(stage: str, **changes) -> float:
+        return sum(Preflight(profiles.load("paper-7b", changes), dry_run=True).needs(stage).values())
+
+    assert total("RL", **{"hardware.gpus": 16}) < total("RL")
+    assert total("SFT", **{"sft.gradient_checkpointing": False}) > 2 * total("SFT")
 
 
 def test_hours_count_every_stage_and_grow_with_the_steps():
-    once = preflight(profiles.load("paper-7b"), dry_run=True)
-    twice = preflight(profiles.load("paper-7b", {"rl.steps": 400}), dry_run=True)
-    assert [work.stage for work in once.work] == ["SFT", "RL", "evaluation"]
-    assert twice.work[1].hours == pytest.approx(2 * once.work[1].hours)
-    assert twice.hours - once.hours == pytest.approx(once.work[1].hours)
+    once = Preflight(profiles.load("paper-7b"), dry_run=True).work
+    twice = Preflight(profiles.load("paper-7b", {"rl.steps": 400}), dry_run=True).work
+    assert [work.stage for work in once] == ["SFT", "RL", "evaluation"]
+    assert twice[1].hours == pytest.approx(2 * once[1].hours)
+    assert (twice[0], twice[2]) == (once[0], once[2])
 
 
 def test_operations_of_a_token():
     """SmolLM2: 2 operations a parameter, and attention to all 512 earlier tokens in 30 layers of width 576."""
-    shape = memory.architecture("smollm2-135m-instruct")[0]
-    assert workload.forward_flops(shape, 512) == 2 * 134_515_008 + 2 * 30 * 576 * 512
-    assert workload.training_flops(shape, 512, lora=False, checkpointing=True) == 4 * workload.forward_flops(
-        shape, 512
+    found = Preflight(
+        profiles.load("full", {"sft.gradient_checkpointing": True, "sft.lora": {"rank": 4}}), True
     )
+    forward = 2 * 134_515_008 + 2 * 30 * 576 * 512
+    assert found._flops(512) == forward
+    assert found._flops(512, found.profile.sft) == 3 * forward  # frozen weights, checkpointing
 
 
-def test_a_model_of_unknown_shape_and_a_wrong_config_are_named(tmp_path, capsys):
-    (tmp_path / "config.json").write_text(json.dumps({"hidden_size": 8, "num_attention_heads": 2}))
-    with pytest.raises(ValueError, match=r"config\.json: expected the key 'num_hidden_layers'"):
-        memory.architecture(str(tmp_path))
+def test_a_model_of_unknown_shape_is_named(capsys):
     with pytest.raises(ValueError, match=r"architectures\.yaml: no entry 'someone/else'"):
-        memory.architecture("someone/else")
-    assert main(["preflight", "--profile", "none-such"]) == 2
+        memory.config_of("someone/else")
+    assert main(["preflight", "--profile", "none-such"]) == 1
     assert "no profile 'none-such'" in capsys.readouterr().err
 
 
@@ -218,3 +197,23 @@ def test_json_holds_the_plan_and_the_checks(capsys):
     assert {"batches", "memory, SFT", "memory, RL", "cache, RL", "disk", "versions", "devices"} <= {
         check["name"] for check in found["checks"]
     }
+
+
+def test_the_machine_and_the_packages_that_differ_from_the_lock(tmp_path, monkeypatch):
+    lock = tmp_path / "requirements" / "cpu.txt"
+    lock.parent.mkdir()
+    torch_pin = f"torch=={torch.__version__.partition('+')[0]}"  # a local label is no difference
+    lock.write_text(
+        f"# a comment\n{torch_pin}  # via x\nno-such==1.0\npandas==0.0.1\nnumpy==0.0.1 ; os_name == 'x'\n"
+    )
+    monkeypatch.setattr(stages, "ROOT", tmp_path)
+    monkeypatch.setattr(
+        memory, "_installed", lambda name: None if name in ("vllm", "no-such") else version(name)
+    )
+    found = memory.machine()
+    assert list(found.columns) == ["here", "expected", "status"]
+    assert list(found.index[:5]) == ["Python", "cores", "memory", "free disk", "GPU"]
+    assert found.loc["no-such"].tolist() == ["missing", "1.0", "differs"]
+    assert found.loc["pandas", "expected"] == "0.0.1"
+    assert found.loc["packages"].tolist() == ["2 differ", "requirements/cpu.txt", "differs"]
+    assert "/home" not in found.to_string()

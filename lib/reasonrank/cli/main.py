@@ -6,7 +6,7 @@ torch) are imported by the functions that use them.
 
 from __future__ import annotations
 
-import argparse
+import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,11 +15,8 @@ from typing import Annotated
 import typer
 from typer.exceptions import TyperException
 
-from . import (
-    DEADLINE,
-    preflight,
-    synthesise,
-)
+from .. import profiles
+from . import DEADLINE, synthesise
 from . import summary as summaries
 from .errors import CommandError
 from .parameters import Parameters, ProfileName, RunFolder, read_parameters
@@ -73,6 +70,34 @@ def summary(run_dirs: Annotated[list[Path], typer.Argument(metavar="RUN_DIR")]) 
 
 
 @app.command()
+def preflight(
+    profile: ProfileName,
+    run_dir: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="where the run will be, for its disk")
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="the plan; what this machine lacks is a note")
+    ] = False,
+    gpus: Annotated[
+        int | None, typer.Option(metavar="N", help="in place of the profile's hardware.gpus")
+    ] = None,
+    gpu_memory: Annotated[float | None, typer.Option(metavar="GIB", help="of one GPU, likewise")] = None,
+    zero: Annotated[
+        int | None, typer.Option(metavar="STAGE", help="DeepSpeed's ZeRO, 0 to 3, likewise")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
+) -> None:
+    """Check before a long run: batches, memory, disk, packages, devices, and the hours it would take."""
+    from ..preflight import Preflight
+
+    changes = {"hardware.gpus": gpus, "hardware.gpu_memory": gpu_memory, "hardware.zero_stage": zero}
+    found = Preflight(profiles.load(profile, changes), dry_run, run_dir)
+    print(json.dumps(found.as_json(), indent=1) if as_json else found)
+    if found.refusals:
+        raise CommandError("; ".join(found.refusals))
+
+
+@app.command()
 def release(
     run_dir: Annotated[Path, typer.Argument(metavar="RUN_DIR")],
     to: Annotated[Path | None, typer.Option(metavar="DIR", help="default: data/adapters")] = None,
@@ -115,55 +140,6 @@ def sweep(
         write_text(folder / "comparison.md", text + "\n")
 
 
-# Commands that still read their arguments with argparse: each is handed what follows its name. To convert one,
-# write a typed function in its module, register it with `app.command()(function)` below, and remove it here.
-BRIDGED = {
-    "preflight": (preflight, "check before a long run"),
-}
-
-
-def _bridge(name: str, about: str) -> None:
-    def command(context: typer.Context) -> None:
-        try:
-            options = _old_parser().parse_args([name, *context.args])
-        except SystemExit as ended:
-            raise typer.Exit(ended.code or 0) from None
-        options.command(options)
-
-    settings = {"allow_extra_args": True, "ignore_unknown_options": True}
-    app.command(name, help=about, add_help_option=False, context_settings=settings)(command)
-
-
-def _old_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="reasonrank")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for name, add in {
-        "preflight": _add_preflight,
-    }.items():
-        if name in BRIDGED:
-            module, about = BRIDGED[name]
-            add(commands.add_parser(name, help=about, description=module.__doc__))
-    return parser
-
-
-def _add_preflight(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--profile", required=True, metavar="NAME", help="in profiles/, or a YAML file")
-    parser.add_argument("--run-dir", type=Path, metavar="DIR", help="where the run will be, for its disk")
-    parser.add_argument(
-        "--dry-run", action="store_true", help="print the plan; what this machine lacks is no refusal"
-    )
-    parser.add_argument("--gpus", type=int, metavar="N", help="in place of the profile's hardware.gpus")
-    parser.add_argument("--gpu-memory", type=float, metavar="GIB", help="of one GPU, likewise")
-    parser.add_argument("--zero", type=int, metavar="STAGE", help="DeepSpeed's ZeRO, 0 to 3, likewise")
-    parser.add_argument("--json", action="store_true", help="print JSON")
-    parser.set_defaults(command=preflight.command)
-
-
-for _name, (_module, _about) in BRIDGED.items():
-    _bridge(_name, _about)
-# Converted commands: app.command()(module.function)
-app.command()(verify)
-app.command()(rerank)
-app.command()(synthesise.synthesise)
+for function in (rerank, synthesise.synthesise, synthesise.published, verify):
+    app.command()(function)
 app.command("filter")(synthesise.filter_examples)
-app.command()(synthesise.published)
