@@ -116,7 +116,7 @@ def test_an_adapter_is_taken_over_in_place_of_a_training(tmp_path):
     )
     assert (merged - base).abs().max() > 1e-3
     assert torch.allclose(merged, base + up @ down, atol=1e-5)
-    assert adapters.settings("sft").lora.rank == 12
+    assert adapters.settings_of("sft").lora.rank == 12
 
 
 def test_only_the_released_adapter_of_sft_is_taken_over(tmp_path):

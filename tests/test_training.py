@@ -163,7 +163,7 @@ def test_grpo_asks_with_the_ids_of_the_rows_and_logs_every_part(profile, tiny, t
     asked = []
     draw = EngineRollouts.draw
     monkeypatch.setattr(
-        EngineRollouts, "draw", lambda own, engine, ids: asked.extend(ids) or draw(own, engine, ids)
+        EngineRollouts, "draw", lambda own, folder, ids: asked.extend(ids) or draw(own, folder, ids)
     )
     trained = training.train_grpo(rows(), profile, tiny, tmp_path)
     own = profile.rl

@@ -108,33 +108,22 @@ def stack(adapters: Sequence[Path]) -> tuple[dict[str, torch.Tensor], dict[str, 
     return joined, parts[0][1] | {"r": rank, "lora_alpha": rank, "base_model_name_or_path": None}
 
 
-def write(
-    out: Path, adapters: Sequence[Path], *, base: str, figures: Mapping[str, Any], source: Mapping[str, Any]
-) -> Path:
+def write(out: Path, adapters: Sequence[Path], result: Mapping[str, Any], source: Mapping[str, Any]) -> Path:
     """Write one released adapter: weights, PEFT's settings, a card, and record.json last.
 
-    `base`: the base model's name; `figures`: what the card and the record say of it (dev and test scores,
-    training); `source`: the record of the run's evaluation, whose provenance is kept. Raises ValueError for
-    weights of more than 12 MB.
+    `result`: what card and record say of it (base model, scores, training); `source`: the record of the run's
+    evaluation, whose provenance is kept. Raises ValueError for weights of more than 12 MB.
     """
     weights, config = stack(adapters)
-    size = sum(value.numel() * 2 for value in weights.values())
-    if size > LIMIT:
-        raise ValueError(
-            f"{out.name}: {size / 1e6:.1f} MB of weights, more than {LIMIT / 1e6:.0f}; lower the rank"
-        )
+    if (size := sum(value.nbytes for value in weights.values())) > LIMIT:
+        raise ValueError(f"{out.name}: {size / 1e6:.1f} MB, more than {LIMIT / 1e6:.0f}; lower the rank")
     out.mkdir(parents=True, exist_ok=True)
     (out / "record.json").unlink(missing_ok=True)
-    partial = out / f".{WEIGHTS}"
-    save_file(weights, partial, metadata={"format": "pt"})
-    partial.replace(out / WEIGHTS)
+    save_file(weights, out / f".{WEIGHTS}", metadata={"format": "pt"})
+    (out / f".{WEIGHTS}").replace(out / WEIGHTS)
     stages.write_text(out / CONFIG, json.dumps(config, indent=1, sort_keys=True) + "\n")
     kept = {key: source[key] for key in ("config", "seed", "versions", "commit", "hardware", "created")}
-    record = {
-        "stage": "release",
-        **kept,
-        "result": {"base": base, "sha256": stages.sha256(out / WEIGHTS), **figures},
-    }
+    record = {"stage": "release", **kept, "result": {**result, "sha256": stages.sha256(out / WEIGHTS)}}
     stages.write_text(out / "README.md", card(out.name, config["r"], record))
     stages.write_json(out / "record.json", record)
     return out
@@ -183,40 +172,53 @@ def from_run(run: Path, out: Path = ADAPTERS) -> list[Path]:
     record. Raises FileNotFoundError where a stage is missing or was trained without LoRA, and ValueError where the
     adapter that the run took over is not the one in `out`.
     """
-    evaluated = stages.read_json(stages.stage_file(run, "05_gpu_evaluation", "record.json"))
-    made = {
-        name: stages.read_json(stages.stage_file(run, stage, "record.json")) for name, stage in STAGES.items()
-    }
-    sft, rl = (stages.stage_file(run, stage, "adapter") for stage in STAGES.values())
-    training = {name: _training(record["result"]) for name, record in made.items()}
-    parts_of = {"sft": [sft], "sft-rl": [sft, rl]}
-    if made["SFT"]["result"].get("adopted"):
-        del parts_of["sft"]
-        training["SFT"] = _earlier_training(sft / WEIGHTS, out / "sft")
-    written = []
-    for name, parts in parts_of.items():
-        used = list(made)[: len(parts)]
-        figures = _figures(evaluated["result"]["scores"], this_run(NAMES[name]))
-        figures["training"] = {stage: training[stage] for stage in used}
-        figures["curves"] = {STAGES[stage]: _curves(made[stage]["result"]) for stage in used}
-        base = evaluated["result"]["model"]
-        written.append(write(out / name, parts, base=base, figures=figures, source=evaluated))
+    read = lambda stage: stages.read_json(stages.stage_file(run, stage, "record.json"))  # noqa: E731
+    evaluated, made = (
+        read("05_gpu_evaluation"),
+        {name: read(stage)["result"] for name, stage in STAGES.items()},
+    )
+    places = [stages.stage_file(run, stage, "adapter") for stage in STAGES.values()]
+    lines, written = {name: _training(result) for name, result in made.items()}, []
+    for name, used in {"sft": ["SFT"], "sft-rl": ["SFT", "RL"]}.items():
+        if name == "sft" and made["SFT"].get("adopted"):
+            earlier = stages.read_json(out / name / "record.json")
+            if earlier["result"]["sha256"] != stages.sha256(places[0] / WEIGHTS):
+                raise ValueError(
+                    f"{name}/{WEIGHTS}: not the weights that this run started from; expected the same"
+                )
+            lines["SFT"] = (
+                f"{earlier['result']['training']['SFT']}; taken over from commit {earlier['commit']}"
+            )
+            continue
+        kept = {
+            stage: {k: made[stage][k] for k in ("loss", "parts", "dev") if made[stage].get(k)}
+            for stage in used
+        }
+        result = {
+            "base": evaluated["result"]["model"],
+            **_scores(evaluated["result"]["scores"], this_run(NAMES[name])),
+            "training": {stage: lines[stage] for stage in used},
+            "curves": {STAGES[stage]: curve for stage, curve in kept.items()},
+        }
+        written.append(write(out / name, places[: len(used)], result, evaluated))
     return written
 
 
-def _figures(scores: Sequence[Mapping[str, Any]], system: str) -> dict[str, Any]:
+def _scores(scores: Sequence[Mapping[str, Any]], system: str) -> dict[str, Any]:
     """Test scores of a system and of the retriever, by collection."""
-    ours, retriever = (
-        {row["collection"]: row for row in scores if row["system"] == name} for name in (system, "retriever")
+    ours, base = (
+        {row["collection"]: row for row in scores if row["system"] == s} for s in (system, "retriever")
     )
     cells = lambda row: {key: row[key] for key in ("ndcg", "low", "high")}  # noqa: E731
-    test = [
-        {"collection": name, "n": row["n"], "ours": cells(row), "retriever": cells(retriever[name])}
-        for name, row in ours.items()
-    ]
-    average = ours["average"]
-    tested = {"difference": 100 * average["difference"], "p_value": average["p_value"]}
-    return {"system": system, "test": test, **tested}
+    return {
+        "system": system,
+        "test": [
+            {"collection": name, "n": row["n"], "ours": cells(row), "retriever": cells(base[name])}
+            for name, row in ours.items()
+        ],
+        "difference": 100 * ours["average"]["difference"],
+        "p_value": ours["average"]["p_value"],
+    }
 
 
 def _training(result: Mapping[str, Any]) -> str:
@@ -227,18 +229,3 @@ def _training(result: Mapping[str, Any]) -> str:
         return said
     score = f"NDCG@10 {100 * best['ndcg']:.1f}, first window, n = {best['n']}"
     return f"{said}; best on dev at step {best['step']} ({score})"
-
-
-def _earlier_training(weights: Path, released_before: Path) -> str:
-    """What the record of a released adapter says of its training, where its weights are these."""
-    record = stages.read_json(released_before / "record.json")
-    if record["result"]["sha256"] != stages.sha256(weights):
-        raise ValueError(
-            f"{released_before.name}/{WEIGHTS}: not the weights that this run started from; expected the same"
-        )
-    return f"{record['result']['training']['SFT']}; taken over from commit {record['commit']}"
-
-
-def _curves(result: Mapping[str, Any]) -> dict[str, Any]:
-    """Loss, reward and dev scores over the steps of a stage, as notebooks 03 and 04 draw them."""
-    return {key: result[key] for key in ("loss", "parts", "dev") if result.get(key)}

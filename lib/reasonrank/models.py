@@ -12,7 +12,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -52,8 +52,8 @@ def resolve(name: str, cache: Path | None = None) -> str:
 
     `name`: "smollm2-135m-instruct" (embedded; made on the first call, about 20 s), "minilm" (the embedded
     dense retriever), a local folder, or a repository on the hub (returned as it is). `cache`: the folder that
-    keeps converted weights, by default the user's cache. Raises FileNotFoundError for a path that is no model or
-    lacks a file, ValueError for one with a file that cannot be read (see `check_files`).
+    keeps converted weights, by default the user's cache. Raises FileNotFoundError for a path that is no model,
+    ValueError for one with a file that cannot be read (see `check_files`).
     """
     if name in RETRIEVERS:
         package, folder = RETRIEVERS[name]
@@ -74,27 +74,17 @@ def resolve(name: str, cache: Path | None = None) -> str:
 def check_files(folder: Path) -> None:
     """Look at the files of a model's or an adapter's folder before anything large is loaded.
 
-    Raises ValueError that names a Git LFS pointer, an empty file, a config that is no JSON or a safetensors file that
-    is cut short; FileNotFoundError for weights that the index names and that are not there.
+    Raises ValueError that names a Git LFS pointer or a safetensors file that is cut short.
     """
     for file in sorted(path for path in folder.iterdir() if path.suffix in (".json", ".safetensors", ".bin")):
         with open(file, "rb") as opened:
-            head = opened.read(len(LFS_POINTER))
-        if head == LFS_POINTER or not head:
-            what = "a Git LFS pointer in place of the file; `git lfs pull` fetches it" if head else "empty"
-            raise ValueError(f"{file}: {what}")
-        if file.name in ("config.json", "adapter_config.json"):
-            read_json(file)
-        if file.suffix == ".safetensors":
-            try:
-                with safe_open(file, "pt"):
-                    pass
-            except (SafetensorError, OSError) as error:
-                raise ValueError(f"{file}: no whole safetensors file ({error})") from None
-    index = folder / "model.safetensors.index.json"
-    named = set(read_json(index)["weight_map"].values()) if index.is_file() else set()
-    if missing := sorted(name for name in named if not (folder / name).is_file()):
-        raise FileNotFoundError(f"{folder / missing[0]}: {index.name} names this file, and it is not there")
+            if opened.read(len(LFS_POINTER)) == LFS_POINTER:
+                raise ValueError(f"{file}: a Git LFS pointer in place of the file; `git lfs pull` fetches it")
+        try:
+            with safe_open(file, "pt") if file.suffix == ".safetensors" else nullcontext():
+                pass
+        except (SafetensorError, OSError) as error:
+            raise ValueError(f"{file}: no whole safetensors file ({error})") from None
 
 
 @contextmanager
@@ -120,23 +110,14 @@ def loading(what: str) -> Iterator[None]:
 def _converted(name: str, cache: Path) -> Path:
     """The folder with the safetensors of an embedded model; appears whole or not at all."""
     package, file = EMBEDDED[name]
-    source = package_folder(package)
-    target = cache / name
-    if (target / "config.json").is_file() and (target / "model.safetensors").is_file():
-        return target
-    cache.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=f".{name}.", dir=cache))
-    try:
-        _convert_gguf(source, file, partial)
-        partial.chmod(0o755)
-        try:
-            os.replace(partial, target)
-        except OSError:  # another process was faster, or an incomplete folder is in the way
-            if not (target / "model.safetensors").is_file():
+    source, target = package_folder(package), cache / name
+    if not (target / "model.safetensors").is_file():
+        cache.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{name}.", dir=cache) as partial:
+            _convert_gguf(source, file, Path(partial) / name)
+            if not (target / "model.safetensors").is_file():  # no other process was faster
                 shutil.rmtree(target, ignore_errors=True)
-                os.replace(partial, target)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+                os.replace(Path(partial) / name, target)
     return target
 
 
@@ -182,28 +163,21 @@ def load_model(name: str, dtype: str = "auto", adapter: Path | None = None, **op
     weights that are missing or have no place in it, and what `check_adapter` raises.
     """
     import torch
-    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers import AutoModelForCausalLM
 
-    source = resolve(name)
+    source, kind = resolve(name), dtype if adapter is None else "auto"
     if adapter is not None:
         check_adapter(name, adapter)
-    kind = "float32" if adapter is not None else dtype
-    kind = kind if kind == "auto" else getattr(torch, kind)
     with loading(name):
-        model, found = AutoModelForCausalLM.from_pretrained(
-            source, dtype=kind, output_loading_info=True, **options
-        )
+        load = AutoModelForCausalLM.from_pretrained
+        model, found = load(source, dtype=kind, output_loading_info=True, **options)
     _refuse_keys(name, missing=found["missing_keys"], unexpected=found["unexpected_keys"])
     if adapter is None:
         return model
     from peft import PeftModel
 
-    own = (
-        (AutoConfig.from_pretrained(source).dtype or torch.float32)
-        if dtype == "auto"
-        else getattr(torch, dtype)
-    )
-    return PeftModel.from_pretrained(model, adapter).merge_and_unload().to(own)
+    own = model.dtype if dtype == "auto" else getattr(torch, dtype)
+    return PeftModel.from_pretrained(model.float(), adapter).merge_and_unload().to(own)
 
 
 def save_merged(name: str, adapter: Path, dtype: str, folder: Path | str) -> None:
@@ -242,22 +216,12 @@ def check_adapter(name: str, adapter: Path) -> None:
             model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(resolve(name)))
         config = PeftConfig.from_pretrained(adapter)
         config.base_model_name_or_path = None  # the name that it was trained under, of which PEFT would warn
-        fitted = get_peft_model(model, config)
-        expected = get_peft_model_state_dict(fitted, save_embedding_layers=False)
-    _refuse_keys(
-        str(adapter), missing=expected.keys() - found.keys(), unexpected=found.keys() - expected.keys()
-    )
-    for key in sorted(found):
-        if found[key].shape != expected[key].shape:
-            shapes = " x ".join(map(str, found[key].shape)), " x ".join(map(str, expected[key].shape))
-            raise ValueError(f"{adapter}: {key} is {shapes[0]}, and {name} wants {shapes[1]}")
+        expected = get_peft_model_state_dict(get_peft_model(model, config), save_embedding_layers=False)
+    here, wanted = ({f"{k} {tuple(v.shape)}" for k, v in keys.items()} for keys in (found, expected))
+    _refuse_keys(str(adapter), missing=wanted - here, unexpected=here - wanted)
 
 
 def _refuse_keys(place: str, missing: Collection[str], unexpected: Collection[str]) -> None:
-    said = [
-        f"{len(keys)} weights {kind}, such as {sorted(keys)[0]}"
-        for kind, keys in (("are missing", missing), ("have no place in the model", unexpected))
-        if keys
-    ]
-    if said:
+    kinds = {"are missing": missing, "have no place in the model": unexpected}
+    if said := [f"{len(keys)} weights {kind}, such as {min(keys)}" for kind, keys in kinds.items() if keys]:
         raise ValueError(f"{place}: {' and '.join(said)}")

@@ -2,14 +2,13 @@
 
 A checkpoint is Hugging Face's (weights, optimiser, scheduler, random states) and a `reasonrank.json` with what
 else a rerun needs. That file is written last: a folder without it was being written when the process died. What
-`accelerate launch` has trained to the end waits in the same folder, until a notebook of the same work takes it.
+a launch has trained to the end waits beside them in `trained`, until a notebook of the same work takes it.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 import time
 from collections.abc import Callable, Mapping
@@ -23,7 +22,7 @@ from transformers import TrainerCallback
 from ..stages import read_json, write_json
 
 MINUTES = 4.0  # between checkpoints: with the step under way and the saving itself, a kill costs less than 5
-MARK, WORK, TRAINED, LOGS = "reasonrank.json", "work.json", "trained", "runs"
+MARK, WORK = "reasonrank.json", "work.json"
 
 
 def fingerprint(*parts: Any) -> str:
@@ -35,12 +34,12 @@ def fingerprint(*parts: Any) -> str:
 class Checkpoints:
     """Checkpoints in `folder` of the work that `work` (a fingerprint) names.
 
-    `last`: the newest complete checkpoint, or None; `trained`: where finished weights wait. Checkpoints of other
-    work, or half written, are removed. Raises ValueError where finished weights of other work wait.
+    `last`: the newest complete checkpoint, or None; `trained`: where finished weights wait, `done` once they do.
+    Checkpoints of other work, or half written, are removed. Raises ValueError where weights of other work wait.
     """
 
     def __init__(self, folder: Path, work: str):
-        self.folder, self.trained = Path(folder), Path(folder) / TRAINED
+        self.folder, self.trained = Path(folder), Path(folder) / "trained"
         with PartialState().main_process_first():  # the others find all in order
             file = self.folder / WORK
             if not file.is_file() or read_json(file)["work"] != work:
@@ -71,26 +70,13 @@ class Checkpoints:
         """Whole passes over the data before the last checkpoint; 0 where there is none."""
         return int(read_json(self.last / "trainer_state.json")["epoch"]) if self.last else 0
 
-    def remove(self) -> None:
-        """Delete all but logs and finished weights; one process calls it, when all are through."""
-        for path in [*self.folder.glob("*")]:
-            if path.name not in (TRAINED, LOGS, WORK):
+    def remove(self, *kept: str) -> None:
+        """Delete all but the trainer's own logs (`runs`) and what `kept` names; one process calls it."""
+        for path in list(self.folder.glob("*")):
+            if path.name not in ("runs", *kept):
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
-        if not {path.name for path in self.folder.glob("*")} - {WORK}:
-            shutil.rmtree(self.folder, ignore_errors=True)
-
-    def take(self, output: Path) -> None:
-        """Link (or copy) the finished weights into `output`."""
-
-        def link(source: str, target: str) -> None:
-            try:
-                os.link(source, target)
-            except OSError:  # a file system without links
-                shutil.copyfile(source, target)
-
-        for part in ("model", "adapter"):
-            if (self.trained / part).is_dir():
-                shutil.copytree(self.trained / part, output / part, copy_function=link, dirs_exist_ok=True)
+        if self.folder.is_dir() and not any(self.folder.iterdir()):
+            self.folder.rmdir()
 
 
 class SaveRegularly(TrainerCallback):

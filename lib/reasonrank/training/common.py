@@ -5,8 +5,9 @@ from __future__ import annotations
 import importlib.util
 import logging
 import math
+import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from accelerate import PartialState
 from ..models import load_model, save_merged
 from ..profiles import Lora, Profile, Rl, Sft
 from ..stages import read_json, usable_cores, write_json
-from .checkpoints import MARK, Checkpoints, SaveRegularly
+from .checkpoints import MARK, WORK, Checkpoints, SaveRegularly
 from .dev import DevCurve, first_window_score
 
 logger = logging.getLogger(__name__)
@@ -26,10 +27,9 @@ logger = logging.getLogger(__name__)
 class Trained:
     """What a training stage leaves beside its weights.
 
-    `steps`: optimiser steps; `seconds`; `log`: TRL's, a row a logged step; `parts`: in RL, the parts of the reward, a
-    row a batch of rollouts; `tokens`: computed with shared prompts (`packed`) and as many as the plain way takes
-    (`plain`); `dev`: the curve on dev queries (see `dev.DevCurve`), of whose best step the weights are; `resumed`:
-    the step it went on from; `processes`: how many trained.
+    `steps`: optimiser steps; `seconds`; `log`: TRL's finite figures, a row a logged step; `parts`: in RL, the parts of
+    the reward, a row a batch of rollouts; `tokens`: computed with shared prompts (`packed`) and as many as the plain
+    way takes (`plain`); `dev`: the curve on dev queries (see `dev.DevCurve`), of whose best step the weights are.
     """
 
     steps: int
@@ -38,7 +38,6 @@ class Trained:
     parts: list[dict[str, float]] = field(default_factory=list)
     tokens: dict[str, int] = field(default_factory=dict)
     dev: list[dict[str, Any]] = field(default_factory=list)
-    resumed: int = 0
     processes: int = 1
 
     @property
@@ -106,38 +105,53 @@ def trainer_settings(profile: Profile, settings: Sft | Rl, output: Path, cpu: bo
     }
 
 
-def take_over(kept: Checkpoints, start: str, profile: Profile, output: Path | None) -> Trained:
-    """What a launched training has left in `kept`, in `output`; an adapter alone is merged into `start`."""
+def finished(
+    make_trainer: Callable[[], Any],
+    kept: Checkpoints,
+    profile: Profile,
+    settings: Sft | Rl,
+    start: str,
+    output: Path | None,
+    **more: Any,
+) -> Trained:
+    """What a training leaves in `output`: this one's, or that of a launch of the same work, which waits in `kept`.
+
+    `start`: the model that an adapter is merged into. `output` None leaves all in `kept`, as a launch does. `more`:
+    for `run_to_end`.
+    """
+    waiting = kept.done
+    if not waiting:
+        run_to_end(make_trainer(), kept, profile, settings, **more)
     trained = Trained(**read_json(kept.trained / MARK))
     if output is None:
         return trained
-    kept.take(output)
-    logger.warning("nothing trained here: weights of a launched training, %s", trained.summary())
+    for part in ("model", "adapter"):
+        if (kept.trained / part).is_dir():
+            (shutil.copytree if waiting else shutil.move)(kept.trained / part, output / part)
     if not (output / "model").is_dir():
         save_merged(start, output / "adapter", profile.model.dtype, output / "model")
+    if waiting:
+        logger.warning("nothing trained here: weights of a launched training, %s", trained.summary())
+    else:
+        kept.remove()
     return trained
 
 
 def run_to_end(
     trainer: Any,
+    kept: Checkpoints,
     profile: Profile,
     settings: Sft | Rl,
-    kept: Checkpoints,
-    output: Path | None,
-    *,
     per_batch: int = 1,
-    save: bool = True,
-    state: Callable[[], dict[str, Any]] = dict,
-) -> Trained:
-    """Train from the last checkpoint on where there is one, take the best weights, and save them.
+    state: Callable[[Any], dict[str, Any]] = lambda trainer: {},
+) -> None:
+    """Train from the last checkpoint on where there is one; leaves the best weights and their `Trained` in `kept`.
 
-    `output`: where `model` and `adapter` go; None leaves them in `kept` (see `take_over`). `per_batch`: optimiser
-    steps of a batch of rollouts; `save`: whether checkpoints are written; `state`: what they keep beside.
+    `per_batch`: optimiser steps of a batch of rollouts; `state`: what checkpoints keep of the trainer beside.
     """
-    began, before = time.monotonic(), kept.state.get("seconds", 0.0)
+    began, before, curve = time.monotonic(), kept.state.get("seconds", 0.0), None
     if trainer.args.bf16:
         skip_input_casts(trainer.model)
-    curve = None
     if settings.evaluate_every:
         score = first_window_score(profile, trainer.processing_class)
         every = settings.evaluate_every * per_batch
@@ -146,27 +160,24 @@ def run_to_end(
 
     def everything() -> dict[str, Any]:
         seconds = before + time.monotonic() - began
-        return {**state(), "dev": curve.rows if curve else [], "seconds": seconds}
+        return {**state(trainer), "dev": curve.rows if curve else [], "seconds": seconds}
 
-    if save:
-        trainer.add_callback(SaveRegularly(per_batch, state=everything))
+    trainer.add_callback(SaveRegularly(per_batch, state=everything))
     if kept.last:
         logger.warning("going on from %s", kept.last.name)
     trainer.train(resume_from_checkpoint=str(kept.last) if kept.last else None)
     if curve:
         curve.restore(trainer.accelerator.unwrap_model(trainer.model))
-    save_trained(trainer, output or kept.trained, profile.model.dtype)
-    found = {
-        name: value for name, value in everything().items() if name in ("dev", "seconds", "parts", "tokens")
-    }
-    trained = Trained(trainer.state.global_step, log=plain_log(trainer.state.log_history), **found)
-    trained.resumed = int(kept.last.name.split("-")[1]) if kept.last else 0
-    trained.processes = PartialState().num_processes
+    save_trained(trainer, kept.trained, profile.model.dtype)
+    finite = lambda value: isinstance(value, int | float) and math.isfinite(value)  # noqa: E731
+    log = [{k: v for k, v in row.items() if finite(v)} for row in trainer.state.log_history]
+    own = {name: value for name, value in everything().items() if name in Trained.__dataclass_fields__}
+    where = {"steps": trainer.state.global_step, "processes": PartialState().num_processes}
     if PartialState().is_main_process:
-        if output is None:
-            write_json(kept.trained / MARK, asdict(trained))
-        kept.remove()
-    return trained
+        log = [row for row in log if "train_runtime" not in row]
+        write_json(kept.trained / MARK, asdict(Trained(**where, log=log, **own)))
+        kept.remove(WORK, kept.trained.name)
+    PartialState().wait_for_everyone()
 
 
 def skip_input_casts(model: Any) -> None:
@@ -178,29 +189,22 @@ def skip_input_casts(model: Any) -> None:
 
 
 def save_trained(trainer: Any, folder: Path, dtype: str) -> None:
-    """Save `folder/model`, whole and ready to serve, in `dtype`, and `folder/adapter` where LoRA was used.
+    """Save `folder/adapter` where LoRA was used, else `folder/model`, as safetensors; all processes call it.
 
-    All processes of a training call it. With several, the trainer gathers what is spread over them, and of LoRA only
-    the adapter is saved: merging takes the whole model, which one of many processes has no room for.
+    With several, the trainer gathers what is spread over them.
     """
     import torch
 
     model = trainer.accelerator.unwrap_model(trainer.model)
-    lora = hasattr(model, "peft_config")
-    if lora:
+    part = folder / ("adapter" if hasattr(model, "peft_config") else "model")
+    if part.name == "adapter":
         model.peft_config["default"].base_model_name_or_path = None
-    if PartialState().num_processes > 1:
-        part = folder / ("adapter" if lora else "model")
-        trainer.save_model(str(part))
-        PartialState().wait_for_everyone()
-        if PartialState().is_main_process:
-            (part / "training_args.bin").unlink(missing_ok=True)
-        return
-    if lora:
-        model.save_pretrained(folder / "adapter")
-        model = model.merge_and_unload()
-    model.to(getattr(torch, dtype)).save_pretrained(folder / "model")
-    trainer.processing_class.save_pretrained(folder / "model")
+    elif PartialState().num_processes == 1:
+        model.to(getattr(torch, dtype))
+    trainer.save_model(str(part))
+    PartialState().wait_for_everyone()
+    if PartialState().is_main_process:
+        (part / "training_args.bin").unlink(missing_ok=True)
 
 
 def on_cpu() -> bool:
@@ -211,12 +215,3 @@ def on_cpu() -> bool:
         return False
     torch.set_num_threads(usable_cores())
     return True
-
-
-def plain_log(history: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """A trainer's log with finite figures alone, a row per logged step."""
-    rows = [row for row in history if "train_runtime" not in row]
-    return [
-        {key: value for key, value in row.items() if isinstance(value, int | float) and math.isfinite(value)}
-        for row in rows
-    ]

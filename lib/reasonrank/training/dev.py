@@ -64,28 +64,20 @@ class DevCurve(TrainerCallback):
     def on_step_end(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
         if state.global_step % self.every and state.global_step < state.max_steps:
             return
-        best = max((row["ndcg"] for row in self.rows), default=-1.0)
         self.rows.append({"step": state.global_step, **self.score(model)})
-        if self.rows[-1]["ndcg"] > best:
-            self._keep(model)
-        if self.patience is not None and self._since_best() >= self.patience:
-            control.should_training_stop = True
-
-    def _since_best(self) -> int:
         values = [row["ndcg"] for row in self.rows]
-        return len(values) - 1 - values.index(max(values))
+        since_best = len(values) - 1 - values.index(max(values))
+        if since_best == 0:
+            self._keep(model)
+        control.should_training_stop |= self.patience is not None and since_best >= self.patience
 
     def _keep(self, model: Any) -> None:
         from safetensors.torch import save_file
 
-        weights = {
-            name: value.detach().cpu().contiguous()
-            for name, value in model.named_parameters()
-            if value.requires_grad
-        }
+        found = {name: value for name, value in model.named_parameters() if value.requires_grad}
         self.file.parent.mkdir(parents=True, exist_ok=True)
         partial = self.file.with_suffix(".partial")
-        save_file(weights, partial)
+        save_file({name: value.detach().cpu().contiguous() for name, value in found.items()}, partial)
         partial.replace(self.file)
 
     def restore(self, model: Any) -> dict[str, Any]:

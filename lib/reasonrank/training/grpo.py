@@ -16,7 +16,7 @@ from ..profiles import Profile, Rl
 from ..rewards import Reward, RewardParts
 from ..stages import sha256
 from .checkpoints import Checkpoints, fingerprint
-from .common import Trained, on_cpu, peft_config, run_to_end, take_over, trainable, trainer_settings
+from .common import Trained, finished, on_cpu, peft_config, trainable, trainer_settings
 
 PARTS = ("ndcg", "recall", "rbo", "format", "total")
 
@@ -107,26 +107,25 @@ def train_grpo(
     weights = [sha256(file) for file in sorted(Path(start_from).glob("*.safetensors"))] or str(start_from)
     work = fingerprint("grpo", rows, settings, profile.model, profile.seed, weights)
     kept = Checkpoints(checkpoints or output / "scratch", work)
-    if kept.done:
-        return take_over(kept, str(start_from), profile, output)
     parts: list[dict[str, float]] = list(kept.state.get("parts", []))
-    trainer = grpo_trainer(rows, profile, start_from, kept.folder, parts)
-    if PartialState().is_main_process:
-        trainer.tokens_packed, trainer.tokens_plain = kept.state.get(
-            "tokens", {"packed": 0, "plain": 0}
-        ).values()
-    trainer.epochs_done = kept.epochs
-    if trainer.rollouts:
-        trainer.rollouts.drawn = kept.state.get("drawn", 0)
 
-    def state() -> dict[str, Any]:
+    def make_trainer() -> Any:
+        trainer = grpo_trainer(rows, profile, start_from, kept.folder, parts)
+        trainer.epochs_done = kept.epochs
+        if PartialState().is_main_process and kept.last:
+            trainer.tokens_packed, trainer.tokens_plain = kept.state["tokens"].values()
+        if trainer.rollouts:
+            trainer.rollouts.drawn = kept.state.get("drawn", 0)
+        return trainer
+
+    def state(trainer: Any) -> dict[str, Any]:
         counts = gather_object([(trainer.tokens_packed, trainer.tokens_plain)])
         tokens = dict(zip(("packed", "plain"), map(sum, zip(*counts, strict=True)), strict=True))
         return {"parts": parts, "tokens": tokens, "drawn": getattr(trainer.rollouts, "drawn", 0)}
 
     per_batch = settings.prompts_per_step // settings.mini_batch_prompts * settings.epochs_per_batch
-    more = {"per_batch": per_batch, "save": checkpoints is not None, "state": state}
-    return run_to_end(trainer, profile, settings, kept, output, **more)
+    own = (kept, profile, settings, str(start_from), output)
+    return finished(make_trainer, *own, per_batch=per_batch, state=state)
 
 
 def grpo_trainer(
@@ -140,7 +139,7 @@ def grpo_trainer(
     logging.getLogger("vllm").setLevel(logging.ERROR)  # TRL imports vLLM, which warns of what a CPU lacks
     from datasets import Dataset
 
-    from .rollouts import engine_rollouts
+    from .rollouts import EngineRollouts
     from .shared_prefix import SharedPrefixGRPOTrainer
 
     cpu = on_cpu()
@@ -153,7 +152,7 @@ def grpo_trainer(
     )
     columns = ("gold_ranking", "relevant", "num_passages")
     return SharedPrefixGRPOTrainer(
-        rollouts=engine_rollouts(profile) if cpu else None,
+        rollouts=EngineRollouts(profile) if cpu else None,
         model=trainable(str(start_from), profile, profile.rl.lora),
         args=config,
         train_dataset=Dataset.from_list(

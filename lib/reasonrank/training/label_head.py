@@ -26,8 +26,10 @@ def add_label_head(model: Any, temperature: float = 1.0, entropy_gradient: bool 
     `is_top1` of shape (batch, length - 1), or (batch, length) with `shift_labels`, zero where the label is
     -100; `label_mask`; `loss`, the mean over labels. `entropy_gradient`: whether entropy bears a gradient.
     """
-    _refuse_scaled_logits(model.config.get_text_config())
-    plain = model.forward
+    config, plain = model.config.get_text_config(), model.forward
+    for name in ("final_logit_softcapping", "logit_scale", "logits_scaling", "lm_head_multiplier"):
+        if getattr(config, name, None) not in (None, 1.0):
+            raise ValueError(f"the label head does not know models with {name} in their config")
 
     @functools.wraps(type(model).forward)
     def forward(self, *args, fused_lm_head=False, labels=None, shift_labels=None, **kwargs):
@@ -81,9 +83,3 @@ def _score(
     with torch.set_grad_enabled(entropy_gradient and torch.is_grad_enabled()):
         entropy = -(log_probs.exp() * log_probs).sum(dim=-1)
     return picked, entropy, logits.detach().argmax(dim=-1) == targets
-
-
-def _refuse_scaled_logits(config: Any) -> None:
-    for name in ("final_logit_softcapping", "logit_scale", "logits_scaling", "lm_head_multiplier"):
-        if getattr(config, name, None) not in (None, 1.0):
-            raise ValueError(f"the label head does not know models with {name} in their config")

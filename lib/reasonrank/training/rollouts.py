@@ -11,7 +11,7 @@ import asyncio
 import copy
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,39 +20,47 @@ from ..profiles import Profile
 from ..rerank import run_sync
 
 
-@dataclass
 class EngineRollouts:
-    """Answers of the current policy. `kind`: of the engine; `sampling`: its seed is the first answer's.
+    """Answers of the current policy, by the profile's engine and the sampling of its RL.
 
     Each call is a new batch with seeds of its own, so equal prompts get different answers, and a rerun the same.
+    `drawn`: answers so far.
     """
 
-    kind: str
-    sampling: Sampling
-    dtype: str
-    max_model_len: int
-    max_num_seqs: int = 64
-    drawn: int = 0
+    def __init__(self, profile: Profile):
+        self.profile, self.drawn = profile, 0
 
     def __call__(self, model: Any, tokenizer: Any, prompts: Sequence[list[int]]) -> list[list[int]]:
         """Token ids of one answer per prompt (the end token included where there is one), in order."""
         with tempfile.TemporaryDirectory() as folder:
             save_policy(model, tokenizer, folder)
-            with self.open(folder) as engine:
-                completions = run_sync(self.draw(engine, prompts))
-        self.drawn += len(prompts)
+            completions = self.draw(folder, prompts)
         return [list(completion.token_ids) for completion in completions]
 
-    def open(self, weights: str) -> Engine:
-        """The engine that writes answers with these weights (a folder or a model's name)."""
-        options = {"dtype": self.dtype, "max_model_len": self.max_model_len, "seed": self.sampling.seed or 0}
-        return open_engine(self.kind, weights, max_num_seqs=self.max_num_seqs, **options)
+    def draw(self, weights: str, prompts: Sequence[list[int]]) -> list[Completion]:
+        """An answer to each prompt (token ids) by the model in a folder or of a name, with the next seeds."""
+        own, model = self.profile.rl, self.profile.model
+        length = min(model.max_length, own.max_prompt_tokens + own.max_completion_tokens)
+        options = {"dtype": model.dtype, "max_model_len": length, "seed": self.profile.seed}
+        sampling = Sampling(own.max_completion_tokens, temperature=own.temperature, top_p=own.top_p)
+        first = self.profile.seed + self.drawn
+        seeded = [replace(sampling, seed=first + number) for number in range(len(prompts))]
 
-    async def draw(self, engine: Engine, prompts: Sequence[list[int]]) -> list[Completion]:
-        """An answer to each prompt, with the next seeds."""
-        first = (self.sampling.seed or 0) + self.drawn
-        own = (replace(self.sampling, seed=first + number) for number in range(len(prompts)))
-        return await asyncio.gather(*map(engine.generate, prompts, own))
+        async def together(engine: Engine) -> list[Completion]:
+            return await asyncio.gather(*map(engine.generate, prompts, seeded))
+
+        with open_engine(self.profile.evaluation.engine, weights, **options) as engine:
+            completions = run_sync(together(engine))
+        self.drawn += len(prompts)
+        return completions
+
+
+def sample_group(
+    profile: Profile, weights: str | Path, prompt: Sequence[int], count: int
+) -> list[Completion]:
+    """`count` answers of a model (its name or folder) to one prompt (token ids), sampled as in RL; each has `text` and
+    `token_ids`."""
+    return EngineRollouts(profile).draw(str(weights), [list(prompt)] * count)
 
 
 def save_policy(model: Any, tokenizer: Any, folder: str) -> None:
@@ -63,23 +71,3 @@ def save_policy(model: Any, tokenizer: Any, folder: str) -> None:
     tied = model.config.get_text_config().tie_word_embeddings
     model.save_pretrained(folder, state_dict=state if tied else None)
     tokenizer.save_pretrained(folder)
-
-
-def engine_rollouts(profile: Profile) -> EngineRollouts:
-    """Rollouts with the profile's engine and the sampling of its RL."""
-    rl = profile.rl
-    sampling = Sampling(
-        max_tokens=rl.max_completion_tokens, temperature=rl.temperature, top_p=rl.top_p, seed=profile.seed
-    )
-    length = min(profile.model.max_length, rl.max_prompt_tokens + rl.max_completion_tokens)
-    return EngineRollouts(profile.evaluation.engine, sampling, profile.model.dtype, length)
-
-
-def sample_group(
-    profile: Profile, weights: str | Path, prompt: Sequence[int], count: int
-) -> list[Completion]:
-    """`count` answers of a model (its name or folder) to one prompt (token ids), sampled as in RL; each has `text` and
-    `token_ids`."""
-    rollouts = engine_rollouts(profile)
-    with rollouts.open(str(weights)) as engine:
-        return run_sync(rollouts.draw(engine, [list(prompt)] * count))

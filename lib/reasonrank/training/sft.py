@@ -9,7 +9,7 @@ from typing import Any
 from ..models import load_tokenizer
 from ..profiles import Profile
 from .checkpoints import Checkpoints, fingerprint
-from .common import Trained, on_cpu, peft_config, run_to_end, take_over, trainable, trainer_settings
+from .common import Trained, finished, on_cpu, peft_config, trainable, trainer_settings
 
 
 def sft_config(profile: Profile, output: Path, cpu: bool) -> Any:
@@ -63,7 +63,7 @@ def train_sft(
     """Train on `rows` of `windows_of` and save to `output/model` (and `output/adapter`).
 
     `checkpoints`: a folder outside of `output` for checkpoints every few minutes, from which the same training goes
-    on after a kill; None: none are written. Where a launched training of the same work waits there, its weights are
+    on after a kill. Where a launched training of the same work waits there, its weights are
     taken; `output` None, as a launch has it, leaves them there. Dev queries are ranked every `sft.evaluate_every`
     steps, and the best weights saved. Raises ValueError without rows, or where weights of other work wait.
     """
@@ -71,7 +71,5 @@ def train_sft(
         raise ValueError("no training example is left; lower filtering.alpha or take more queries")
     work = fingerprint("sft", rows, profile.sft, profile.model, profile.seed)
     kept = Checkpoints(checkpoints or output / "scratch", work)
-    if kept.done:
-        return take_over(kept, profile.model.name, profile, output)
-    trainer = sft_trainer(rows, profile, kept.folder)
-    return run_to_end(trainer, profile, profile.sft, kept, output, save=checkpoints is not None)
+    make_trainer = lambda: sft_trainer(rows, profile, kept.folder)  # noqa: E731
+    return finished(make_trainer, kept, profile, profile.sft, profile.model.name, output)

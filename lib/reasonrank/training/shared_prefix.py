@@ -102,7 +102,7 @@ def block_mask(owner: torch.Tensor) -> torch.Tensor:
 
 
 class SharedPrefixGRPOTrainer(GRPOTrainer):
-    """TRL's GRPOTrainer with shared prompts. Text only; attention by `sdpa` or `eager`.
+    """TRL's GRPOTrainer with shared prompts. Text only; the model's attention is `sdpa` or `eager`.
 
     Before the first gradient step the packed log-probabilities of one micro-batch are compared with TRL's own;
     where they differ by more than `TOLERANCE` a warning says so and TRL's own way serves from then on.
@@ -115,23 +115,13 @@ class SharedPrefixGRPOTrainer(GRPOTrainer):
         super().__init__(*args, **kwargs)
         self.rollouts = rollouts
         self.epochs_done = 0  # of a training that goes on from a checkpoint
+        own = {"temperature": self.temperature, "entropy_gradient": bool(self.args.entropy_coef)}
         for model in filter(None, (self.model, self.ref_model)):
-            use_label_head(
-                model,
-                self.accelerator.device,
-                temperature=self.temperature,
-                entropy_gradient=bool(self.args.entropy_coef),
-            )
+            use_label_head(model, self.accelerator.device, **own)
         self.tokens_packed = self.tokens_plain = 0
         self.checked: float | None = None
-        several = self.args.per_device_train_batch_size > 1  # one answer shares its prompt with no other
-        knows_masks = self.model.config._attn_implementation in ("sdpa", "eager")
-        self.shared_prefix = several and knows_masks
-        if not knows_masks:
-            logger.warning(
-                "shared prefix is off: it needs attention by sdpa or eager, not %s",
-                self.model.config._attn_implementation,
-            )
+        # one answer shares its prompt with no other
+        self.shared_prefix = self.args.per_device_train_batch_size > 1
 
     def _get_train_sampler(self, dataset: Any = None) -> Any:
         """TRL's sampler, which shuffles anew for each epoch, brought to where a resumed training stopped."""
@@ -169,18 +159,18 @@ class SharedPrefixGRPOTrainer(GRPOTrainer):
         logits_to_keep: int,
         batch_size: int | None = None,
         compute_entropy: bool = False,
-        compute_aux_loss: bool = False,
         **extra: Any,
     ) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
         plain = super()._get_per_token_logps_and_entropies
-        arguments = (model, input_ids, attention_mask, logits_to_keep)
-        options = {"batch_size": batch_size, "compute_entropy": compute_entropy}
-        if not self.shared_prefix or compute_aux_loss or any(v is not None for v in extra.values()):
-            self._count(input_ids.numel(), input_ids.numel())
-            return plain(*arguments, **options, compute_aux_loss=compute_aux_loss, **extra)
-        if self.checked is None and not self._passes_check(plain, arguments):
-            self._count(input_ids.numel(), input_ids.numel())
-            return plain(*arguments, **options)
+        packs = self.shared_prefix and all(value is None or value is False for value in extra.values())
+        if packs and self.checked is None:
+            packs = self._passes_check(plain, model, input_ids, attention_mask, logits_to_keep)
+        self.tokens_plain += input_ids.numel()
+        if not packs:
+            self.tokens_packed += input_ids.numel()
+            return plain(
+                model, input_ids, attention_mask, logits_to_keep, batch_size, compute_entropy, **extra
+            )
         size = batch_size or len(input_ids)
         parts = [
             self._packed_log_probs(model, ids, mask, logits_to_keep, compute_entropy)
@@ -202,7 +192,7 @@ class SharedPrefixGRPOTrainer(GRPOTrainer):
                 shift_labels=packed.labels,
                 fused_lm_head=True,
             )
-        self._count(packed.tokens, input_ids.numel())
+        self.tokens_packed += packed.tokens
         scored = packed.labels != -100
 
         def unpack(values: torch.Tensor) -> torch.Tensor:
@@ -211,32 +201,26 @@ class SharedPrefixGRPOTrainer(GRPOTrainer):
 
         return unpack(outputs.log_probs), unpack(outputs.entropy) if entropy else None
 
-    def _count(self, computed: int, plain: int) -> None:
-        self.tokens_packed += computed
-        self.tokens_plain += plain
-
     @torch.no_grad()
-    def _passes_check(self, plain: Any, arguments: tuple) -> bool:
+    def _passes_check(
+        self, plain: Any, model: Any, input_ids: torch.Tensor, mask: torch.Tensor, width: int
+    ) -> bool:
         """Compare one group with TRL's own log-probabilities; turn packing off where they differ."""
-        model, input_ids, mask, width = arguments
         rows = min(len(input_ids), self.num_generations)
         ids, mask = input_ids[:rows], mask[:rows]
         expected = plain(model, ids, mask, width)[0]
-        counted = self.tokens_packed, self.tokens_plain
+        counted = self.tokens_packed
         got = self._packed_log_probs(model, ids, mask, width, False)[0]
-        self.tokens_packed, self.tokens_plain = counted  # the check is no part of the training
-        answered = mask[:, -width:].bool()
-        difference = (got - expected)[answered].abs().mean()
+        self.tokens_packed = counted  # the check is no part of the training
+        difference = (got - expected)[mask[:, -width:].bool()].abs().mean()
         self.checked = float(self.accelerator.gather(difference).max())  # all processes go the same way
         kind = torch.bfloat16 if self.args.bf16 else torch.float16 if self.args.fp16 else torch.float32
         kind = min(kind, model.dtype, key=lambda dtype: torch.finfo(dtype).bits)
         self.shared_prefix = self.checked <= TOLERANCE[kind]
         if not self.shared_prefix:
             logger.warning(
-                "shared prefix is off: log-probabilities differ from TRL's by %.2g nats on average, "
-                "more than the %.2g allowed in %s; training goes on without it",
+                "shared prefix is off: log-probabilities differ from TRL's by %.2g nats on average, more than %.2g",
                 self.checked,
                 TOLERANCE[kind],
-                kind,
             )
         return self.shared_prefix
