@@ -108,7 +108,7 @@ def test_faults_of_published_files_are_named(tmp_path):
         ({"final_list": ["a"]}, "line 2: final_list is no permutation"),
         ({"relevant_docids": ["z"]}, "line 2: relevant_docids names a passage"),
         ({"reasoning": None}, "line 2: reasoning is missing"),
-        ({"initial_list": [1]}, "line 2: initial_list is missing or no list of ids"),
+        ({"initial_list": [1.5]}, "line 2: initial_list is missing or no list of ids"),
         ({"dataset": "chess"}, "line 2: data set 'chess' is none of Table 5"),
     ):
         runs.write_jsonl(tmp_path / "training_data_all.jsonl", [good, good | change])
