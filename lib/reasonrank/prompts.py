@@ -66,12 +66,12 @@ def frame(tokenizer: Any, system: str) -> tuple[str, str]:
     except Exception as error:
         reason = " ".join(str(error).split())
         raise ValueError(f"the chat template of {name} renders no user message: {reason}") from None
-    if text.count(_MARK) != 1:
+    head, *others = text.split(_MARK)
+    if len(others) != 1:
         raise ValueError(
-            f"the chat template of {name} shows the user's message {text.count(_MARK)} times, not once"
+            f"the chat template of {name} shows the user's message {len(others)} times, not once"
         )
-    head, _, tail = text.partition(_MARK)
-    return head, tail
+    return head, others[0]
 
 
 @dataclass(frozen=True)

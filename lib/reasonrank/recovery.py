@@ -40,24 +40,18 @@ def recover(
     if not read:
         raise ValueError("no rows to learn a template from")
     systems, users = _fitting("system", read), _fitting("user", read)
-    found = [
-        Template(system, user.replace(_LIST, "{passages}"), len(systems) * len(users))
-        for system, user in product(systems, users)
-    ]
+    users, choices = [user.replace(_LIST, "{passages}") for user in users], len(systems) * len(users)
+    found = [Template(system, user, choices) for system, user in product(systems, users)]
     ours = [template for template in found if known_as(template, known or {})]
     return max(ours or found, key=lambda t: len(re.findall(r"\{(?:num|query|passages)\}", t.system + t.user)))
 
 
 def known_as(template: Template, known: Mapping[str, Any]) -> str | None:
-    """The name under which `known` has this template, or None.
-
-    `known`: name -> {"system": hash, "user": hash}, SHA-256 of the texts with their literal places, UTF-8.
-    """
+    """The name under which `known` (name -> SHA-256 of the text in UTF-8, by role) has this template, or None."""
     texts = {"system": template.system, "user": template.user}
-    own = {role: hashlib.sha256(text.encode()).hexdigest() for role, text in texts.items()}.items()
-    return next(
-        (n for n, entry in known.items() if isinstance(entry, Mapping) and own <= entry.items()), None
-    )
+    own = {role: hashlib.sha256(text.encode()).hexdigest() for role, text in texts.items()}
+    names = (name for name, e in known.items() if isinstance(e, Mapping) and own.items() <= e.items())
+    return next(names, None)
 
 
 def _row(row: Mapping[str, Any], place: str, tokenizer: Any, tokens: int | None) -> dict[str, str]:

@@ -81,11 +81,10 @@ class Reward:
         the window of `num_passages`. Where a chat template puts `<think>` into the prompt, put that before the
         completion. Raises ValueError for a listwise label that is no list of distinct identifiers in 1..n.
         """
-        foreign = set(gold_ranking) - set(range(1, num_passages + 1))
-        if foreign or not 0 < len(gold_ranking) == len(set(gold_ranking)):
+        known, strict = set(range(1, num_passages + 1)), self.variant == "strict"
+        if not gold_ranking or len(known.intersection(gold_ranking)) < len(gold_ranking):
             expected = f"distinct identifiers in 1..{num_passages}"
             raise ValueError(f"gold_ranking is {gold_ranking}; expected {expected}")
-        strict = self.variant == "strict"
         result = (_read_strict if strict else _read_released)(completion, gold_ranking, num_passages)
         if isinstance(result, float):
             return RewardParts(0.0, 0.0, 0.0, format=result, total=result)
@@ -106,10 +105,9 @@ class Reward:
 
         def multi_view(completions, gold_ranking, relevant, num_passages, **_: Any) -> list[float]:
             columns = {"gold_ranking": gold_ranking, "relevant": relevant, "num_passages": num_passages}
-            for name, column in columns.items():
-                if len(column) != len(completions):
-                    found = f"{len(column)} values for {len(completions)} completions"
-                    raise ValueError(f"column {name!r} has {found}")
+            for name, values in columns.items():
+                if len(values) != (count := len(completions)):
+                    raise ValueError(f"column {name!r} has {len(values)} values for {count} completions")
             rows = zip(map(_text, completions), *columns.values(), strict=True)
             parts = [self.parts(prefix + text, *labels) for text, *labels in rows]
             if log is not None:
