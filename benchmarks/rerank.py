@@ -25,6 +25,7 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 from _common import (
     AnewPrompt,
@@ -38,13 +39,13 @@ from _common import (
     plan,
     prompt_sizes,
 )
+from rerank_table import OURS, markdown, summarise
 
 from reasonrank import stages
 from reasonrank.answers import parse
 from reasonrank.engines import GREEDY
 from reasonrank.prompts import ListwisePrompt
 from reasonrank.rerank.listwise import ListwiseReranker
-from reasonrank.throughput import OURS, Measured, markdown, summarise
 
 MODEL = "smollm2-135m-instruct"
 ENGINE = {"dtype": "bfloat16", "max_model_len": 2048, "max_num_seqs": 16, "kv_cache_gib": 1.0}
@@ -102,8 +103,12 @@ def prompt_for(scheduler: str, tokenizer: object, setting: Setting) -> Noted:
     return Noted(kind(tokenizer, **prompt_sizes(setting)))
 
 
-def measure(name: str, engine: MeteredVllm, task: Task, bound: int) -> tuple[Measured, list[Request]]:
-    """Run one scheduler from an empty prefix cache; also the requests it made, sorted."""
+def measure(name: str, engine: MeteredVllm, task: Task, bound: int) -> tuple[dict[str, Any], list[Request]]:
+    """Run one scheduler from an empty prefix cache; also the requests it made, sorted.
+
+    `busy_seconds`: the part of `seconds` inside the engine's step, and `overhead` the share of the rest;
+    `own_cpu_seconds`: processor time of the thread that builds prompts and reads answers.
+    """
     engine.reset_prefix_cache()
     prompt = prompt_for(name, engine.tokenizer, task.setting)
     if name == "independent":
@@ -113,23 +118,28 @@ def measure(name: str, engine: MeteredVllm, task: Task, bound: int) -> tuple[Mea
     cpu, begin = time.thread_time(), time.perf_counter()
     asyncio.run(SCHEDULERS[name](bounded, task, prompt, bound))
     seconds, own = time.perf_counter() - begin, time.thread_time() - cpu
-    work = engine.stats - before
-    measured = Measured(
-        scheduler=name,
-        queries=len(task.run),
-        windows=work.requests,
-        prompt_tokens=work.prompt_tokens,
-        output_tokens=work.output_tokens,
-        most_in_flight=bounded.most_in_flight,
-        steps=engine.steps - steps,
-        seconds=seconds,
-        busy_seconds=engine.busy - busy,
-        own_cpu_seconds=own,
-    )
-    return measured, sorted(bounded.asked)
+    work, steps = engine.stats - before, engine.steps - steps
+    return {
+        "scheduler": name,
+        "queries": len(task.run),
+        "windows": work.requests,
+        "prompt_tokens": work.prompt_tokens,
+        "output_tokens": work.output_tokens,
+        "most_in_flight": bounded.most_in_flight,
+        "steps": steps,
+        "seconds": seconds,
+        "busy_seconds": engine.busy - busy,
+        "own_cpu_seconds": own,
+        "queries_per_second": len(task.run) / seconds,
+        "windows_per_second": work.requests / seconds,
+        "output_tokens_per_second": work.output_tokens / seconds,
+        "tokens_per_step": work.output_tokens / steps,
+        "overhead": 1 - (engine.busy - busy) / seconds,
+        "own_cpu_ms_per_window": 1000 * own / work.requests,
+    }, sorted(bounded.asked)
 
 
-def compare(engine: MeteredVllm, setting: Setting, repeats: int, bound: int) -> list[dict[str, Measured]]:
+def compare(engine: MeteredVllm, setting: Setting, repeats: int, bound: int) -> list[dict[str, dict]]:
     """All schedulers, each repeat with lengths of its own and starting with another of them.
 
     Raises RuntimeError where a scheduler asked for other windows than the rest: the comparison would be void.
@@ -145,7 +155,7 @@ def compare(engine: MeteredVllm, setting: Setting, repeats: int, bound: int) -> 
             row[name], asked = measure(name, engine, task, bound)
             if asked != planned:
                 raise RuntimeError(f"{name}: asked for other windows than planned")
-            print(f"repeat {repeat + 1}  {name:14s}{row[name].seconds:8.1f} s", flush=True)
+            print(f"repeat {repeat + 1}  {name:14s}{row[name]['seconds']:8.1f} s", flush=True)
         found.append(row)
     return found
 
@@ -155,8 +165,8 @@ def grow(engine: MeteredVllm, setting: Setting, candidates: tuple[int, ...], bou
     rows = []
     for number in candidates:
         found, _ = measure(OURS, engine, draw_task(replace(setting, candidates=number)), bound)
-        rows.append({"candidates": number, **found.row()})
-        print(f"{number:5d} candidates{found.seconds:15.1f} s", flush=True)
+        rows.append({"candidates": number, **found})
+        print(f"{number:5d} candidates{found['seconds']:15.1f} s", flush=True)
     return rows
 
 

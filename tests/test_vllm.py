@@ -94,6 +94,27 @@ def test_stop_strings_stay_and_seeds_hold(engine, expected):
     assert first == again != other
 
 
+def test_a_stop_string_counts_only_behind_the_reasoning(engine, expected):
+    ids = engine.tokenizer.encode(PROMPTS[0])
+    stop = expected[0][0].text.split()[1]
+    limited = Sampling(max_tokens=16, stop=(stop,))
+    whole = run_sync(engine.generate(ids, replace(limited, chain=True)))  # no </think> comes
+    assert (whole.text, whole.finish_reason) == (expected[0][0].text, "length")
+    assert run_sync(engine.generate(ids, replace(limited, chain=False))) == run_sync(
+        engine.generate(ids, limited)
+    )
+    closed = [*ids, *engine.tokenizer.encode(" Say: </think>", add_special_tokens=False)]
+    again = engine.tokenizer.encode("<answer> [2] </answer> <answer> [2] </answer> <answer> [2] </answer>")
+    echo = run_sync(
+        engine.generate([*closed, *again * 3], Sampling(max_tokens=40, stop=("</answer>",), chain=False))
+    )
+    assert (
+        echo.text.count("</answer>") == 1 and echo.text.endswith("</answer>") and echo.finish_reason == "stop"
+    )
+    engine.call(lambda: None)
+    assert not engine._engine.has_unfinished_requests()
+
+
 def test_a_constraint_holds_the_output(engine):
     ids = engine.tokenizer.encode(PROMPTS[0])
     held = Sampling(max_tokens=24, constraint=r" \[(1|2)\] > \[(1|2)\] </answer>", stop=("</answer>",))

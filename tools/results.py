@@ -8,7 +8,8 @@ from pathlib import Path
 from statistics import fmean, median
 from typing import Any
 
-from reasonrank import ablations, evaluation, paper, stages, throughput
+from benchmarks.rerank_table import markdown
+from reasonrank import ablations, evaluation, paper, stages
 from reasonrank.adapters import NAMES
 
 
@@ -126,7 +127,7 @@ def rerank_benchmark(path: Path) -> str:
     if not path.is_file():
         return "Not measured yet; `benchmarks/rerank.py` does."
     record = stages.read_json(path)
-    return f"{throughput.markdown(record)}\n\n{_source(record)}"
+    return f"{markdown(record)}\n\n{_source(record)}"
 
 
 def training_benchmark(path: Path) -> str:
