@@ -46,7 +46,7 @@ def test_examples_survive_a_round_trip_and_faults_are_named(tmp_path):
     assert examples.load(path) == EXAMPLES
     line = path.read_text().splitlines()[0]
     path.write_text(f"{line}\n{line.replace('reasoning', 'reason')}\n")
-    with pytest.raises(ValueError, match=r"examples\.jsonl, line 2: no field reasoning"):
+    with pytest.raises(ValueError, match=r"examples\.jsonl, line 2: reasoning is missing"):
         examples.load(path)
     path.write_text(line.replace('["b", "a"]', '["b"]'))
     with pytest.raises(ValueError, match="line 1: final_list is no permutation"):
@@ -73,10 +73,9 @@ def test_statistics_count_words_without_a_tokenizer():
 
 def test_the_data_set_is_read_back_by_us_and_by_datasets(tmp_path):
     folder = write_set(tmp_path / "mine")
-    rows = published13k.rows(folder)
+    rows, queries, texts = published13k.load("13k", {"13k": folder})
     assert [examples.example_of(row) for row in rows] == EXAMPLES
     assert tuple(rows[0]) == examples.FIELDS
-    queries, texts = published13k.texts(folder)
     assert queries == {"leetcode": {"q1": "sort"}, "biology": {"q2": "why"}}
     assert texts == {"leetcode": {"a": "A", "b": "B"}, "biology": {"a": "a cell", "c": "C"}}
     assert load_from_disk(str(folder / "arrow")).to_list() == rows
@@ -102,7 +101,7 @@ def test_faults_of_published_files_are_named(tmp_path):
     with pytest.raises(
         FileNotFoundError, match=r"training_data_all\.jsonl: no such file; a folder as liuwenhan"
     ):
-        published13k.rows(tmp_path)
+        published13k.load("13k", {"13k": tmp_path})
     good = {key: asdict(EXAMPLES[0])[key] for key in examples.PUBLISHED}
     for change, message in (
         ({"final_list": ["a"]}, "line 2: final_list is no permutation"),
@@ -113,13 +112,19 @@ def test_faults_of_published_files_are_named(tmp_path):
     ):
         runs.write_jsonl(tmp_path / "training_data_all.jsonl", [good, good | change])
         with pytest.raises(ValueError, match=message):
-            published13k.rows(tmp_path)
+            published13k.rows(tmp_path / "training_data_all.jsonl")
     folder = published(tmp_path / "more")
+    (folder / "sft" / "reasonrank_sft-data.json").write_text('[{"output": "<think> new </think>"}]')
     with pytest.raises(ValueError, match=r"sft-data\.json, entry 1: is no example of the full set"):
-        published13k.sft_rows(folder / "sft", [good])
+        published13k.load("sft", {"13k": folder / "13k", "sft": folder / "sft"})
 
 
-def test_scenarios_of_published_data_sets():
+def test_scenarios_and_whole_numbers_as_ids(tmp_path):
+    lists = {"initial_list": [1, 2], "final_list": [2, 1], "relevant_docids": [1], "reasoning": "x"}
     names = ("math-qa", "math_theorem", "leetcode", "msmarco", "earth_science")
-    found = [published13k.scenario_of(name) for name in names]
-    assert found == ["math: problem", "math: theorem", "coding", "web search", "complex QA"]
+    path = tmp_path / "rows.jsonl"
+    runs.write_jsonl(path, [{"dataset": name, "qid": 7, **lists} for name in names])
+    found = examples.load(path)
+    scenarios = [example.scenario for example in found]
+    assert scenarios == ["math: problem", "math: theorem", "coding", "web search", "complex QA"]
+    assert (found[0].qid, found[0].initial_list, found[0].relevant) == ("7", ["1", "2"], [1])

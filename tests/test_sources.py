@@ -2,8 +2,8 @@
 
 import pytest
 
-from reasonrank import runs, sources
-from reasonrank.sources import Collection, Passage, Query, humaneval, published13k, split_of
+from reasonrank import sources
+from reasonrank.sources import Collection, Passage, Query, humaneval, split_of
 
 
 @pytest.fixture(scope="module")
@@ -89,11 +89,3 @@ def test_extra_queries_are_parts_of_training_queries_and_stay_out_of_the_splits(
     assert len(extra) > 300
     assert {theorem.splits[qid.partition("#")[0]] for qid in extra} == {"train"}
     assert not set(extra) & {qid for split in ("train", "dev", "test") for qid in theorem.ids(split)}
-
-
-def test_published_rows_may_have_whole_numbers_as_ids(tmp_path):
-    row = {"dataset": "math-qa", "qid": 7, "initial_list": [1, 2], "final_list": [2, 1]}
-    runs.write_jsonl(tmp_path / "training_data_all.jsonl", [row | {"reasoning": "x", "relevant_docids": [1]}])
-    (found,) = published13k.rows(tmp_path)
-    assert (found["qid"], found["initial_list"], found["relevant_docids"]) == ("7", ["1", "2"], ["1"])
-    assert found["scenario"] == "math: problem"

@@ -10,8 +10,8 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from .runs import objects, write_jsonl
-from .sources.published13k import FILES
+from .runs import write_jsonl
+from .sources import published13k
 from .stages import ROOT, write_json, write_text
 
 PUBLISHED = ("dataset", "qid", "initial_list", "final_list", "reasoning", "relevant_docids")
@@ -52,12 +52,7 @@ class Example:
 
 
 def example_of(row: Mapping[str, Any]) -> Example:
-    """An example from a row of FIELDS; hard negatives may be missing. ValueError says what does not fit."""
-    missing = [name for name in FIELDS[:-1] if name not in row]
-    if missing:
-        raise ValueError(f"no field {', '.join(missing)}")
-    if sorted(row["initial_list"]) != sorted(row["final_list"]):
-        raise ValueError("final_list is no permutation of initial_list")
+    """An example from a row of FIELDS, as `published13k.rows` gives them; hard negatives may be missing."""
     return Example(
         **{name: row[name] for name in FIELDS[:-1]}, hard_negatives=row.get("hard_negatives") or []
     )
@@ -70,13 +65,7 @@ def save(path: Path, examples: Sequence[Example]) -> None:
 
 def load(path: Path) -> list[Example]:
     """Read examples; a ValueError names the file, the line and the field that is missing or does not fit."""
-    examples = []
-    for place, row in objects(path):
-        try:
-            examples.append(example_of(row))
-        except ValueError as error:
-            raise ValueError(f"{place}: {error}") from None
-    return examples
+    return [example_of(row) for row in published13k.rows(path)]
 
 
 def describe(example: Example, query: str, texts: Mapping[str, str], width: int = 110) -> str:
@@ -143,14 +132,14 @@ def save_dataset(
     from huggingface_hub import DatasetCard, DatasetCardData
 
     rows = [{key: getattr(example, key) for key in FIELDS} for example in examples]
-    write_jsonl(folder / FILES["13k"], rows)
+    write_jsonl(folder / published13k.FILES["13k"], rows)
     for name in dict.fromkeys(example.dataset for example in examples):
         own = [example for example in examples if example.dataset == name]
         named = {docid: texts[name][docid] for example in own for docid in example.initial_list}
         write_json(folder / "id_query" / f"{name}.json", {e.qid: queries[name][e.qid] for e in own})
         write_json(folder / "id_doc" / f"{name}.json", named)
     _save_arrow(folder / "arrow", rows)
-    files = [{"config_name": "default", "data_files": FILES["13k"]}]
+    files = [{"config_name": "default", "data_files": published13k.FILES["13k"]}]
     about_it = DatasetCardData(
         task_categories=["text-ranking"],
         language=["en"],

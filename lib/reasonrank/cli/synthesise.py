@@ -105,18 +105,10 @@ def published(
     parameter: Parameters = [],  # noqa: B006
 ) -> None:
     """Take the authors' training data over, from local folders or from the hub."""
-    settings, copies = (
-        _settings(profile, out, parameter, {}),
-        {"13k": data_13k, "sft": data_sft, "rl": data_rl},
-    )
-    needed = {name: copies[name] for name in dict.fromkeys(["13k", subset])}
+    settings = _settings(profile, out, parameter, {})
+    copies = {"13k": data_13k, "sft": data_sft, "rl": data_rl}
     try:
-        folders = {name: place or published13k.download(name) for name, place in needed.items()}
-        rows = published13k.rows(folders["13k"])
-        if subset != "13k":
-            choose = {"sft": published13k.sft_rows, "rl": published13k.rl_rows}[subset]
-            rows = choose(folders[subset], rows)
-        queries, texts = published13k.texts(folders["13k"])
+        rows, queries, texts = published13k.load(subset, copies)
         found = [examples.example_of(row) for row in rows]
     except (OSError, ValueError) as error:
         raise UsageError(str(error)) from None

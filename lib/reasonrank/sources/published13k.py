@@ -9,7 +9,7 @@ relevant_docids). The last two are renderings of examples of the first, and are 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -29,18 +29,33 @@ Texts = dict[str, dict[str, str]]
 Row = dict[str, Any]
 
 
-def download(subset: Literal["13k", "sft", "rl"]) -> Path:
-    """The folder of a published set, fetched from the hub into its cache where it is not there already."""
-    return fetch(HUB[subset])
+def load(
+    subset: Literal["13k", "sft", "rl"], folders: Mapping[str, Path | None]
+) -> tuple[list[Row], Texts, Texts]:
+    """The rows of a published set, and the queries and passages of the full set: data set -> id -> text.
 
-
-def rows(folder: Path | str) -> list[Row]:
-    """Rows of the full set, or of an export of our own, as `examples.example_of` takes them, with their scenario.
-
-    Raises FileNotFoundError, or ValueError with file and line, for what is missing or does not fit.
+    `folders`: where "13k" and `subset` lie; None: fetched from the hub. Raises ConnectionError where the hub is needed
+    and not there, FileNotFoundError or ValueError, with the place, for what is missing, does not fit, or is a rendering
+    of no row of the full set.
     """
+    paths = {name: Path(folders.get(name) or fetch(HUB[name])) / FILES[name] for name in {"13k", subset}}
+    for name, path in paths.items():
+        if not path.is_file():
+            raise FileNotFoundError(f"{path}: no such file; a folder as {HUB[name]} on the hub has it")
+    full = rows(paths["13k"])
+    queries, passages = (
+        {path.stem: read_json(path) for path in sorted((paths["13k"].parent / name).glob("*.json"))}
+        for name in ("id_query", "id_doc")
+    )
+    if not queries or not passages:
+        raise FileNotFoundError(f"{paths['13k'].parent}: expected JSON files in id_query/ and id_doc/")
+    return full if subset == "13k" else _rendered(subset, paths[subset], full), queries, passages
+
+
+def rows(path: Path) -> list[Row]:
+    """Rows of the full set, or of examples of our own, with their scenario; ValueError with file and line."""
     found = []
-    for place, row in objects(_file(folder, "13k")):
+    for place, row in objects(path):
         row["qid"] = str(row["qid"]) if isinstance(row.get("qid"), int) else row.get("qid")
         for key in ("dataset", "qid", "reasoning"):
             if not isinstance(row.get(key), str):
@@ -53,51 +68,31 @@ def rows(folder: Path | str) -> list[Row]:
             raise ValueError(f"{place}: final_list is no permutation of initial_list")
         if not set(row["relevant_docids"]) <= set(row["initial_list"]):
             raise ValueError(f"{place}: relevant_docids names a passage that is not in initial_list")
-        found.append(row | {"scenario": row.get("scenario") or scenario_of(row["dataset"], place)})
+        found.append(row | {"scenario": row.get("scenario") or _scenario(row["dataset"], place)})
     return found
 
 
-def texts(folder: Path | str) -> tuple[Texts, Texts]:
-    """Queries and passages of the full set: dataset -> id -> text."""
-    queries, passages = (
-        {path.stem: read_json(path) for path in sorted((Path(folder) / name).glob("*.json"))}
-        for name in ("id_query", "id_doc")
-    )
-    if not queries or not passages:
-        raise FileNotFoundError(f"{folder}: expected JSON files in id_query/ and id_doc/")
-    return queries, passages
-
-
-def sft_rows(folder: Path | str, full: Iterable[Row]) -> list[Row]:
-    """The rows of `full` that the SFT set holds, told by their reasoning. ValueError names the first that is
-    in none of them."""
-    path = _file(folder, "sft")
-    known = {" ".join(row["reasoning"].split()): row for row in full}
-    entries = ((f"{path}, entry {number}", row) for number, row in enumerate(read_json(path), start=1))
-    keys = ((place, parse(_field(row, "output", place), 0).reasoning) for place, row in entries)
-    return [_known(known, " ".join(reasoning.split()), place) for place, reasoning in keys]
-
-
-def rl_rows(folder: Path | str, full: Iterable[Row]) -> list[Row]:
-    """The rows of `full` that the RL set holds, told by their two lists; errors as `sft_rows`."""
-    known = {_lists(row, "full set"): row for row in full}
-    lists = ((place, _field(row, "extra_info", place)) for place, row in parquet(_file(folder, "rl")))
-    return [_known(known, _lists(row, place), place) for place, row in lists]
-
-
-def scenario_of(dataset: str, place: str = "") -> str:
-    """The scenario of a data set of Table 5, by its name; ValueError for another name."""
+def _scenario(dataset: str, place: str) -> str:
     for part, scenario in PARTS.items():
         if part in dataset.lower().replace("-", "_"):
             return scenario
     raise ValueError(f"{place}: data set {dataset!r} is none of Table 5; expected a key scenario in the row")
 
 
-def _file(folder: Path | str, subset: str) -> Path:
-    path = Path(folder) / FILES[subset]
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file; a folder as {HUB[subset]} on the hub has it")
-    return path
+def _rendered(subset: str, path: Path, full: list[Row]) -> list[Row]:
+    """The rows whose renderings a set holds: of SFT told by their reasoning, of RL by their two lists."""
+    if subset == "sft":
+        known = {" ".join(row["reasoning"].split()): row for row in full}
+        entries = [(f"{path}, entry {number}", row) for number, row in enumerate(read_json(path), start=1)]
+        said = {place: parse(_field(row, "output", place), 0).reasoning for place, row in entries}
+        keys = {place: " ".join(text.split()) for place, text in said.items()}
+    else:
+        known = {_lists(row, "full set"): row for row in full}
+        keys = {place: _lists(_field(row, "extra_info", place), place) for place, row in parquet(path)}
+    for place, key in keys.items():
+        if key not in known:
+            raise ValueError(f"{place}: is no example of the full set: {key[:80]!r}")
+    return [known[key] for key in keys.values()]
 
 
 def _field(row: Any, key: str, place: str) -> Any:
@@ -107,10 +102,4 @@ def _field(row: Any, key: str, place: str) -> Any:
 
 
 def _lists(row: Row, place: str) -> str:
-    return json.dumps([list(map(str, _field(row, key, place))) for key in ("initial_list", "final_list")])
-
-
-def _known(known: dict[str, Row], key: str, place: str) -> Row:
-    if key not in known:
-        raise ValueError(f"{place}: is no example of the full set: {key[:80]!r}")
-    return known[key]
+    return json.dumps([list(map(str, _field(row, key, place))) for key in LISTS[:2]])
