@@ -138,13 +138,6 @@ def test_a_written_completion_is_read_back(reasoning, ranking):
     assert answer == answers.Answer(list(ranking), "ok", reasoning.strip())
 
 
-@given(anything, st.integers(1, 4))
-def test_parsing_its_own_rendering_changes_nothing(text, n):
-    first = parse(text, n)
-    again = parse(format_completion(first.reasoning, first.ranking), n)
-    assert again == answers.Answer(first.ranking, "ok", first.reasoning)
-
-
 @given(anything, anything.filter(lambda text: "<think>" not in text))
 def test_reasoning_never_changes_the_answer(reasoning, tail):
     tail = tail.replace("</think>", "")
