@@ -87,7 +87,7 @@ def test_excluded_passages_make_room_for_the_next_ones(monkeypatch):
     collection = made(BEES, queries, {"q": {"d2", "gone"}})
     assert retrieval.bm25(collection, queries, 1) == {"q": ["d3"], "r": ["d2"]}
     vectors = np.eye(4, dtype=np.float32)
-    monkeypatch.setattr(retrieval, "embed", lambda texts, model: vectors[1:3] if len(texts) == 2 else vectors)
+    monkeypatch.setattr(retrieval, "embed", lambda texts: vectors[1:3] if len(texts) == 2 else vectors)
     found = retrieval.dense(collection, queries, 2)
     assert found == {"q": ["d1", "d3"], "r": ["d3", "d1"]}  # d1, d3 and d4 tie for q: the first of the file
 

@@ -7,7 +7,7 @@ import logging
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from functools import lru_cache
+from functools import cache
 
 import numpy as np
 
@@ -23,28 +23,28 @@ _UNSPACED = re.compile(f"[{_SCRIPTS}]+")
 _TERM = rf"[{_SCRIPTS}]{{1,2}}|[\w\u0900-\u0963\u0966-\u0dff]{{2,}}"
 
 
-@lru_cache(maxsize=2)
-def encoder(name: str = "minilm"):
-    """A sentence encoder on the CPU or the GPU; `name` as in models.resolve. Kept for the next call."""
+@cache
+def encoder():
+    """The sentence encoder MiniLM, on the CPU or the GPU."""
     from sentence_transformers import SentenceTransformer
 
-    return SentenceTransformer(resolve(name))
+    return SentenceTransformer(resolve("minilm"))
 
 
-def embed(texts: Sequence[str], model: str = "minilm") -> np.ndarray:
-    """Unit vectors of texts: float32 of shape (len(texts), dimensions).
+def embed(texts: Sequence[str]) -> np.ndarray:
+    """Unit vectors of texts: float32 of shape (len(texts), 384).
 
-    Sets of a hundred texts or more are kept in the user's cache, named by a hash of model and texts, since
-    most notebooks need the same passages.
+    Sets of a hundred texts or more are kept in the user's cache, named by a hash, since most notebooks need
+    the same passages.
     """
     if not len(texts):
         return np.zeros((0, 384), dtype=np.float32)
-    key = hashlib.sha256("\x00".join([model, *texts]).encode("utf-8")).hexdigest()[:32]
+    key = hashlib.sha256("\x00".join(["minilm", *texts]).encode("utf-8")).hexdigest()[:32]
     path = user_cache("embeddings") / f"{key}.npy"
     if path.is_file():
         return np.load(path)
     options = {"normalize_embeddings": True, "show_progress_bar": False, "convert_to_numpy": True}
-    vectors = encoder(model).encode(list(texts), batch_size=32, **options)
+    vectors = encoder().encode(list(texts), batch_size=32, **options)
     if len(texts) >= 100:
         partial = path.with_name(f".{key}.{os.getpid()}.npy")
         np.save(partial, vectors)
@@ -63,10 +63,10 @@ def first_stage(kind: str, collection: Collection, queries: Mapping[str, str], t
     return stages[kind](collection, queries, top)
 
 
-def dense(collection: Collection, queries: Mapping[str, str], top: int = 100, model: str = "minilm") -> Run:
+def dense(collection: Collection, queries: Mapping[str, str], top: int = 100) -> Run:
     """Rank passages by cosine similarity of embeddings; ties by passage order. Returns at most `top` per query."""
-    passages = embed(list(collection.texts().values()), model)
-    scores = embed(list(queries.values()), model) @ passages.T
+    passages = embed(list(collection.texts().values()))
+    scores = embed(list(queries.values())) @ passages.T
     return {qid: _best(collection, qid, row, top) for qid, row in zip(queries, scores, strict=True)}
 
 

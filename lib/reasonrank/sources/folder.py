@@ -35,10 +35,8 @@ NOTHING = "N/A"  # stands in BRIGHT's excluded ids where nothing is excluded
 Row = tuple[str, dict[str, Any]]  # "FILE, line N", and the columns
 
 
-def read(
-    folder: Path | str, scenario: str = "complex QA", name: str | None = None, split: str = "train"
-) -> Collection:
-    """The queries, passages and, if there are any, judgements of a folder; `name` is the folder's by default.
+def read(folder: Path | str, scenario: str = "complex QA", split: str = "train") -> Collection:
+    """The queries, passages and, if there are any, judgements of a folder.
 
     `split`: where all queries belong. Those of "train" need an `answer` (text) or a `solution` (text, or a list of
     steps), from which a teacher selects positives; "test" needs judgements. Raises FileNotFoundError for what is
@@ -47,7 +45,7 @@ def read(
     place = Path(folder)
     files = parts(place)
     require(files, ("queries", "passages"), place)
-    found = collection(files, name or place.resolve().name, scenario, "own data", split)
+    found = collection(files, place.resolve().name, scenario, "own data", split)
     if split == "test" and not found.qrels:
         raise ValueError(
             f"{place}: no judgement; expected qrels.txt, or another of {', '.join(PARTS['qrels'])}"
