@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 
-from . import authored, benchmarks, champ, folder, humaneval
+from . import authored, benchmarks, champ, folder, humaneval, worked
 from .base import SCENARIOS, Collection, Passage, Query, split_of
 
 __all__ = ["COLLECTIONS", "SCENARIOS", "Collection", "Passage", "Query", "load", "load_all", "split_of"]
@@ -16,6 +17,8 @@ COLLECTIONS: dict[str, Callable[[], Collection]] = {
     "math_problem": champ.similar_problems,
     "math_theorem": champ.concepts,
     "web_search": authored.web_search,
+    **{f"worked_{name}": partial(worked.load, name) for name in worked.KINDS},
+    **{f"worked_{name}_reworded": partial(worked.load, name, wordings="held_out") for name in worked.KINDS},
 }
 
 

@@ -1,0 +1,47 @@
+"""The teacher of the generated collections: it works a query out, and is wrong at a declared rate."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from random import Random
+
+from ..sources import Passage, Query
+from ..sources.worked import Worked, Working
+from .base import Ranked
+
+
+class WorkedTeacher:
+    """Ranks by a worked chain. On a share `slips` of lists its working has a slip, which it carries through to
+    the ranking; which lists these are depends on `seed`, query and list alone. It selects positives from the gold
+    answer, without slips, as the paper's teacher does."""
+
+    def __init__(self, collection: Worked, slips: float = 0.2, seed: int = 0):
+        self.name, self.collection, self.slips, self.seed = "worked", collection, slips, seed
+
+    async def select_positives(self, query: Query, passages: Sequence[Passage]) -> list[int]:
+        """The passage that states the answer."""
+        return [
+            i for i, passage in enumerate(passages, start=1) if passage.id in self.collection.qrels[query.id]
+        ]
+
+    async def select_hard_negatives(self, query: Query, passages: Sequence[Passage]) -> list[int]:
+        """The passage that states what a slip gives."""
+        marked = self.collection.hard_negatives[query.id]
+        return [i for i, passage in enumerate(passages, start=1) if passage.id in marked]
+
+    async def rank(self, query: Query, passages: Sequence[Passage]) -> Ranked:
+        """The passage that its working leads to comes first, the rest keep their order; without it, all do."""
+        key = " ".join([str(self.seed), query.id, *(passage.id for passage in passages)])
+        slip = Random(key).random() < self.slips
+        working = (self.collection.slips if slip else self.collection.workings)[query.id]
+        order = [i for i, passage in enumerate(passages, start=1) if passage.id == working.docid]
+        order += [i for i in range(1, len(passages) + 1) if i not in order]
+        return Ranked(order, chain(working, passages))
+
+
+def chain(working: Working, passages: Sequence[Passage]) -> str:
+    """Numbered single steps, then the passage that they lead to, to the letter and with its identifier behind it:
+    "(1) 7 x 13 = 91. (2) 91 + 5 = 96. In Fern Bridge, Carl Hall has 96 seats. [6]"."""
+    steps = " ".join(f"({number}) {step}." for number, step in enumerate(working.steps, start=1))
+    quotes = (f"{p.full} [{i}]" for i, p in enumerate(passages, start=1) if p.id == working.docid)
+    return f"{steps} {next(quotes, 'None of these.')}"

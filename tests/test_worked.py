@@ -1,0 +1,122 @@
+"""Generated collections: what is relevant follows from the text, and splits share no problem and no fact."""
+
+import asyncio
+import re
+
+import pytest
+
+from reasonrank import metrics, models, retrieval, sources
+from reasonrank.sources import worked
+from reasonrank.teachers.worked import WorkedTeacher, chain
+
+NAMES, SPLITS = [*worked.KINDS], ("train", "dev", "test")
+
+
+@pytest.fixture(scope="module")
+def made():
+    return {(name, steps): worked.load(name, steps, train=100) for name in NAMES for steps in (1, 2, 3)}
+
+
+def key(working):
+    return " ".join(working.steps + working.answer)
+
+
+def place(collection, qid):
+    """The passages of a query's place."""
+    return [p for p in collection.passages.values() if p.id.startswith(qid.rpartition("-")[0] + "/")]
+
+
+def test_sizes_places_and_one_relevant_passage_that_states_the_answer(made):
+    for c in made.values():
+        assert [len(c.ids(split)) for split in SPLITS] == [100, 200, 300]
+        for qid in c.ids("test", 40):
+            passages, right = place(c, qid), c.workings[qid]
+            assert len(passages) == len({p.text for p in passages}) == 22
+            town = qid.rpartition("-")[0].replace("-", " ").title()
+            assert town in c.queries[qid].text and all(town in p.text for p in passages)
+            assert c.qrels[qid] == {right.docid: 1} and c.queries[qid].solution == right.steps
+            states = [re.compile(rf"(?<![\w-]){part}(?![\w-])").search for part in right.answer]
+            stated = [p.id for p in passages if all(state(p.text) for state in states)]
+            assert stated == [right.docid]
+
+
+def test_steps_are_true_and_as_many_as_the_difficulty_says(made):
+    for (name, difficulty), c in made.items():
+        counts = {len(working.steps) for working in c.workings.values()}
+        assert min(counts) == difficulty and (counts == {difficulty} or name == "coding")  # loops take more
+        for step in [step for working in c.workings.values() for step in working.steps]:
+            if result := re.fullmatch(r"(\d+ (?:[-+*x%]|//) \d+) = (\d+)(?: \w+)?", step):
+                assert eval(result[1].replace("x", "*")) == int(result[2]), step
+
+
+def test_splits_share_no_problem_whatever_the_seed_and_no_fact():
+    for name in ("complex", "coding", "math"):
+        first, other = worked.load(name, train=1000), worked.load(name, seed=1, train=1000)
+        keys = {split: {key(first.workings[qid]) for qid in first.ids(split)} for split in SPLITS}
+        elsewhere = {key(other.workings[qid]) for qid in other.ids("train")}
+        assert not keys["train"] & keys["dev"]
+        assert not keys["test"] & (keys["train"] | keys["dev"] | elsewhere)
+    facts = worked._read("facts")
+    needs = [need for known in facts.values() for line in known.values() for need in line.split(", ")]
+    assert len(needs) == len(set(needs)) >= 300 and not facts["train"].keys() & facts["test"].keys()
+    for known in facts.values():
+        for does, line in known.items():
+            assert not set(re.findall(r"\w{3,}", does)) & set(re.findall(r"\w{3,}", line)) - {"the"}, does
+
+
+def test_there_are_twenty_thousand_problems():
+    found = {key(w) for name in NAMES[:3] for w in worked.load(name, train=10_000).workings.values()}
+    assert len(found) > 20_000
+
+
+def test_passages_have_at_most_16_tokens(made):
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(models.resolve("smollm2-135m-instruct"))
+    for name in NAMES:
+        other = worked.load(name, 3, train=0, wordings="held_out")
+        for passage in [*made[name, 3].passages.values(), *other.passages.values()][::2]:
+            assert len(tokenizer(f" {passage.full}").input_ids) <= 16, passage
+
+
+def test_the_first_stage_finds_the_place_and_cannot_order_it(made):
+    for name in NAMES:
+        c = made[name, 2]
+        run = retrieval.bm25(c, {qid: c.queries[qid].text for qid in c.ids("test")}, 20)
+        found = [metrics.recall(run[qid], c.qrels[qid], 20) for qid in run]
+        score = [metrics.ndcg(run[qid], c.qrels[qid]) for qid in run]
+        assert sum(found) / 300 >= 0.8 and (sum(found) - sum(score)) / 300 > 0.3, name
+
+
+def test_held_out_wordings_are_the_same_problems_in_other_words():
+    for name in NAMES:
+        usual, other = worked.load(name, train=0), worked.load(name, train=0, wordings="held_out")
+        assert usual.ids("test") == other.ids("test") and set(other.splits.values()) == {"test"}
+        assert all(usual.workings[qid].answer == other.workings[qid].answer for qid in other.queries)
+        assert not {p.text for p in usual.passages.values()} & {p.text for p in other.passages.values()}
+
+
+def test_the_teacher_is_wrong_at_the_declared_rate_and_carries_its_slip_through(made):
+    c = made["math", 2]
+    right, slips, wrong = WorkedTeacher(c, slips=0.0), WorkedTeacher(c, slips=1.0), 0
+    for qid in c.queries:
+        query, passages = c.queries[qid], place(c, qid)
+        ranked, slipped = (asyncio.run(teacher.rank(query, passages)) for teacher in (right, slips))
+        first, other = ([p.id for p in passages].index(w[qid].docid) + 1 for w in (c.workings, c.slips))
+        assert (ranked.ranking[0], slipped.ranking[0]) == (first, other) and first != other
+        assert ranked.reasoning.endswith(f". {passages[first - 1].full} [{first}]")
+        assert c.slips[qid].answer[0] == c.slips[qid].steps[-1].split()[-1]
+        assert asyncio.run(slips.select_positives(query, passages)) == [first]
+        wrong += asyncio.run(WorkedTeacher(c).rank(query, passages)).ranking[0] == other
+    assert 0.15 < wrong / len(c.queries) < 0.25
+    rest = [passage for passage in passages if passage.id != c.workings[qid].docid]
+    assert chain(c.workings[qid], rest).endswith("None of these.")
+    assert asyncio.run(right.rank(query, rest)).ranking == [*range(1, 22)]
+
+
+def test_what_is_not_there_is_refused():
+    with pytest.raises(ValueError, match="difficulty 4, usual: expected 1, 2 or 3"):
+        worked.load("math", 4)
+    with pytest.raises(ValueError, match="there are names for"):
+        worked.load("math", train=10**6)
+    assert sources.load("worked_web_reworded").name == "worked_web_reworded"
