@@ -102,16 +102,17 @@ def test_the_teacher_is_wrong_at_the_declared_rate_and_carries_its_slip_through(
     for qid in c.queries:
         query, passages = c.queries[qid], place(c, qid)
         ranked, slipped = (asyncio.run(teacher.rank(query, passages)) for teacher in (right, slips))
-        first, other = ([p.id for p in passages].index(w[qid].docid) + 1 for w in (c.workings, c.slips))
-        assert (ranked.ranking[0], slipped.ranking[0]) == (first, other) and first != other
-        assert ranked.reasoning.endswith(f". {passages[first - 1].full} [{first}]")
+        first, other = c.workings[qid].docid, c.slips[qid].docid
+        assert (ranked.docids[0], slipped.docids[0]) == (first, other) and first != other
+        at = [p.id for p in passages].index(first)
+        assert ranked.reasoning.endswith(f". {passages[at].full} [{at + 1}]")
         assert c.slips[qid].answer[0] == c.slips[qid].steps[-1].split()[-1]
         assert asyncio.run(slips.select_positives(query, passages)) == [first]
-        wrong += asyncio.run(WorkedTeacher(c).rank(query, passages)).ranking[0] == other
+        wrong += asyncio.run(WorkedTeacher(c).rank(query, passages)).docids[0] == other
     assert 0.15 < wrong / len(c.queries) < 0.25
-    rest = [passage for passage in passages if passage.id != c.workings[qid].docid]
+    rest = [passage for passage in passages if passage.id != first]
     assert chain(c.workings[qid], rest).endswith("None of these.")
-    assert asyncio.run(right.rank(query, rest)).ranking == [*range(1, 22)]
+    assert asyncio.run(right.rank(query, rest)).docids == [passage.id for passage in rest]
 
 
 def test_what_is_not_there_is_refused():

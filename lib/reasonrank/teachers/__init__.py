@@ -4,5 +4,15 @@ from .asking import Asker
 from .base import Ranked, Teacher, TeacherError, TeacherFailure
 from .offline import OfflineTeacher
 from .remote import RemoteTeacher
+from .worked import WorkedTeacher
 
-__all__ = ["Asker", "OfflineTeacher", "Ranked", "RemoteTeacher", "Teacher", "TeacherError", "TeacherFailure"]
+__all__ = [
+    "Asker",
+    "OfflineTeacher",
+    "Ranked",
+    "RemoteTeacher",
+    "Teacher",
+    "TeacherError",
+    "TeacherFailure",
+    "WorkedTeacher",
+]

@@ -18,25 +18,21 @@ class WorkedTeacher:
     def __init__(self, collection: Worked, slips: float = 0.2, seed: int = 0):
         self.name, self.collection, self.slips, self.seed = "worked", collection, slips, seed
 
-    async def select_positives(self, query: Query, passages: Sequence[Passage]) -> list[int]:
+    async def select_positives(self, query: Query, passages: Sequence[Passage]) -> list[str]:
         """The passage that states the answer."""
-        return [
-            i for i, passage in enumerate(passages, start=1) if passage.id in self.collection.qrels[query.id]
-        ]
+        return [passage.id for passage in passages if passage.id in self.collection.qrels[query.id]]
 
-    async def select_hard_negatives(self, query: Query, passages: Sequence[Passage]) -> list[int]:
-        """The passage that states what a slip gives."""
-        marked = self.collection.hard_negatives[query.id]
-        return [i for i, passage in enumerate(passages, start=1) if passage.id in marked]
+    async def select_hard_negatives(self, query: Query, passages: Sequence[Passage]) -> list[str]:
+        """The passage that states what a slip gives, and the one that shares words with the query alone."""
+        return [passage.id for passage in passages if passage.id in self.collection.hard_negatives[query.id]]
 
     async def rank(self, query: Query, passages: Sequence[Passage]) -> Ranked:
         """The passage that its working leads to comes first, the rest keep their order; without it, all do."""
-        key = " ".join([str(self.seed), query.id, *(passage.id for passage in passages)])
-        slip = Random(key).random() < self.slips
+        docids = [passage.id for passage in passages]
+        slip = Random(" ".join([str(self.seed), query.id, *docids])).random() < self.slips
         working = (self.collection.slips if slip else self.collection.workings)[query.id]
-        order = [i for i, passage in enumerate(passages, start=1) if passage.id == working.docid]
-        order += [i for i in range(1, len(passages) + 1) if i not in order]
-        return Ranked(order, chain(working, passages))
+        first = [docid for docid in docids if docid == working.docid]
+        return Ranked(list(dict.fromkeys([*first, *docids])), chain(working, passages))
 
 
 def chain(working: Working, passages: Sequence[Passage]) -> str:
