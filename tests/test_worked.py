@@ -83,9 +83,8 @@ def test_the_first_stage_finds_the_place_and_cannot_order_it(made):
     for name in NAMES:
         c = made[name, 2]
         run = retrieval.bm25(c, {qid: c.queries[qid].text for qid in c.ids("test")}, 20)
-        found = [metrics.recall(run[qid], c.qrels[qid], 20) for qid in run]
-        score = [metrics.ndcg(run[qid], c.qrels[qid]) for qid in run]
-        assert sum(found) / 300 >= 0.8 and (sum(found) - sum(score)) / 300 > 0.3, name
+        found = sum(metrics.recall(run[qid], c.qrels[qid], 20) for qid in run) / 300
+        assert found >= 0.8 and found - sum(metrics.ndcg(run[qid], c.qrels[qid]) for qid in run) / 300 > 0.3
 
 
 def test_held_out_wordings_are_the_same_problems_in_other_words():
@@ -118,6 +117,6 @@ def test_the_teacher_is_wrong_at_the_declared_rate_and_carries_its_slip_through(
 def test_what_is_not_there_is_refused():
     with pytest.raises(ValueError, match="difficulty 4, usual: expected 1, 2 or 3"):
         worked.load("math", 4)
-    with pytest.raises(ValueError, match="there are names for"):
+    with pytest.raises(ValueError, match="names for 10764"):
         worked.load("math", train=10**6)
     assert sources.load("worked_web_reworded").name == "worked_web_reworded"

@@ -17,7 +17,8 @@ from .examples import Example, save, save_dataset, statistics
 from .runs import Run
 from .sources import Collection, Passage
 from .sources.base import EXTRA
-from .teachers import Asker, OfflineTeacher, RemoteTeacher, Teacher, TeacherFailure
+from .sources.worked import Worked
+from .teachers import Asker, OfflineTeacher, RemoteTeacher, Teacher, TeacherFailure, WorkedTeacher
 
 QUERY_STEPS = ("queries", "answered", "with positives", "lists")
 PASSAGE_STEPS = ("candidates", "without the query's text", "without copies", "positives", "hard negatives")
@@ -315,6 +316,8 @@ async def _label(
     candidates = retrieval.first_stage(kind, collection, queries, wanted.candidates)
     if asker:
         teacher = RemoteTeacher(asker, collection.scenario, collection.qrels)
+    elif isinstance(collection, Worked):
+        teacher = WorkedTeacher(collection, seed=settings.seed)
     else:
         teacher = OfflineTeacher(collection, wanted)
         teacher.warm_up([collection.queries[qid] for qid in queries])
