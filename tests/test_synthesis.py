@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from fakes.teacher_server import serving, settings
 from reasonrank import examples, profiles, stages, synthesis
 from reasonrank.sources import Collection, Passage, Query
-from reasonrank.synthesis import assemble, repeats, split, with_parts, without_copies
+from reasonrank.sources.base import split, with_parts
+from reasonrank.synthesis import assemble, repeats, without_copies
 from reasonrank.teachers import Ranked, TeacherFailure
 
 IDS = [f"p{i}" for i in range(12)]

@@ -7,7 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import lru_cache
 from random import Random
 from typing import Any
@@ -24,50 +24,6 @@ QUERY_STEPS = ("queries", "answered", "with positives", "lists")
 PASSAGE_STEPS = ("candidates", "without the query's text", "without copies", "positives", "hard negatives")
 SHINGLE = 3  # words and signs
 SHORT_QUERY = 8  # words; passages that answer shorter ones may well repeat them
-
-
-def split(passage: Passage, words: int) -> list[Passage]:
-    """A document cut at blank lines into parts of at most `words` words, with ids `id#1`, `id#2` and so on.
-
-    Paragraphs are put together while they fit; one that is too long alone is cut between words. A document that
-    fits is returned as it is.
-    """
-    if len(passage.text.split()) <= words:
-        return [passage]
-    parts: list[tuple[list[str], int]] = []  # paragraphs, and their words
-    for paragraph in re.split(r"\n\s*\n", passage.text.strip()):
-        said = paragraph.split()
-        cuts = [" ".join(said[i : i + words]) for i in range(0, len(said), words)]
-        for piece in cuts if len(cuts) > 1 else [paragraph.strip()]:
-            length = len(piece.split())
-            if length and parts and parts[-1][1] + length <= words:
-                parts[-1] = ([*parts[-1][0], piece], parts[-1][1] + length)
-            elif length:
-                parts.append(([piece], length))
-    texts = ["\n\n".join(paragraphs) for paragraphs, _ in parts]
-    return [Passage(f"{passage.id}#{n}", text, passage.title) for n, text in enumerate(texts, start=1)]
-
-
-def with_parts(collection: Collection, words: int) -> Collection:
-    """A collection whose documents of more than `words` words are in parts; a judgement holds for all parts."""
-    parts = {docid: split(passage, words) for docid, passage in collection.passages.items()}
-    passages = {part.id: part for found in parts.values() for part in found}
-    if len(passages) != sum(map(len, parts.values())):
-        raise ValueError(f"{collection.name}: an id such as 'x#1' is there already for a part of passage 'x'")
-
-    def ids(docids: Sequence[str]) -> list[str]:
-        return [part.id for docid in docids if docid in parts for part in parts[docid]]
-
-    return replace(
-        collection,
-        passages=passages,
-        qrels={
-            qid: {part: gain for docid, gain in judged.items() for part in ids([docid])}
-            for qid, judged in collection.qrels.items()
-        },
-        excluded={qid: set(ids(found)) for qid, found in collection.excluded.items()},
-        hard_negatives={qid: ids(found) for qid, found in collection.hard_negatives.items()},
-    )
 
 
 def repeats(passage: Passage, query: str) -> bool:

@@ -16,6 +16,7 @@ import typer
 
 from .. import examples, filtering, profiles, stages, synthesis
 from ..sources import SCENARIOS, folder, published13k
+from ..sources.base import with_parts
 from ..teachers import TeacherError
 from ..teachers.asking import NOT_ASKED
 from .errors import CommandError, UsageError
@@ -57,7 +58,7 @@ def synthesise(
         profile, out, parameter, {f"synthesis.{key}": value for key, value in options.items()}
     )
     try:
-        collection = synthesis.with_parts(folder.read(data, scenario), passage_words)
+        collection = with_parts(folder.read(data, scenario), passage_words)
     except (OSError, ValueError) as error:
         raise UsageError(str(error)) from None
     asked = {query.id: query.text for query in list(collection.queries.values())[:queries]}
