@@ -13,7 +13,8 @@ import nbformat
 import typer
 import yaml
 
-from reasonrank.stages import ROOT, write_bytes, write_text
+from reasonrank.runs import write_bytes
+from reasonrank.stages import ROOT, write_text
 
 from . import results
 from .clean import clean, machine_path

@@ -89,7 +89,7 @@ def write_trec(path: Path | str, run: Mapping[str, Sequence[str]], tag: str) -> 
         _check_ranking(qid, docids)
         ranked = enumerate(docids, start=1)
         rows += [f"{qid} Q0 {docid} {rank} {len(docids) - rank} {tag}\n" for rank, docid in ranked]
-    _write(path, "".join(rows).encode())
+    write_bytes(path, "".join(rows).encode())
 
 
 def read_qrels(path: Path | str) -> Qrels:
@@ -107,7 +107,7 @@ def write_qrels(path: Path | str, qrels: Mapping[str, Mapping[str, int]]) -> Non
     for qid, grades in qrels.items():
         _check_ranking(qid, list(grades))
         rows += [f"{qid} 0 {docid} {grade:d}\n" for docid, grade in grades.items()]
-    _write(path, "".join(rows).encode())
+    write_bytes(path, "".join(rows).encode())
 
 
 def read_excluded(path: Path | str) -> dict[str, set[str]]:
@@ -154,7 +154,7 @@ def write_jsonl(path: Path | str, rows: Iterable[Mapping[str, Any]]) -> None:
             written.append((json.dumps(dict(row), ensure_ascii=False, allow_nan=False) + "\n").encode())
         except (TypeError, ValueError) as error:
             raise ValueError(f"{path}, row {number}: {error}") from None
-    _write(path, b"".join(written))
+    write_bytes(path, b"".join(written))
 
 
 def lines(path: Path | str) -> Iterator[tuple[str, str]]:
@@ -222,10 +222,11 @@ def _check_field(name: str, value: str) -> None:
         raise ValueError(f"{name} {value!r}: expected a word without blanks, of well-formed text")
 
 
-def _write(path: Path | str, data: bytes) -> None:
-    """Write a file whole or not at all; the same data gives the same bytes, gzipped too."""
+def write_bytes(path: Path | str, data: bytes) -> Path:
+    """Write a file whole or not at all, gzipped where its name says so; the same data gives the same bytes."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}")
     partial.write_bytes(gzip.compress(data, mtime=0) if path.suffix == ".gz" else data)
     os.replace(partial, path)
+    return path

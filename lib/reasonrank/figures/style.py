@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import io
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import wraps
@@ -13,6 +13,8 @@ import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+
+from ..runs import write_bytes
 
 P = ParamSpec("P")
 Rows = Iterable[Mapping[str, Any]] | pd.DataFrame
@@ -108,11 +110,6 @@ def save(figure: Figure, path: Path | str) -> Path:
     path = Path(path)
     if path.suffix != ".png":
         raise ValueError(f"{path.name}: expected a name that ends in .png")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        figure.savefig(partial, format="png", dpi=150, metadata={"Software": None})
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
-    return path
+    picture = io.BytesIO()
+    figure.savefig(picture, format="png", dpi=150, metadata={"Software": None})
+    return write_bytes(path, picture.getvalue())
