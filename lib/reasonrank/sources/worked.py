@@ -54,8 +54,7 @@ class Worked(Collection):
 
 @dataclass(frozen=True)
 class Problem:
-    """A query before it is put into words: `given` values, `pieces` of its wording with theirs, how it is worked out,
-    and what a passage states that shares words with the query alone."""
+    """A query before it is put into words; `traps`: answers of passages that share words with it, and no more."""
 
     given: dict[str, Any]
     pieces: list[tuple[str, dict[str, Any]]]
@@ -76,8 +75,7 @@ def load(name: str, difficulty: int | None = None, seed=0, train: int = 2000, wo
     if difficulty not in (1, 2, 3) or wordings not in ("usual", "held_out"):
         raise ValueError(f"difficulty {difficulty}, {wordings}: expected 1, 2 or 3, usual or held_out")
     kinds = kinds[:1] if name == "math" and difficulty == 1 else kinds  # of units there are too few products
-    words = _read("words")
-    towns = [" ".join(pair) for pair in product(*words["towns"])]
+    towns = [" ".join(pair) for pair in product(*_read("words")["towns"])]
     Random(f"{name} {seed}").shuffle(towns)
     if train > (most := PER_PLACE * len(towns) - sum(SIZES.values())):
         raise ValueError(f"train is {train}; there are names for {most} training queries")
@@ -89,7 +87,7 @@ def load(name: str, difficulty: int | None = None, seed=0, train: int = 2000, wo
             kind, town = what.choice(kinds), towns.pop()
             place = _place(kind, split, difficulty, min(PER_PLACE, size - start), what)
             if wordings == "usual" or split == "test":
-                _add(made, split, town, words[wordings][kind], *place, how)
+                _add(made, split, town, _read("words")[wordings][kind], *place, how)
     return made
 
 
@@ -139,8 +137,7 @@ def _slip(right: Working, near: list[tuple[str, ...]]) -> Working:
     """The working with its last result wrong that gives the first of `near` for which there is such a step."""
     for answer in near:
         (was, now), *_ = [pair for pair in zip(right.answer, answer, strict=True) if pair[0] != pair[1]]
-        for place in reversed(range(len(right.steps))):
-            step = right.steps[place]
+        for place, step in reversed([*enumerate(right.steps)]):
             if step.endswith(f" {was}"):
                 wrong = f"{step.removesuffix(was)}{now}"
                 return Working((*right.steps[:place], wrong, *right.steps[place + 1 :]), answer)
