@@ -89,9 +89,10 @@ def preflight(
 ) -> None:
     """Check before a long run: batches, memory, disk, packages, devices, and the hours it would take."""
     from ..preflight import Preflight
+    from ..stages import ROOT
 
     changes = {"hardware.gpus": gpus, "hardware.gpu_memory": gpu_memory, "hardware.zero_stage": zero}
-    found = Preflight(profiles.load(profile, changes), dry_run, run_dir)
+    found = Preflight(profiles.load(profile, changes), dry_run, run_dir or ROOT)
     print(json.dumps(found.as_json(), indent=1) if as_json else found)
     if found.refusals:
         raise CommandError("; ".join(found.refusals))
