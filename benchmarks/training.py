@@ -31,7 +31,7 @@ from trl import GRPOConfig, GRPOTrainer
 
 from reasonrank import adapters, models, profiles, retrieval, sources, stages, training
 from reasonrank.examples import Example
-from reasonrank.training import common, sft, shared_prefix
+from reasonrank.training import common, label_head, shared_prefix
 from reasonrank.training.shared_prefix import SharedPrefixGRPOTrainer, pack
 
 OUT = stages.ROOT / "data" / "records" / "training_benchmark.json"
@@ -61,13 +61,17 @@ def sft_steps(
 ) -> dict[str, Any]:
     """Seconds, tokens and losses of `steps` optimiser steps from the same start."""
     torch.manual_seed(settings.seed)
-    plain = sft.use_label_head
-    sft.use_label_head = plain if ours else lambda *_: None  # ours but for the head is TRL's own trainer
-    changes = {"max_steps": steps, "train_sampling_strategy": "sequential", "disable_tqdm": True}
+    plain = label_head.use_label_head
+    label_head.use_label_head = (
+        plain if ours else lambda *_: None
+    )  # ours but for the head is TRL's own trainer
+    own = settings.sft.model_copy(
+        update={"max_steps": steps}
+    )  # batches are drawn by the seed, alike for both
     try:
-        trainer = training.sft_trainer(rows, settings, folder, **changes)
+        trainer = training.sft_trainer(rows, settings.model_copy(update={"sft": own}), folder)
     finally:
-        sft.use_label_head = plain
+        label_head.use_label_head = plain
     begin = time.perf_counter()
     trainer.train()
     seconds = time.perf_counter() - begin

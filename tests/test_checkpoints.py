@@ -136,9 +136,11 @@ class Control:
     should_training_stop: bool = False
 
 
-def test_saving_waits_for_the_minutes_and_for_the_end_of_a_batch_of_rollouts():
+def test_saving_waits_for_the_minutes_and_for_the_end_of_a_batch_of_rollouts(monkeypatch):
     now = [0.0]
-    saver = SaveRegularly(every=2, minutes=1, clock=lambda: now[0])
+    monkeypatch.setattr(checkpoints.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(checkpoints, "MINUTES", 1)
+    saver = SaveRegularly(every=2)
     saves = []
     for step in range(1, 11):
         now[0] += 25.0

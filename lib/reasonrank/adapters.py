@@ -30,23 +30,18 @@ STAGES = {"SFT": "03_sft", "RL": "04_rl"}
 
 
 def released(base: str, folder: Path = ADAPTERS) -> dict[str, Path]:
-    """System ("SFT", "SFT + RL") -> folder of its released adapter, for the base model of that name.
+    """System ("SFT", "SFT + RL") -> folder of its released adapter for the base model of that name, if there is one.
 
-    Empty where none is released for it. Raises ValueError for an adapter whose weights are not those that its
-    record names.
+    Raises ValueError for an adapter whose weights are not those that its record names.
     """
     found = {}
-    for name, system in NAMES.items():
-        path = Path(folder) / name
-        if not (path / "record.json").is_file():
-            continue
-        result = stages.read_json(path / "record.json")["result"]
-        if result["base"] != base:
-            continue
-        check_files(path)
-        if stages.sha256(path / WEIGHTS) != result["sha256"]:
-            raise ValueError(f"{path.name}/{WEIGHTS}: its SHA-256 is not the one in record.json")
-        found[system] = path
+    for record in sorted(Path(folder).glob("*/record.json")):
+        result, path = stages.read_json(record)["result"], record.parent
+        if path.name in NAMES and result["base"] == base:
+            check_files(path)
+            if stages.sha256(path / WEIGHTS) != result["sha256"]:
+                raise ValueError(f"{path.name}/{WEIGHTS}: its SHA-256 is not the one in record.json")
+            found[NAMES[path.name]] = path
     return found
 
 
@@ -59,16 +54,14 @@ def curves(base: str, folder: Path = ADAPTERS) -> dict[str, dict[str, Any]]:
 
 
 def adopt(name: str, model: Model, out: Path, folder: Path = ADAPTERS) -> Trained:
-    """Take a released adapter ("sft") for what a training would have left: `out/adapter` and `out/model`, merged.
+    """Take the released adapter "sft" for what a training would have left: `out/adapter` and `out/model`, merged.
 
-    Returns how its own training went: steps, loss and dev scores; `seconds` is 0, as nothing is trained. Raises
-    ValueError for another name, and where none is released for the model.
+    Returns how its own training went; `seconds` is 0, as nothing is trained. Raises ValueError for another name, and
+    where none is released for the model.
     """
-    if name != "sft":
-        raise ValueError(f"adapter {name!r}: expected 'sft', the one that RL starts from")
-    path = released(model.name, folder).get(NAMES[name])
-    if path is None:
-        raise ValueError(f"adapter {name!r}: none is released for {model.name} in {folder.name}/")
+    path = released(model.name, folder).get(NAMES["sft"])
+    if name != "sft" or path is None:
+        raise ValueError(f"adapter {name!r}: expected 'sft', released for {model.name} in {folder.name}/")
     (out / "adapter").mkdir(parents=True, exist_ok=True)
     for file in (WEIGHTS, CONFIG):
         shutil.copyfile(path / file, out / "adapter" / file)
@@ -78,10 +71,7 @@ def adopt(name: str, model: Model, out: Path, folder: Path = ADAPTERS) -> Traine
 
 
 def settings_of(name: str, folder: Path = ADAPTERS) -> Sft:
-    """What the released adapter of that name ("sft") was trained with, by its record.
-
-    Raises FileNotFoundError where there is none.
-    """
+    """What a released adapter was trained with, by its record; FileNotFoundError where there is none."""
     return Sft.model_validate(stages.read_json(folder / name / "record.json")["config"]["sft"])
 
 
@@ -91,21 +81,20 @@ def stack(adapters: Sequence[Path]) -> tuple[dict[str, torch.Tensor], dict[str, 
     Scales (alpha / rank) go into the B matrices, so the result has a scale of 1. Raises ValueError where the
     adapters do not change the same matrices.
     """
-    parts = [(load_file(path / WEIGHTS), adapter_settings(path)) for path in adapters]
-    keys = parts[0][0].keys()
-    for path, (weights, _) in zip(adapters, parts, strict=True):
-        if weights.keys() != keys:
-            odd = sorted(weights.keys() ^ keys)[0]
-            raise ValueError(f"{path}: adapters change different matrices, such as {odd}")
-    joined = {}
-    for key in keys:
+    weights, own = (
+        [load_file(path / WEIGHTS) for path in adapters],
+        [adapter_settings(path) for path in adapters],
+    )
+    for path, found in zip(adapters, weights, strict=True):
+        if odd := found.keys() ^ weights[0].keys():
+            raise ValueError(f"{path}: adapters change different matrices, such as {min(odd)}")
+    joined, scales = {}, [each["lora_alpha"] / each["r"] for each in own]
+    for key in weights[0]:
         down = "lora_A" in key
-        matrices = [
-            weights[key].float() * (1.0 if down else own["lora_alpha"] / own["r"]) for weights, own in parts
-        ]
-        joined[key] = torch.cat(matrices, dim=0 if down else 1).to(torch.bfloat16).contiguous()
-    rank = sum(own["r"] for _, own in parts)
-    return joined, parts[0][1] | {"r": rank, "lora_alpha": rank, "base_model_name_or_path": None}
+        parts = [found[key].float() * (1 if down else s) for found, s in zip(weights, scales, strict=True)]
+        joined[key] = torch.cat(parts, dim=0 if down else 1).to(torch.bfloat16).contiguous()
+    rank = sum(each["r"] for each in own)
+    return joined, own[0] | {"r": rank, "lora_alpha": rank, "base_model_name_or_path": None}
 
 
 def write(out: Path, adapters: Sequence[Path], result: Mapping[str, Any], source: Mapping[str, Any]) -> Path:

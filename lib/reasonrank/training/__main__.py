@@ -53,12 +53,15 @@ def train(which: str, profile: str, run: Path) -> None:
     if state.is_main_process:
         profiles.start(profile, str(run))
     profiles.seed_everything(settings.seed)
-    checkpoints = run / ".checkpoints" / STAGES[which]
-    if which == "sft":
-        trained = train_sft(window_rows(run, examples, settings), settings, None, checkpoints)
-    else:
-        rows = window_rows(run, examples, settings, settings.rl.max_prompt_tokens)
+    checkpoints, longest = (
+        run / ".checkpoints" / STAGES[which],
+        settings.rl.max_prompt_tokens if start else None,
+    )
+    rows = window_rows(run, examples, settings, longest)
+    if start:
         trained = train_grpo(rows, settings, start, None, checkpoints)
+    else:
+        trained = train_sft(rows, settings, None, checkpoints)
     if state.is_main_process:
         print(f"trained: {trained.summary()}; notebooks/{STAGES[which]}.ipynb takes the weights into the run")
 

@@ -65,11 +65,6 @@ class Checkpoints:
         """What `SaveRegularly` kept beside the last checkpoint; empty where there is none."""
         return read_json(self.last / MARK) if self.last else {}
 
-    @property
-    def epochs(self) -> int:
-        """Whole passes over the data before the last checkpoint; 0 where there is none."""
-        return int(read_json(self.last / "trainer_state.json")["epoch"]) if self.last else 0
-
     def remove(self, *kept: str) -> None:
         """Delete all but the trainer's own logs (`runs`) and what `kept` names; one process calls it."""
         for path in list(self.folder.glob("*")):
@@ -80,25 +75,17 @@ class Checkpoints:
 
 
 class SaveRegularly(TrainerCallback):
-    """Saves at the first step after `minutes` since the last time that is a multiple of `every` optimiser steps.
+    """Saves at the first step after `MINUTES` since the last time that is a multiple of `every` optimiser steps.
 
     `every`: optimiser steps of a batch of rollouts, in the middle of which nothing could be resumed. `state`:
     gives what has to be kept beside the checkpoint, as JSON.
     """
 
-    def __init__(
-        self,
-        every: int = 1,
-        minutes: float | None = None,
-        state: Callable[[], Mapping[str, Any]] = dict,
-        clock: Callable[[], float] = time.monotonic,
-    ):
-        self.every, self.state, self.clock = every, state, clock
-        self.minutes = MINUTES if minutes is None else minutes
-        self.saved = clock()
+    def __init__(self, every: int = 1, state: Callable[[], Mapping[str, Any]] = dict):
+        self.every, self.state, self.saved = every, state, time.monotonic()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        (due,) = broadcast_object_list([self.clock() - self.saved >= 60 * self.minutes])
+        (due,) = broadcast_object_list([time.monotonic() - self.saved >= 60 * MINUTES])
         if due and state.global_step % self.every == 0 and state.global_step < state.max_steps:
             control.should_save = True
 
@@ -111,4 +98,4 @@ class SaveRegularly(TrainerCallback):
             for path in folder.glob("checkpoint-*"):
                 if path.name != f"checkpoint-{state.global_step}":
                     shutil.rmtree(path)
-        self.saved = self.clock()
+        self.saved = time.monotonic()

@@ -155,7 +155,7 @@ def run_to_end(
     if settings.evaluate_every:
         score = first_window_score(profile, trainer.processing_class)
         every = settings.evaluate_every * per_batch
-        curve = DevCurve(score, every, kept.folder, settings.patience, kept.state.get("dev"))
+        curve = DevCurve(score, every, kept.folder, settings.patience, kept.state.get("dev", ()))
         trainer.add_callback(curve)
 
     def everything() -> dict[str, Any]:

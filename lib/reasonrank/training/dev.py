@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
+from safetensors.torch import load_file, save_file
 from transformers import TrainerCallback
 
 from ..profiles import Profile
@@ -21,23 +23,20 @@ def first_window_score(settings: Profile, tokenizer: Any) -> Score:
     Returns a function model -> {"ndcg": mean over collections of NDCG@10 in 0..1, "low" and "high": its 95 %
     interval, "ok": share of answers that are a ranking (repaired ones included), "n": queries}.
     """
-    from ..evaluation import MEASURE, dev_sets, evaluate, mean_interval, open_reranker
+    from ..evaluation import MEASURE, dev_sets, evaluate, mean_interval, open_reranker, rerank_sets
 
     sets, own = dev_sets(settings), settings.evaluation
 
     def score(model: Any) -> dict[str, Any]:
-        groups, rankings = [], 0
         with tempfile.TemporaryDirectory() as folder:
             save_policy(model, tokenizer, folder)
             with open_reranker(settings, folder, "sliding") as reranker:
-                for test in sets.values():
-                    texts = test.collection.texts()
-                    found = reranker.rerank_run_sync(test.run, test.queries, texts, top=own.window)
-                    groups.append(list(evaluate(found.run, test.qrels).per_query[MEASURE].values()))
-                    rankings += found.counts.get("ok", 0) + found.counts.get("repaired", 0)
-        n = sum(map(len, groups))
-        mean = mean_interval(groups, settings.seed, own.bootstrap)
-        return {"ndcg": mean.value, "low": mean.low, "high": mean.high, "ok": rankings / max(1, n), "n": n}
+                found = rerank_sets(reranker, sets, own.window)
+        values = [evaluate(found[name].run, test.qrels).per_query[MEASURE] for name, test in sets.items()]
+        mean = mean_interval([list(each.values()) for each in values], settings.seed, own.bootstrap)
+        n, states = sum(map(len, values)), [each.counts for each in found.values()]
+        ok = sum(counts.get("ok", 0) + counts.get("repaired", 0) for counts in states) / max(1, n)
+        return {"ndcg": mean.value, "low": mean.low, "high": mean.high, "ok": ok, "n": n}
 
     return score
 
@@ -51,15 +50,10 @@ class DevCurve(TrainerCallback):
     """
 
     def __init__(
-        self,
-        score: Score,
-        every: int,
-        folder: Path,
-        patience: int | None = None,
-        rows: list[dict[str, Any]] | None = None,
+        self, score: Score, every: int, folder: Path, patience: int | None = None, rows: Sequence[dict] = ()
     ):
-        self.score, self.every, self.patience = score, every, patience
-        self.file, self.rows = Path(folder) / "best.safetensors", rows if rows is not None else []
+        self.score, self.every, self.patience, self.rows = score, every, patience, list(rows)
+        self.file = Path(folder) / "best.safetensors"
 
     def on_step_end(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
         if state.global_step % self.every and state.global_step < state.max_steps:
@@ -68,23 +62,16 @@ class DevCurve(TrainerCallback):
         values = [row["ndcg"] for row in self.rows]
         since_best = len(values) - 1 - values.index(max(values))
         if since_best == 0:
-            self._keep(model)
+            own = {
+                name: value.detach().cpu() for name, value in model.named_parameters() if value.requires_grad
+            }
+            self.file.parent.mkdir(parents=True, exist_ok=True)
+            save_file(own, self.file.with_suffix(".partial"))
+            self.file.with_suffix(".partial").replace(self.file)
         control.should_training_stop |= self.patience is not None and since_best >= self.patience
-
-    def _keep(self, model: Any) -> None:
-        from safetensors.torch import save_file
-
-        found = {name: value for name, value in model.named_parameters() if value.requires_grad}
-        self.file.parent.mkdir(parents=True, exist_ok=True)
-        partial = self.file.with_suffix(".partial")
-        save_file({name: value.detach().cpu().contiguous() for name, value in found.items()}, partial)
-        partial.replace(self.file)
 
     def restore(self, model: Any) -> dict[str, Any]:
         """Give the model its best weights back; returns their row of the curve."""
-        import torch
-        from safetensors.torch import load_file
-
         weights = load_file(self.file)
         with torch.no_grad():
             for name, value in model.named_parameters():

@@ -14,7 +14,7 @@ from accelerate.utils import gather_object
 from ..models import load_tokenizer
 from ..profiles import Profile, Rl
 from ..rewards import Reward, RewardParts
-from ..stages import sha256
+from ..stages import read_json, sha256
 from .checkpoints import Checkpoints, fingerprint
 from .common import Trained, finished, on_cpu, peft_config, trainable, trainer_settings
 
@@ -111,11 +111,12 @@ def train_grpo(
 
     def make_trainer() -> Any:
         trainer = grpo_trainer(rows, profile, start_from, kept.folder, parts)
-        trainer.epochs_done = kept.epochs
-        if PartialState().is_main_process and kept.last:
-            trainer.tokens_packed, trainer.tokens_plain = kept.state["tokens"].values()
-        if trainer.rollouts:
-            trainer.rollouts.drawn = kept.state.get("drawn", 0)
+        if kept.last:
+            trainer.epochs_done = int(read_json(kept.last / "trainer_state.json")["epoch"])
+            if PartialState().is_main_process:
+                trainer.tokens_packed, trainer.tokens_plain = kept.state["tokens"].values()
+            if trainer.rollouts:
+                trainer.rollouts.drawn = kept.state["drawn"]
         return trainer
 
     def state(trainer: Any) -> dict[str, Any]:

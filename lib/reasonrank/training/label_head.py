@@ -15,8 +15,6 @@ import torch
 from torch.nn.functional import linear
 from trl.trainer.utils import FusedCausalLMOutput
 
-TILE = 1024  # label tokens projected at once: bounds the logits held, tokens x vocabulary
-
 
 def add_label_head(model: Any, temperature: float = 1.0, entropy_gradient: bool = False) -> None:
     """Make `model(..., labels=..., fused_lm_head=True)` project labelled positions only, on any device.
@@ -55,31 +53,22 @@ def use_label_head(model: Any, device: torch.device, **settings: Any) -> None:
 def score_labels(
     hidden: torch.Tensor, labels: torch.Tensor, head: Any, temperature: float, entropy_gradient: bool
 ) -> FusedCausalLMOutput:
-    """Log-probability, entropy and rank of `labels` (batch, length) given `hidden` (batch, length, width)."""
+    """Log-probability, entropy and rank of `labels` (batch, length) given `hidden` (batch, length, width).
+
+    Logits are in float32 after the projection, as TRL has them.
+    """
     mask = labels != -100
-    chosen, targets = hidden[mask], labels[mask]
-    tiles = [
-        _score(h, t, head, temperature, entropy_gradient)
-        for h, t in zip(chosen.split(TILE), targets.split(TILE), strict=True)
-    ]
-    log_probs, entropy, top = (torch.cat(parts) for parts in zip(*tiles, strict=True))
+    targets = labels[mask]
+    logits = linear(hidden[mask], head.weight, head.bias).float() / temperature
+    every = logits.log_softmax(dim=-1)
+    log_probs = every.gather(1, targets[:, None])[:, 0]
+    with torch.set_grad_enabled(entropy_gradient and torch.is_grad_enabled()):
+        entropy = -(every.exp() * every).sum(dim=-1)
     spread = lambda values: values.new_zeros(mask.shape).masked_scatter(mask, values)  # noqa: E731
     return FusedCausalLMOutput(
         loss=-log_probs.sum() / mask.sum().clamp(min=1),
         log_probs=spread(log_probs),
         entropy=spread(entropy),
-        is_top1=spread(top),
+        is_top1=spread(logits.detach().argmax(dim=-1) == targets),
         label_mask=mask,
     )
-
-
-def _score(
-    hidden: torch.Tensor, targets: torch.Tensor, head: Any, temperature: float, entropy_gradient: bool
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """One tile, (tokens, width) and (tokens,); logits in float32 after the projection, as TRL has them."""
-    logits = linear(hidden, head.weight, head.bias).float() / temperature
-    log_probs = logits.log_softmax(dim=-1)
-    picked = log_probs.gather(1, targets[:, None])[:, 0]
-    with torch.set_grad_enabled(entropy_gradient and torch.is_grad_enabled()):
-        entropy = -(log_probs.exp() * log_probs).sum(dim=-1)
-    return picked, entropy, logits.detach().argmax(dim=-1) == targets

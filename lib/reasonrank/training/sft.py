@@ -29,32 +29,25 @@ def sft_config(profile: Profile, output: Path, cpu: bool) -> Any:
     )
 
 
-def sft_trainer(rows: Sequence[dict[str, Any]], profile: Profile, output: Path, **changes: Any) -> Any:
+def sft_trainer(rows: Sequence[dict[str, Any]], profile: Profile, output: Path) -> Any:
     """TRL's SFTTrainer over rows of `windows_of`, ready to train, with the vocabulary head on label tokens only (see
-    `label_head.add_label_head`). `changes`: settings of SFTConfig in place of the profile's."""
+    `label_head.add_label_head`). Prompt and label are one line of tokens, with a mask that is 1 on the label."""
     from datasets import Dataset
     from trl import SFTTrainer
 
     from .label_head import use_label_head
 
-    config = sft_config(profile, output, on_cpu())
-    for name, value in changes.items():
-        setattr(config, name, value)
+    pairs = [(row["prompt_ids"], row["completion_ids"]) for row in rows]
+    data = [{"input_ids": p + c, "completion_mask": [0] * len(p) + [1] * len(c)} for p, c in pairs]
     trainer = SFTTrainer(
         model=trainable(profile.model.name, profile, profile.sft.lora),
-        args=config,
-        train_dataset=Dataset.from_list([tokens_of(row) for row in rows]),
+        args=sft_config(profile, output, on_cpu()),
+        train_dataset=Dataset.from_list(data),
         processing_class=load_tokenizer(profile.model.name),
         peft_config=peft_config(profile.sft.lora),
     )
     use_label_head(trainer.model, trainer.accelerator.device)
     return trainer
-
-
-def tokens_of(row: dict[str, Any]) -> dict[str, list[int]]:
-    """A row as SFT reads it: prompt and label as one line of tokens, and a mask that is 1 on the label."""
-    prompt, label = row["prompt_ids"], row["completion_ids"]
-    return {"input_ids": prompt + label, "completion_mask": [0] * len(prompt) + [1] * len(label)}
 
 
 def train_sft(
@@ -63,9 +56,9 @@ def train_sft(
     """Train on `rows` of `windows_of` and save to `output/model` (and `output/adapter`).
 
     `checkpoints`: a folder outside of `output` for checkpoints every few minutes, from which the same training goes
-    on after a kill. Where a launched training of the same work waits there, its weights are
-    taken; `output` None, as a launch has it, leaves them there. Dev queries are ranked every `sft.evaluate_every`
-    steps, and the best weights saved. Raises ValueError without rows, or where weights of other work wait.
+    on after a kill. Where a launched training of the same work waits there, its weights are taken; `output` None, as a
+    launch has it, leaves them there. Dev queries are ranked every `sft.evaluate_every` steps, and the best weights
+    saved. Raises ValueError without rows, or where weights of other work wait.
     """
     if not rows:
         raise ValueError("no training example is left; lower filtering.alpha or take more queries")
