@@ -7,7 +7,7 @@ import shutil
 import pytest
 
 from reasonrank import paper, verify
-from reasonrank.checks import Inputs, Measured, checks, claims
+from reasonrank.checks import WAYS, Inputs, Measured, checks, claims
 from reasonrank.cli.main import main
 from reasonrank.stages import ROOT
 
@@ -345,20 +345,22 @@ def test_the_noise_between_two_runs_is_what_the_reproduction_shows():
     assert noise.value == pytest.approx(max(gaps)) and noise.avg == pytest.approx(printed.avg - theirs.avg)
 
 
-def test_checks_name_claims_and_rows_that_exist():
+def test_checks_and_claims_name_what_exists():
     known = {"exact", *(claim.id for claim in claims())}
+    assert len({check.id for check in checks()}) == len(checks())
     for check in checks():
-        assert check.claim in known
+        assert check.claim in known and check.way in WAYS
         assert check.record or check.way not in ("record", "ablation", "latency")
         assert not check.beside or paper.tables()["table3_6"].row(check.beside)
+    for table, system in ((t, s) for claim in claims() for t, found in claim.rows.items() for s in found):
+        assert paper.tables()[table].row(system)
 
 
 def test_the_command_prints_and_writes_the_same(records, tmp_path, capsys):
     assert main(["verify", "--records", str(records), "--out", str(tmp_path / "out")]) == 0
     printed = capsys.readouterr().out
     assert "C7: The worked example" in printed and "601 in all: 601 not run." in printed
-    (line,) = [line for line in printed.splitlines() if "at equal token limits" in line]
-    assert line.split()[:8] == ["OK", "2.40", "[2.10,", "2.80]", ">", "1", "+1.40", "7"]
+    assert "OK 2.40 [2.10, 2.80] > 1 +1.40 7 direction in a small run" in " ".join(printed.split())
     body = json.loads((tmp_path / "out" / "verify.json").read_text())
     assert body["failures"] == [] and len(body["figures"]) == 601
     assert body["claims"]["C7"][0]["paper"] == 0.61

@@ -1,7 +1,7 @@
-"""The claims of the paper and how each is checked (data/paper/claims.yaml and checks.yaml).
+"""The claims of the paper and the ways in which each is measured (data/paper/claims.yaml and checks.yaml).
 
-A way returns what was measured or raises `Missing` with what is not there. None loads a model: they compute
-from the metrics, from published inputs, or from records of runs.
+A way returns our figure or raises `Missing` with what is not there. None loads a model: they compute from the
+metrics, from published inputs, or from records of runs.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from . import paper, runs
 from .evaluation import evaluate
+from .metrics import ndcg
 from .rerank.schedule import windows
 from .rewards import multi_view_reward
 from .sources.benchmarks import RUN
@@ -24,13 +25,11 @@ from .sources.folder import hashes
 from .stages import ROOT, read_json
 
 RECORDS = ROOT / "data" / "records"
+RETRIEVER = "ReasonIR (8B)"
 
 
 class Claim(paper.Strict):
-    """A claim of the paper. `paper`: its figure; `needs`: what it takes to check it at the paper's scale.
-
-    `rows`: table id to the systems whose figures the claim is about.
-    """
+    """A claim, what it takes at the paper's scale, and `rows`: table -> systems whose figures it is about."""
 
     id: str = Field(pattern=r"^C\d+$")
     text: str
@@ -41,11 +40,10 @@ class Claim(paper.Strict):
 
 
 class Check(paper.Strict):
-    """A check; data/paper/checks.yaml says what `kind` and `scale` mean.
+    """A check; data/paper/checks.yaml says what `way`, `kind`, `scale`, `part` and `record` mean.
 
-    `way`: one of `WAYS`, how our figure is computed; `part` and `record` (under the folder of records) say of
-    what. `paper` and `tolerance` are in `unit`. `required`: a record that is not there is an error. `beside`: the
-    row of Table 3 without this part of the recipe, shown beside a small run.
+    `paper` and `tolerance` are in `unit`. `required`: a record that is not there is an error. `beside`: the row of
+    Table 3 without this part of the recipe, shown beside a small run.
     """
 
     id: str
@@ -62,14 +60,6 @@ class Check(paper.Strict):
     record: str = ""
     required: bool = False
     beside: str = ""
-
-
-class Pinned(paper.Strict):
-    """Published inputs of one BRIGHT set: queries, candidates of each, SHA-256 of each file's text."""
-
-    queries: int
-    candidates: int
-    files: dict[str, str]
 
 
 class Golden(paper.Strict):
@@ -95,20 +85,35 @@ class Measured(BaseModel):
     note: str = ""
 
 
-class Counted(Measured):
-    """A figure as a record holds it, with its interval and what it was counted over."""
+class Interval(Measured):
+    """A figure of a small run, which has an interval."""
 
     low: float
     high: float
-    n: int
+
+
+class Published(Measured):
+    """A printed figure, run at the paper's scale, in the unit of its table."""
+
+    table: str
+    system: str
+    column: str
 
 
 class Timed(BaseModel):
     """What the record of notebook 06 says of a ratio: with which token limits, over how many queries."""
 
-    ratio: Measured
+    ratio: Interval
     limits: dict[str, int | None] = {}
     rows: list[dict[str, Any]] = []
+
+
+class Missing(Exception):
+    """A check that cannot be made; the message says what is missing. `record`: it is a record."""
+
+    def __init__(self, what: str, record: bool = False):
+        super().__init__(what)
+        self.record = record
 
 
 @dataclass(frozen=True)
@@ -126,16 +131,15 @@ class Inputs:
         """
         for path in (self.records / name, self.records / Path(name).stem / "record.json"):
             if path.is_file():
-                return read_result(path)
+                return _result(path)
         raise Missing(f"record {name}", record=True)
 
 
-class Missing(Exception):
-    """A check that cannot be made; the message says what is missing. `record`: it is a record."""
-
-    def __init__(self, what: str, record: bool = False):
-        super().__init__(what)
-        self.record = record
+def _result(path: Path) -> dict[str, Any]:
+    body = read_json(path)
+    if not isinstance(body, dict) or not isinstance(body.get("result"), dict):
+        raise ValueError(f"{path}: expected a record with the key 'result'")
+    return body["result"]
 
 
 @cache
@@ -146,59 +150,69 @@ def claims() -> tuple[Claim, ...]:
 
 @cache
 def checks() -> tuple[Check, ...]:
-    """What is checked beside the tables. ValueError for an id that comes twice and for an unknown way."""
-    found = paper.load(paper.DATA / "checks.yaml", tuple[Check, ...])
-    ids = [check.id for check in found]
-    if twice := {name for name in ids if ids.count(name) > 1}:
-        raise ValueError(f"checks.yaml: {sorted(twice)} stand there twice")
-    if odd := [check for check in found if check.way not in WAYS]:
-        raise ValueError(f"checks.yaml: {odd[0].id}: way: {odd[0].way!r}; expected one of {', '.join(WAYS)}")
-    return found
+    """What is checked beside the tables."""
+    return paper.load(paper.DATA / "checks.yaml", tuple[Check, ...])
 
 
-def read_result(path: Path) -> dict[str, Any]:
-    """The `result` of a record; ValueError naming the file where it has none."""
-    body = read_json(path)
-    if not isinstance(body, dict) or not isinstance(body.get("result"), dict):
-        raise ValueError(f"{path}: expected a record with the key 'result'")
-    return body["result"]
+def published(inputs: Inputs) -> dict[str, Measured]:
+    """Our figures by the id of the printed one: of runs at the paper's scale (`result.figures` of the records
+    `published/*.json`), and the retriever's in Tables 1 and 9, its average where all twelve sets are given.
+
+    ValueError naming file and row for a malformed record, or the folder of BRIGHT where it holds no set.
+    """
+    known = {figure.id for table in paper.tables().values() for figure in table.figures()}
+    found: dict[str, Measured] = {}
+    for path in sorted((inputs.records / "published").glob("*.json")):
+        rows = paper.checked(_result(path).get("figures", []), list[Any], f"{path}, result.figures")
+        for number, row in enumerate(rows, start=1):
+            place = f"{path}, figure {number}"
+            own = paper.checked(row, Published, place)
+            key = f"{own.table} / {own.system} / {own.column}"
+            if key not in known or key in found:
+                raise ValueError(
+                    f"{place}: {key} is {'there twice' if key in found else 'no printed figure'}"
+                )
+            found[key] = own
+    sets, columns = {}, paper.tables()["table1"].columns
+    if inputs.bright:
+        sets = {name: own for name in columns if (own := retriever(name, inputs.bright))}
+        if not sets:
+            raise ValueError(f"{inputs.bright}: holds no set of BRIGHT; expected one as biology/{RUN}")
+    if len(sets) == len(columns):
+        mean = sum(own.value for own in sets.values()) / len(columns)
+        sets["avg"] = Measured(value=mean, n=sum(own.n or 0 for own in sets.values()))
+    return found | {f"{t} / {RETRIEVER} / {c}": own for t in ("table1", "table9") for c, own in sets.items()}
 
 
-def measure(check: Check, inputs: Inputs) -> Measured:
-    """Our figure for a check. Raises Missing; ValueError naming file and place for an input that is malformed."""
-    return WAYS[check.way](check, inputs)
-
-
-def retriever(name: str, folder: Path) -> Measured:
+def retriever(name: str, folder: Path) -> Measured | None:
     """NDCG@10 in percent of the published first stage on a BRIGHT set, scored as the authors do.
 
-    `folder` holds `<name>/reasonir_gpt4cot_top100.run` and `qrels.txt`, gzipped or not. Rows whose id holds a
-    blank are dropped, equal scores ordered as trec_eval does, the mean is over the queries of the run.
-    Raises Missing where the set is not there, ValueError where queries, candidates or excluded documents are
-    not as they must be.
+    `folder` holds `<name>/reasonir_gpt4cot_top100.run` and `qrels.txt`, gzipped or not; None where it does not. Rows
+    whose id holds a blank are dropped, equal scores ordered as trec_eval does, the mean is over the queries of the
+    run. Raises ValueError where queries, candidates or excluded documents are not as they must be.
     """
     place = folder / name
     named = (place / f"{file}{end}" for file in (RUN, "qrels.txt") for end in ("", ".gz"))
     files = [path for path in named if path.is_file()]
     if len(files) != 2:
-        raise Missing(f"{RUN} and qrels.txt of {name} (--bright)")
+        return None
     qrels, whole = runs.read_qrels(files[1]), runs.read_trec(files[0])
     for path in (*place.glob("excluded.txt"), *place.glob("excluded.txt.gz")):
         for qid, docids in runs.read_excluded(path).items():
             if found := docids & set(whole.get(qid, ())):
                 raise ValueError(f"{files[0]}: query {qid!r} ranks {min(found)!r}, which is excluded")
-    expected = paper.load(paper.DATA / "inputs.yaml", dict[str, Pinned]).get(name)
+    expected = paper.load(paper.DATA / "inputs.yaml", dict[str, dict[str, Any]]).get(name)
     counts, note = dict(Counter(map(len, whole.values()))), "inputs not pinned"
     if expected:
-        if counts != {expected.candidates: expected.queries} or whole.keys() != qrels.keys():
+        queries, candidates = expected["queries"], expected["candidates"]
+        if counts != {candidates: queries} or whole.keys() != qrels.keys():
             raise ValueError(
-                f"{files[0]}: expected {expected.queries} judged queries of {expected.candidates} candidates "
-                f"each; found queries by their number of candidates {counts}, judged queries {len(qrels)}"
+                f"{files[0]}: expected {queries} judged queries of {candidates} candidates each; found queries "
+                f"by their number of candidates {counts}, judged queries {len(qrels)}"
             )
-        odd = [name for name, digest in hashes(place, files).items() if expected.files[name] != digest]
+        odd = [name for name, digest in hashes(place, files).items() if expected["files"][name] != digest]
         note = f"not the published file: {', '.join(odd)}" if odd else ""
-    run = runs.read_trec(files[0], lenient_ids=False, ties="trec_eval")
-    scores = evaluate(run, qrels, queries="run")
+    scores = evaluate(runs.read_trec(files[0], lenient_ids=False, ties="trec_eval"), qrels, queries="run")
     return Measured(value=100 * scores.mean["nDCG@10"], n=len(scores.per_query["nDCG@10"]), note=note)
 
 
@@ -235,21 +249,20 @@ def printed_averages(check: Check, inputs: Inputs) -> Measured:
 
 def table5_total(check: Check, inputs: Inputs) -> Measured:
     """The sum of Table 5."""
-    counts = [row.values[0] for row in paper.tables()["table5"].rows if row.values]
+    counts = [row.values[0] for row in paper.tables()["table5"].rows]
     return Measured(value=sum(counts), n=len(counts))
 
 
 def worked_example(check: Check, inputs: Inputs) -> Measured:
     """NDCG@10 of the example of section 4.2 with relevant passages at the ranks that `part` names."""
-    example = paper.facts().worked_example
-    (case,) = [case for case in example.cases if " and ".join(map(str, case.ranks)) == check.part]
-    return Measured(value=case.ndcg(example.window), n=1)
+    window = range(1, paper.facts().worked_example.window + 1)
+    return Measured(value=ndcg(list(window), set(map(int, check.part.split(" and "))), k=10), n=1)
 
 
 def record(check: Check, inputs: Inputs) -> Measured:
     """The `value`, `low`, `high` and `n` at `part` of a record's result."""
     found = inputs.result(check.record).get(check.part)
-    return paper.checked(found, Counted, f"{check.record}, result.{check.part}")
+    return paper.checked(found, Interval, f"{check.record}, result.{check.part}")
 
 
 def ablation(check: Check, inputs: Inputs) -> Measured:
@@ -259,41 +272,25 @@ def ablation(check: Check, inputs: Inputs) -> Measured:
     (95 % interval) and `n` (queries).
     """
     found = inputs.result(check.record).get("comparisons", [])
-    rows = paper.checked(found, list[dict[str, Any]], f"{check.record}, result.comparisons")
-    for row in rows:
+    for row in paper.checked(found, list[dict[str, Any]], f"{check.record}, result.comparisons"):
         if row.get("variant") == check.part:
-            return paper.checked(row, Counted, f"{check.record}, comparison {check.part!r}")
+            return paper.checked(row, Interval, f"{check.record}, comparison {check.part!r}")
     raise Missing(f"{check.record}: no comparison with {check.part!r}", record=True)
 
 
 def latency(check: Check, inputs: Inputs) -> Measured:
     """How many times as long pointwise takes; Missing where the two had other token limits."""
     timed = paper.checked(inputs.result(check.record), Timed, f"{check.record}, result")
-    ratio, limits = timed.ratio, timed.limits
-    own, other = limits.get("listwise_tokens"), limits.get("pointwise_tokens")
+    ratio = timed.ratio
+    own, other = (timed.limits.get(f"{method}_tokens") for method in ("listwise", "pointwise"))
     if own is None or own != other:
-        shown = (
-            f"{ratio.value:.2f} ({ratio.low:.2f} to {ratio.high:.2f})"
-            if ratio.low is not None
-            else ratio.value
-        )
-        raise Missing(
-            f"equal token limits; the record has {own} a window and {other} a passage, and a ratio of {shown}"
-        )
+        found = f"a ratio of {ratio.value:.2f} ({ratio.low:.2f} to {ratio.high:.2f})"
+        raise Missing(f"equal token limits; the record has {own} a window and {other} a passage, and {found}")
     n = sum(row.get("n", 0) for row in timed.rows if row.get("method") == "listwise")
     return ratio.model_copy(update={"n": n})
 
 
+_COMPUTED = (golden_rewards, window_schedule, printed_averages, table5_total, worked_example)
 WAYS: dict[str, Callable[[Check, Inputs], Measured]] = {
-    way.__name__: way
-    for way in (
-        golden_rewards,
-        window_schedule,
-        printed_averages,
-        table5_total,
-        worked_example,
-        ablation,
-        latency,
-        record,
-    )
+    way.__name__: way for way in (*_COMPUTED, record, ablation, latency)
 }
