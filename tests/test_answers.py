@@ -150,3 +150,20 @@ def test_without_its_tags_an_answer_leaves_the_input_order(text):
     answer = parse(text, 3)
     assert answer.ranking == INPUT_ORDER
     assert answer.status in ("truncated", "malformed")
+
+
+@pytest.mark.parametrize(
+    ("text", "status", "ranking", "reasoning"),
+    [
+        ("<answer> [2] > [1] </answer>", "ok", [2, 1], ""),
+        ("Sure. [1]: <answer>[2] > [1]</answer>", "ok", [2, 1], ""),
+        ("<answer> [2] > [1]", "truncated", [1, 2], ""),
+        ("[2] > [1] </answer>", "malformed", [1, 2], ""),
+        ("[2] > [1]", "malformed", [1, 2], ""),
+        ("<think> hm </think> <answer> [2] > [1] </answer>", "ok", [2, 1], "hm"),
+        ("<think> <answer> [2] > [1] </answer>", "truncated", [1, 2], "<answer> [2] > [1] </answer>"),
+    ],
+)
+def test_answers_of_a_model_that_was_asked_for_no_reasoning(text, status, ranking, reasoning):
+    answer = parse(text, 2, reasoning=False)
+    assert (answer.status, answer.ranking, answer.reasoning) == (status, ranking, reasoning)
