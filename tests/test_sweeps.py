@@ -42,24 +42,23 @@ def test_points_that_differ_only_in_the_seed_are_one_row(tmp_path):
     point(tmp_path, "alpha=0.3,seed=2", 2, retriever=3, SFT=1)
     point(tmp_path, "alpha=0.4,seed=1", 1, retriever=3, SFT=3)
     finished, unfinished = sweeps.read([tmp_path])
-    first, second = sweeps.rows(finished)
-    assert first["parameters"] == {"alpha": "0.3"} and first["seeds"] == [1, 2] and first["n"] == 2
-    assert first["systems"]["SFT"] == pytest.approx({"mean": 81.54649, "least": 63.0930, "most": 100})
-    assert first["commits"] == ["c0ffee"]
-    assert second["parameters"] == {"alpha": "0.4"} and second["seeds"] == [1]
-    assert unfinished == []
+    first, second = sweeps.table(finished).to_dict("records")
+    assert first == {
+        "alpha": "0.3", "seeds": "1, 2", "n": "2", "retriever": "50.0 (50.0 to 50.0)", "SFT": "81.5 (63.1 to 100.0)"
+    }  # fmt: skip
+    assert (second["alpha"], second["seeds"], second["SFT"]) == ("0.4", "1", "50.0")
+    assert unfinished == [] and finished[0].commit == "c0ffee"
 
 
 def test_the_seed_is_that_of_the_record_where_it_was_not_swept(tmp_path):
     point(tmp_path, "window=5", 20250807, SFT=1)
-    (row,) = sweeps.rows(sweeps.read([tmp_path])[0])
-    assert row["seeds"] == [20250807]
+    assert sweeps.table(sweeps.read([tmp_path])[0])["seeds"].tolist() == ["20250807"]
 
 
 def test_rows_are_in_order_of_numbers(tmp_path):
     for value in ("10", "9", "none", "1e-4"):
         point(tmp_path, f"window={value}", SFT=1)
-    order = [row["parameters"]["window"] for row in sweeps.rows(sweeps.read([tmp_path])[0])]
+    order = sweeps.table(sweeps.read([tmp_path])[0])["window"].tolist()
     assert order == ["1e-4", "9", "10", "none"]
 
 
@@ -71,14 +70,14 @@ def test_the_command_prints_one_table_and_lists_what_is_not_finished(tmp_path, c
     assert main(["sweep", str(tmp_path)]) == 0
     shown = capsys.readouterr().out
     lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in shown.splitlines() if "|" in line]
-    assert lines[0] == ["alpha", "window", "seeds", "retriever", "SFT", "n"]
-    assert lines[2] == ["0.3", "-", "1, 2", "50.0 (50.0 to 50.0)", "81.5 (63.1 to 100.0)", "2"]
-    assert lines[3] == ["-", "5", "3", "50.0", "50.0", "2"]
+    assert lines[0] == ["alpha", "window", "seeds", "n", "retriever", "SFT"]
+    assert lines[2] == ["0.3", "-", "1, 2", "2", "50.0 (50.0 to 50.0)", "81.5 (63.1 to 100.0)"]
+    assert lines[3] == ["-", "5", "3", "2", "50.0", "50.0"]
     assert "Not finished: alpha=0.4,seed=1." in shown
     assert (tmp_path / "sweep" / "comparison.md").read_text() == shown
     written = json.loads((tmp_path / "sweep" / "comparison.json").read_text())
     assert written["result"]["unfinished"] == ["alpha=0.4,seed=1"]
-    assert [row["seeds"] for row in written["result"]["rows"]] == [[1, 2], [3]]
+    assert [point["seed"] for point in written["result"]["points"]] == [1, 2, 3]
 
 
 def test_tables_of_several_runs_are_merged(tmp_path, capsys):

@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
+from statistics import fmean
 from typing import Any, Literal
 
-import numpy as np
 import pandas as pd
 from pydantic import Field, model_validator
 
@@ -83,41 +83,32 @@ def comparisons(points: Iterable[Point]) -> tuple[list[dict[str, Any]], list[dic
     Takes the points of a sweep over `variant` (and `seed`) among `points`. ValueError where two of them differ in
     more than the variant's changes.
     """
-    by_run: dict[str, dict[int, Point]] = {}
-    for point in points:
-        if set(point.parameters) == {"variant"}:
-            by_run.setdefault(point.parameters["variant"], {})[point.seed] = point
+    own = [point for point in points if set(point.parameters) == {"variant"}]
+
+    def of(run: str, system: str) -> dict[int, Point]:
+        """The points of a run that have a system, by seed."""
+        slug = point_name({"variant": run}).partition("=")[2]
+        having = [point for point in own if this_run(system) in point.scores]
+        return {point.seed: point for point in having if point.parameters["variant"] == slug}
+
     found, missing = [], []
     for variant in variants():
-        sides = [
-            {
-                seed: point
-                for seed, point in by_run.get(_slug(run), {}).items()
-                if this_run(system) in point.scores
-            }
-            for run, system in ((WHOLE, "SFT + RL"), (variant.run, variant.system))
-        ]
-        seeds = sorted(sides[0].keys() & sides[1].keys())
-        if not seeds:
-            missing.append({"variant": variant.variant, "paper": variant.published, "reason": "not run yet"})
+        whole, other = of(WHOLE, "SFT + RL"), of(variant.run, variant.system)
+        row = {"variant": variant.variant, "paper": variant.published}
+        if not (seeds := sorted(whole.keys() & other.keys())):
+            missing.append(row | {"reason": "not run yet"})
             continue
         for seed in seeds:
-            require_same(sides[0][seed], sides[1][seed], changes()[variant.run])
-        whole = {seed: sides[0][seed].scores[this_run("SFT + RL")] for seed in seeds}
-        other = {seed: sides[1][seed].scores[this_run(variant.system)] for seed in seeds}
-        draws = sides[0][seeds[0]].config["evaluation"]["bootstrap"]
-        row = {"variant": variant.variant, "paper": variant.published}
-        found.append(row | compare(whole, other, draw_seed=seeds[0], draws=draws))
+            require_same(whole[seed], other[seed], changes()[variant.run])
+        sides = [
+            {seed: side[seed].scores[this_run(system)] for seed in seeds}
+            for side, system in ((whole, "SFT + RL"), (other, variant.system))
+        ]
+        found.append(row | compare(*sides))
     return found, missing
 
 
-def _slug(name: str) -> str:
-    return point_name({"variant": name}).partition("=")[2]
-
-
-def compare(
-    whole: Mapping[int, PerQuery], variant: Mapping[int, PerQuery], draw_seed: int, draws: int = 10_000
-) -> dict[str, Any]:
+def compare(whole: Mapping[int, PerQuery], variant: Mapping[int, PerQuery]) -> dict[str, Any]:
     """The whole recipe minus a variant, by seed of the runs; both have the same seeds and queries.
 
     Returns `value` with `low` and `high` (mean over collections of their means over queries, in percentage points;
@@ -127,31 +118,29 @@ def compare(
     """
     first = next(iter(whole.values()))
     groups = [
-        [float(np.mean([whole[s][name][qid] - variant[s][name][qid] for s in whole])) for qid in first[name]]
+        [fmean(whole[seed][name][qid] - variant[seed][name][qid] for seed in whole) for qid in first[name]]
         for name in first
     ]
-    interval = mean_interval(groups, draw_seed, draws)
+    interval = mean_interval(groups, seed=0)
     own, other = (
-        np.array([np.mean([np.mean(list(v.values())) for v in seed.values()]) for seed in side.values()])
+        [100 * fmean(fmean(values.values()) for values in by_name.values()) for by_name in side.values()]
         for side in (whole, variant)
     )
     return {
-        "whole_ndcg": 100 * float(own.mean()),
-        "variant_ndcg": 100 * float(other.mean()),
+        "whole_ndcg": fmean(own),
+        "variant_ndcg": fmean(other),
         "value": 100 * interval.value,
         "low": 100 * interval.low,
         "high": 100 * interval.high,
         "n": sum(map(len, groups)),
         "seeds": list(whole),
-        "by_seed": (100 * (own - other)).tolist(),
+        "by_seed": [a - b for a, b in zip(own, other, strict=True)],
     }
 
 
 def recorded(file: Path = RECORD) -> dict[str, Any]:
-    """`comparisons` and `not_run` of the sweep in data/records; one in which nothing was run where there is none."""
-    if file.is_file():
-        return read_json(file)["result"]
-    return dict(zip(("comparisons", "not_run"), comparisons([]), strict=True))
+    """`comparisons` and `not_run` of the sweep in data/records."""
+    return read_json(file)["result"]
 
 
 def outcome(row: Mapping[str, Any]) -> Outcome:

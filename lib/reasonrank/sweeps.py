@@ -8,7 +8,7 @@ of several runs, seeds and machines can be committed, and merged into one.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -39,14 +39,15 @@ class Point(Strict):
     def name(self) -> str:
         return point_name(self.parameters | {"seed": self.seed})
 
+    @property
+    def queries(self) -> set[tuple[str, str]]:
+        """Collection and id of each test query."""
+        first = next(iter(self.scores.values()))
+        return {(name, qid) for name, values in first.items() for qid in values}
+
     def mean(self, system: str) -> float:
         """NDCG@10 in percent: mean over collections of their means over queries."""
         return 100 * fmean(fmean(queries.values()) for queries in self.scores[system].values())
-
-    @property
-    def n(self) -> int:
-        """Test queries."""
-        return sum(map(len, next(iter(self.scores.values())).values()))
 
 
 def point_name(parameters: Mapping[str, Any]) -> str:
@@ -89,15 +90,13 @@ def read(places: Iterable[Path]) -> tuple[list[Point], list[str]]:
 
 
 def _of_table(file: Path) -> list[Point]:
-    body = read_json(file)
     try:
-        return [Point.model_validate(point) for point in body["result"]["points"]]
-    except (KeyError, TypeError) as error:
-        raise ValueError(f"{file}: expected the table of a sweep, with result.points ({error!r})") from None
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        raise ValueError(f"{file}: result.points: {where}: {first['msg']}") from None
+        return [Point.model_validate(point) for point in read_json(file)["result"]["points"]]
+    except (KeyError, TypeError, ValidationError) as error:
+        reason = str(error).replace("\n", " ")
+        raise ValueError(
+            f"{file}: expected the table of a sweep, with result.points ({reason:.200})"
+        ) from None
 
 
 def _of_folder(folder: Path) -> Point:
@@ -111,16 +110,17 @@ def _of_folder(folder: Path) -> Point:
         raise ValueError(f"{file}: expected seed, commit, config and result.scores ({error!r})") from None
     scores: dict[str, PerQuery] = {}
     for system, collection, recorded in rows:
-        if collection == "average":
-            continue
-        run = file.parent / "runs" / run_file(collection, system)
-        values = evaluate(read_trec(run), read_qrels(run.with_name(f"{collection}.qrels"))).per_query[MEASURE]
-        if abs(fmean(values.values()) - recorded) > 1e-6:
-            own = fmean(values.values())
-            raise ValueError(
-                f"{run}: NDCG@10 {own:.6f}, but the record has {recorded:.6f}; run notebook 05 again"
-            )
-        scores.setdefault(system, {})[collection] = {qid: round(value, 6) for qid, value in values.items()}
+        if collection != "average":
+            run = file.parent / "runs" / run_file(collection, system)
+            qrels = read_qrels(run.with_name(f"{collection}.qrels"))
+            values = evaluate(read_trec(run), qrels).per_query[MEASURE]
+            if abs((own := fmean(values.values())) - recorded) > 1e-6:
+                raise ValueError(
+                    f"{run}: NDCG@10 {own:.6f}, but the record has {recorded:.6f}; run notebook 05 again"
+                )
+            scores.setdefault(system, {})[collection] = {
+                qid: round(value, 6) for qid, value in values.items()
+            }
     parameters = {key: value for key, value in parameters_of(folder.name).items() if key != "seed"}
     return Point(parameters=parameters, scores=scores, **point)
 
@@ -128,85 +128,51 @@ def _of_folder(folder: Path) -> Point:
 def require_same(first: Point, other: Point, changes: Iterable[str] = ()) -> None:
     """ValueError where two points differ in test queries, or in a setting that is neither the seed nor in `changes`
     (dotted keys). Settings that one of the two does not know yet are no difference."""
-    settings = [_flat(point.config) for point in (first, other)]
-    ignored = {"seed", "name", "about", "overrides", *changes}
-    for key in sorted(settings[0].keys() & settings[1].keys() - ignored):
-        if key.partition(".")[0] not in ignored and settings[0][key] != settings[1][key]:
-            raise ValueError(
-                f"{other.name} has {key} = {settings[1][key]}, {first.name} has {settings[0][key]}; expected the same"
-            )
-    queries = [
-        {(name, qid) for name, values in next(iter(point.scores.values())).items() for qid in values}
-        for point in (first, other)
-    ]
-    if odd := sorted(queries[0] ^ queries[1]):
+    settings = [pd.json_normalize(point.config).to_dict("records")[0] for point in (first, other)]
+    compared = settings[0].keys() & settings[1].keys() - {"seed", "name", "about", *changes}
+    for key in sorted(key for key in compared if not key.startswith("overrides.")):
+        one, two = (repr(each[key]) for each in settings)
+        if one != two:
+            raise ValueError(f"{other.name} has {key} = {two}, {first.name} has {one}; expected the same")
+    if odd := sorted(first.queries ^ other.queries):
         raise ValueError(f"{other.name} and {first.name} differ in {len(odd)} test queries, as {odd[:2]}")
 
 
-def _flat(config: Mapping[str, Any], above: str = "") -> dict[str, Any]:
-    """{"sft": {"epochs": 1}} -> {"sft.epochs": 1}."""
-    flat: dict[str, Any] = {}
-    for key, value in config.items():
-        flat |= _flat(value, f"{above}{key}.") if isinstance(value, Mapping) else {f"{above}{key}": value}
-    return flat
-
-
-def rows(points: Iterable[Point]) -> list[dict[str, Any]]:
-    """A row for each setting, in order of its values: `parameters`, `seeds`, `n` (test queries), `commits`, and by
-    system `mean`, `least` and `most` over seeds of NDCG@10 in percent.
+def table(points: Iterable[Point]) -> pd.DataFrame:
+    """A line for each setting, in order of its values: parameters, seeds, n (test queries), and each system's NDCG@10
+    in percent, where there are more seeds as "31.2 (30.1 to 32.0)", mean and spread.
 
     ValueError where points of one setting have other systems, settings or test queries: they are not comparable.
     """
     groups: dict[tuple[tuple[str, str], ...], list[Point]] = {}
     for point in sorted(points, key=lambda point: point.seed):
         groups.setdefault(tuple(point.parameters.items()), []).append(point)
-    return [_row(groups[key]) for key in sorted(groups, key=_in_order)]
+    lines = []
+    for key in sorted(groups, key=lambda key: [(name, _number(value), value) for name, value in key]):
+        first, *others = groups[key]
+        for other in others:
+            require_same(first, other)
+            if set(other.scores) != set(first.scores):
+                names = [", ".join(point.scores) for point in (other, first)]
+                raise ValueError(
+                    f"{other.name} has {names[0]}; {first.name} has {names[1]}: expected the same"
+                )
+        line = first.parameters | {"seeds": ", ".join(str(point.seed) for point in groups[key])}
+        line["n"] = str(len(first.queries))
+        for system in first.scores:
+            values = [point.mean(system) for point in groups[key]]
+            spread = f" ({min(values):.1f} to {max(values):.1f})" if others else ""
+            line[system] = f"{fmean(values):.1f}{spread}"
+        lines.append(line)
+    names = dict.fromkeys(name for key in groups for name, _ in key)
+    return pd.DataFrame(lines, columns=list(names | dict.fromkeys(k for line in lines for k in line))).fillna(
+        "-"
+    )
 
 
-def _in_order(key: tuple[tuple[str, str], ...]) -> list[tuple[str, bool, float, str]]:
-    """Numbers by size, before words."""
-    is_number = re.compile(r"[-+]?[\d.]+(?:e[-+]?\d+)?", re.IGNORECASE).fullmatch
-    return [(k, not is_number(v), float(v) if is_number(v) else 0.0, v) for k, v in key]
-
-
-def _row(group: Sequence[Point]) -> dict[str, Any]:
-    first, *others = group
-    for point in others:
-        require_same(first, point)
-        if set(point.scores) != set(first.scores):
-            names = [", ".join(each.scores) for each in (point, first)]
-            raise ValueError(f"{point.name} has {names[0]}; {first.name} has {names[1]}: expected the same")
-    values = {system: [point.mean(system) for point in group] for system in first.scores}
-    return {
-        "parameters": first.parameters,
-        "seeds": [point.seed for point in group],
-        "n": first.n,
-        "systems": {name: {"mean": fmean(v), "least": min(v), "most": max(v)} for name, v in values.items()},
-        "commits": sorted({point.commit for point in group}),
-    }
-
-
-def markdown(rows: Sequence[Mapping[str, Any]], unfinished: Sequence[str]) -> str:
-    """The table as a page: a line for each setting, cells "31.2 (30.1 to 32.0)" where there are more seeds."""
-    parts = ["NDCG@10 in % on average over collections: mean over seeds (least to most); n = test queries."]
-    if rows:
-        names = list(dict.fromkeys(name for row in rows for name in row["parameters"]))
-        systems = list(dict.fromkeys(system for row in rows for system in row["systems"]))
-        frame = pd.DataFrame(
-            {name: row["parameters"].get(name, "-") for name in names}
-            | {"seeds": ", ".join(map(str, row["seeds"]))}
-            | {system: _cell(row["systems"].get(system), len(row["seeds"])) for system in systems}
-            | {"n": str(row["n"])}
-            for row in rows
-        )
-        parts.append(frame.to_markdown(index=False, disable_numparse=True))
-    if unfinished:
-        parts.append("Not finished: " + "; ".join(unfinished) + ".")
-    return "\n\n".join(parts)
-
-
-def _cell(values: Mapping[str, float] | None, seeds: int) -> str:
-    if values is None:
-        return "-"
-    spread = f" ({values['least']:.1f} to {values['most']:.1f})" if seeds > 1 else ""
-    return f"{values['mean']:.1f}{spread}"
+def _number(value: str) -> float:
+    """Numbers sort by size, before words."""
+    try:
+        return float(value)
+    except ValueError:
+        return float("inf")

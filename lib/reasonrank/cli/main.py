@@ -125,20 +125,21 @@ def sweep(
     from ..stages import provenance, write_json, write_text
 
     points, unfinished = sweeps.read(places)
-    rows = sweeps.rows(points)
     compared, missing = ablations.comparisons(points)
-    text = sweeps.markdown(rows, unfinished)
+    parts = ["NDCG@10 in % on average over collections: mean over seeds (least to most); n = test queries."]
+    if points:
+        parts.append(sweeps.table(points).to_markdown(index=False, disable_numparse=True))
     if compared:
-        text += "\n\n" + "\n".join(ablations.lines({"comparisons": compared, "not_run": missing}))
-    print(text)
-    if places[0].is_dir():
-        found = {"rows": rows, "comparisons": compared, "not_run": missing, "unfinished": unfinished}
+        parts.append("\n".join(ablations.lines({"comparisons": compared, "not_run": missing})))
+    if unfinished:
+        parts.append(f"Not finished: {'; '.join(unfinished)}.")
+    print("\n\n".join(parts))
+    if points and places[0].is_dir():
+        found = {"comparisons": compared, "not_run": missing, "unfinished": unfinished}
         found["points"] = [point.model_dump(mode="json") for point in points]
-        first = points[0] if points else None
-        source = provenance(first.config, first.seed) if first else {}
-        folder = places[0] / "sweep"
+        source, folder = provenance(points[0].config, points[0].seed), places[0] / "sweep"
         write_json(folder / "comparison.json", {"stage": "sweep", **source, "result": found})
-        write_text(folder / "comparison.md", text + "\n")
+        write_text(folder / "comparison.md", "\n\n".join(parts) + "\n")
 
 
 for function in (rerank, synthesise.synthesise, synthesise.published, verify):
