@@ -212,10 +212,7 @@ def test_the_hub_is_asked_only_where_no_folder_is_given(monkeypatch, tmp_path):
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot)
     assert benchmarks.load("beir/covid").qrels == {"q1": {"1": 1}}
-    assert asked == [
-        ("BeIR/trec-covid", ["corpus*", "queries*"]),
-        ("BeIR/trec-covid-qrels", ["test.tsv"]),
-    ]
+    assert asked == [("BeIR/trec-covid", ["corpus*", "queries*"]), ("BeIR/trec-covid-qrels", ["test.tsv"])]
 
 
 def test_a_set_in_a_folder_of_its_own_with_its_corpus_in_files(tmp_path):

@@ -253,11 +253,7 @@ def test_a_404_hints_at_the_address(server):
 def test_nobody_listens():
     with pytest.raises(EngineError, match=r"no server answers at http://127\.0\.0\.1:9/v1"):
         open_engine(
-            "openai",
-            "m",
-            base_url="http://127.0.0.1:9/v1",
-            tokenizer="smollm2-135m-instruct",
-            max_retries=0,
+            "openai", "m", base_url="http://127.0.0.1:9/v1", tokenizer="smollm2-135m-instruct", max_retries=0
         )
 
 

@@ -8,16 +8,11 @@ from reasonrank.sources import Collection, Passage, Query
 
 
 def made(passages, queries, excluded=None, rewritten=None):
+    asked = {qid: Query(qid, text) for qid, text in queries.items()}
+    texts = {docid: Passage(docid, text) for docid, text in passages.items()}
+    more = {"excluded": excluded or {}, "rewritten": rewritten or {}}
     return Collection(
-        name="made",
-        scenario="web search",
-        source="made up",
-        queries={qid: Query(qid, text) for qid, text in queries.items()},
-        passages={docid: Passage(docid, text) for docid, text in passages.items()},
-        qrels={},
-        splits=dict.fromkeys(queries, "test"),
-        excluded=excluded or {},
-        rewritten=rewritten or {},
+        "made", "web search", "made up", asked, texts, {}, dict.fromkeys(queries, "test"), **more
     )
 
 
@@ -53,7 +48,7 @@ def test_queries_without_candidates_are_counted_and_named(caplog):
     [
         (["鸟类利用太阳导航。", "蜜蜂采集花蜜。", "狼吃鹿。"], "蜜蜂收集什么？", ["p1"]),
         (
-            ["鳥は太陽を使う。", "オオカミは鹿を食べる。", "ミツバチは花の蜜を集める。"],
+            ["鳥は太陽を使う。", "オオカミは鹿", "ミツバチは花の蜜を集める。"],
             "ミツバチは何を集めますか",
             ["p2"],
         ),
@@ -69,17 +64,10 @@ def test_other_scripts(passages, query, best):
     assert retrieval.bm25(collection, {"q": query})["q"][:1] == best
 
 
-def test_terms():
-    assert retrieval._terms(["The U.S. 3rd-year bees' x", "蜜蜂采 a花", ""]) == [
-        ["3rd", "year", "bees"],
-        ["蜜蜂", "蜂采", "花"],
-        [],
-    ]
-
-
-def test_a_collection_without_any_term_gives_no_candidates():
-    queries = {"q": "bees"}
-    assert retrieval.bm25(made({"d1": "", "d2": "the of"}, queries), queries) == {"q": []}
+def test_terms_and_none():
+    terms = [["3rd", "year", "bees"], ["蜜蜂", "蜂采", "花"], []]
+    assert retrieval._terms(["The U.S. 3rd-year bees' x", "蜜蜂采 a花", ""]) == terms
+    assert retrieval.bm25(made({"d1": "", "d2": "the of"}, {"q": "bees"}), {"q": "bees"}) == {"q": []}
 
 
 def test_excluded_passages_make_room_for_the_next_ones(monkeypatch):
