@@ -12,8 +12,8 @@ TABLES = ["reproduction", "table1", "table10", "table2", "table3_6", "table4_7",
 
 def test_all_tables_are_there_and_name_their_source():
     assert sorted(paper.tables()) == TABLES
-    for table in paper.tables().values():
-        assert table.metric in ("NDCG@10 in percent", "training examples")
+    for name, table in paper.tables().items():
+        assert table.id == name and table.metric in ("NDCG@10 in percent", "training examples")
         assert "2508.07050v3, Table" in table.source or table.id == "reproduction"
 
 
@@ -64,7 +64,7 @@ def test_the_registry_agrees_with_the_source_it_was_taken_from(shared):
         list(paper.tables()["reproduction"].rows[0].values)
         == source["independent_reproduction"]["ndcg_at_10"]
     )
-    assert list(paper.facts().figure13.tokens) == source["figure13_reasoning_tokens"]["values_seen"]
+    assert paper.facts().figure13.tokens == source["figure13_reasoning_tokens"]["values_seen"]
     assert paper.facts().figure1.values == source["figure1_latency_earth_science_s_per_query"]
 
 
@@ -136,7 +136,7 @@ def test_the_profiles_hold_what_the_table_expects(row):
 
 def test_a_setting_names_what_is_wrong_with_it(tmp_path):
     row = paper.Setting(setting="a", paper="b", released="c", key="rl.momentum", expected=(1, 2))
-    with pytest.raises(KeyError, match=r"no setting 'rl\.momentum'"):
+    with pytest.raises(KeyError, match="momentum"):
         row.values()
     path = tmp_path / "s.yaml"
     path.write_text("- {setting: a, paper: b, released: c}\n")

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, reduce
+from operator import getitem
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Literal, TypeVar
 
 import pandas as pd
@@ -17,7 +19,6 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
 from . import profiles
-from .metrics import ndcg
 from .stages import ROOT
 
 DATA = ROOT / "data" / "paper"
@@ -41,16 +42,11 @@ class Needs(Strict):
 
 
 class Margin(Strict):
-    """How far a figure may lie off, in the table's unit: one of a column, and the average."""
+    """How far a figure may lie off, in the table's unit: one of a column, and the average; and where it is from."""
 
     value: float = Field(ge=0)
     avg: float = Field(ge=0)
-
-
-class Noise(Margin):
-    """A named spread between two honest runs of the same thing, and where it is from."""
-
-    text: str
+    text: str = ""
 
 
 @dataclass(frozen=True)
@@ -114,10 +110,10 @@ class Table(Strict):
 
     def row(self, system: str) -> Row:
         """The row of `system`; KeyError names the systems of the table."""
-        for row in self.rows:
-            if row.system == system:
-                return row
-        raise KeyError(f"{self.id}: no row {system!r}; it has {[row.system for row in self.rows]}")
+        rows = {row.system: row for row in self.rows}
+        if system not in rows:
+            raise KeyError(f"{self.id}: no row {system!r}; it has {list(rows)}")
+        return rows[system]
 
     def figures(self) -> list[Figure]:
         """Every printed value of the table with what it takes; none where the table says nothing of that."""
@@ -125,15 +121,13 @@ class Table(Strict):
             return []
         found = []
         for row in self.rows:
-            values = dict(zip(self.columns, row.values or (), strict=False)) | {"avg": row.avg}
-            named = {"model": self.needs.model or row.system} | row.needs
-            needs = self.needs.model_copy(update=named)
+            needs = self.needs.model_copy(update={"model": self.needs.model or row.system} | row.needs)
             known = noises()[row.noise or self.noise]
-            for column, value in values.items():
-                if value is not None:
-                    kind = "avg" if column == "avg" else "value"
-                    margins = getattr(self.tolerance, kind), getattr(known, kind)
-                    found.append(Figure(self.id, row.system, column, value, needs, *margins, known.text))
+            printed = [*zip(self.columns, row.values or (), strict=False), ("avg", row.avg)]
+            for column, value in ((column, value) for column, value in printed if value is not None):
+                kind = "avg" if column == "avg" else "value"
+                margins = getattr(self.tolerance, kind), getattr(known, kind)
+                found.append(Figure(self.id, row.system, column, value, needs, *margins, known.text))
         return found
 
     def frame(self) -> pd.DataFrame:
@@ -144,47 +138,6 @@ class Table(Strict):
         if any(row.avg is not None for row in self.rows):
             frame["avg"] = [math.nan if row.avg is None else row.avg for row in self.rows]
         return frame.rename_axis("system")
-
-
-class Fact(BaseModel):
-    """Numbers of a figure, by name, with where they stand in the paper (data/paper/facts.yaml)."""
-
-    model_config = ConfigDict(extra="allow", frozen=True)
-
-    source: str
-
-
-class Case(Strict):
-    """Two relevant passages at these 1-based ranks of the window, and the published NDCG@10 in 0..1."""
-
-    ranks: tuple[int, ...]
-    ndcg_at_10: float
-
-    def ndcg(self, window: int) -> float:
-        """Our NDCG@10, in 0..1, of a window of `window` passages with relevant ones at `ranks`."""
-        return ndcg(list(range(1, window + 1)), set(self.ranks), k=10)
-
-
-class WorkedExample(Strict):
-    """The example of section 4.2: why NDCG alone is no reward for one window of several."""
-
-    source: str
-    window: int
-    cases: tuple[Case, ...]
-
-
-class Facts(Strict):
-    """Published numbers that stand in figures and text.
-
-    `figure1`: `values`, seconds per query by system on one `collection`. `figure5`: how many times faster listwise is
-    than pointwise, `ratio_low` to `ratio_high` over `collections`. `figure13`: `tokens`, mean reasoning tokens, one
-    value a data set (their names are not printed beside them).
-    """
-
-    figure1: Fact
-    figure5: Fact
-    figure13: Fact
-    worked_example: WorkedExample
 
 
 class Notebook(Strict):
@@ -219,17 +172,10 @@ class Setting(Strict):
             raise ValueError(f"{self.setting}: expected a key with its two expected values, or ours")
         return self
 
-    def values(self) -> tuple[Any, Any]:
-        """Those of `key` in the two profiles; KeyError for a key that they do not have."""
-        found = []
-        for name in PROFILES:
-            value = profiles.load(name).model_dump(mode="json")
-            for part in (self.key or "").split("."):
-                if not isinstance(value, dict) or part not in value:
-                    raise KeyError(f"profiles have no setting {self.key!r}")
-                value = value[part]
-            found.append(value)
-        return found[0], found[1]
+    def values(self) -> tuple[Any, ...]:
+        """Those of `key` in the two profiles; KeyError for a part of it that they do not have."""
+        parts = (self.key or "").split(".")
+        return tuple(reduce(getitem, parts, profiles.load(name).model_dump(mode="json")) for name in PROFILES)
 
 
 def checked(content: Any, kind: type[T], place: str) -> T:
@@ -254,22 +200,26 @@ def load(path: Path, kind: type[T]) -> T:
 @cache
 def tables() -> dict[str, Table]:
     """All published tables by id ("table1" ... "table10", "reproduction"); read once."""
-    found = {path.stem: load(path, Table) for path in sorted((DATA / "tables").glob("*.yaml"))}
-    if odd := [name for name, table in found.items() if table.id != name]:
-        raise ValueError(f"{odd[0]}.yaml: id: {found[odd[0]].id!r}, expected the file's name {odd[0]!r}")
-    return found
+    return {path.stem: load(path, Table) for path in sorted((DATA / "tables").glob("*.yaml"))}
 
 
 @cache
-def facts() -> Facts:
-    """Published numbers that stand in figures and text."""
-    return load(DATA / "facts.yaml", Facts)
+def facts() -> SimpleNamespace:
+    """Published numbers that stand in figures and text, each with its `source` (data/paper/facts.yaml).
+
+    `figure1`: `values`, seconds per query by system on one `collection`. `figure5`: how many times faster listwise is
+    than pointwise, `ratio_low` to `ratio_high` over `collections`. `figure13`: `tokens`, mean reasoning tokens, one
+    value a data set (their names are not printed beside them). `worked_example` (section 4.2): `cases` of two
+    relevant passages at `ranks` of a `window`, with their `ndcg_at_10` in 0..1.
+    """
+    found = load(DATA / "facts.yaml", dict[str, dict[str, Any]])
+    return SimpleNamespace(**{name: SimpleNamespace(**numbers) for name, numbers in found.items()})
 
 
 @cache
-def noises() -> dict[str, Noise]:
-    """Named spreads between runs, "none" among them."""
-    return {"none": Noise(value=0.0, avg=0.0, text="")} | load(DATA / "noise.yaml", dict[str, Noise])
+def noises() -> dict[str, Margin]:
+    """Named spreads between two honest runs of the same thing, "none" among them."""
+    return {"none": Margin(value=0.0, avg=0.0)} | load(DATA / "noise.yaml", dict[str, Margin])
 
 
 @cache

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ..paper import Fact, Facts, Table
+from ..paper import Table
 from .style import BLUE, GREEN, GREY, ORANGE, WIDTH, checked, label, look, percent, styled, unique, whiskers
 
 KINDS = {
@@ -24,7 +25,7 @@ SECONDS = ("p50", "p50_low", "p50_high")
 
 
 @styled
-def figure1(table: Table, facts: Facts, ours: Mapping[str, Any] | None = None) -> Figure:
+def figure1(table: Table, facts: SimpleNamespace, ours: Mapping[str, Any] | None = None) -> Figure:
     """The paper's Figure 1: BRIGHT averages by system, and seconds per query on one collection.
 
     `table`: Table 1. `ours`: optionally `model` (a name), `scores` (rows of `system`, `ndcg`, `low`, `high`
@@ -81,7 +82,7 @@ def _points(ax: Axes, published: Sequence[tuple], ours: Sequence[tuple], text: s
 
 
 @styled
-def latency_figure(ours: Mapping[str, Any], paper: Fact) -> Figure:
+def latency_figure(ours: Mapping[str, Any], paper: SimpleNamespace) -> Figure:
     """In the form of the paper's Figure 5: seconds per query, listwise beside pointwise, by collection.
 
     `ours`: `rows` (`collection`, `method`, `n`, and `p50`, `p50_low`, `p50_high` in seconds), `model`,
