@@ -75,9 +75,7 @@ class Synthesis(Strict):
     @model_validator(mode="after")
     def _has_room(self) -> Synthesis:
         if not self.max_positives < (self.smallest_window or self.window) <= self.window:
-            raise ValueError(
-                f"a list needs room for {self.max_positives} positives and a negative, in its window"
-            )
+            raise ValueError(f"a list needs room for {self.max_positives} positives and a negative")
         return self
 
 
@@ -93,22 +91,27 @@ class Lora(Strict):
     target_modules: str | list[str]
 
 
-class Sft(Strict):
+class Training(Strict):
+    """What both stages of training have."""
+
     lora: Lora | None  # None: full fine-tuning
     learning_rate: float = Field(gt=0)
-    epochs: float = Field(gt=0)
-    cutoff: int = Field(gt=0)  # tokens of prompt and label
-    max_steps: int  # -1: as many as the epochs take
-    batch_size: int = Field(gt=0)  # per device
-    gradient_accumulation: int = Field(gt=0)
     scheduler: str
     warmup_ratio: float = Field(ge=0, le=1)
     weight_decay: float = Field(ge=0)
     max_grad_norm: float = Field(gt=0)
+    batch_size: int = Field(gt=0)  # examples, or answers, per device and forward pass
     gradient_checkpointing: bool
-    validity_queries: int = Field(gt=0)  # windows for format validity before and after
-    evaluate_every: int | None = Field(gt=0)  # optimiser steps between two scores on dev queries
+    evaluate_every: int | None = Field(gt=0)  # steps between two scores on dev queries
     patience: int | None = Field(gt=0)  # scores in a row that are no better, after which training stops
+
+
+class Sft(Training):
+    epochs: float = Field(gt=0)
+    cutoff: int = Field(gt=0)  # tokens of prompt and label
+    max_steps: int  # -1: as many as the epochs take
+    gradient_accumulation: int = Field(gt=0)
+    validity_queries: int = Field(gt=0)  # windows for format validity before and after
 
 
 class Reward(Strict):
@@ -118,19 +121,12 @@ class Reward(Strict):
     rbo_p: float | None
 
 
-class Rl(Strict):
-    lora: Lora | None
+class Rl(Training):
     reward: Reward
-    learning_rate: float = Field(gt=0)
-    scheduler: str
-    warmup_ratio: float = Field(ge=0, le=1)
-    weight_decay: float = Field(ge=0)
-    max_grad_norm: float = Field(gt=0)
     steps: int = Field(gt=0)  # rollout batches, as the paper counts
     prompts_per_step: int = Field(gt=0)
     mini_batch_prompts: int = Field(gt=0)
     rollouts: int = Field(gt=1)  # G
-    batch_size: int = Field(gt=0)  # answers per device and forward pass
     max_prompt_tokens: int = Field(gt=0)
     max_completion_tokens: int = Field(gt=0)
     temperature: float = Field(gt=0)
@@ -143,9 +139,6 @@ class Rl(Strict):
     scale_rewards: Literal["group", "batch", "none"]
     loss_type: str
     epochs_per_batch: int = Field(gt=0)
-    gradient_checkpointing: bool
-    evaluate_every: int | None = Field(gt=0)  # steps (batches of rollouts) between two scores on dev queries
-    patience: int | None = Field(gt=0)  # as in sft
     use_vllm: bool
 
 
@@ -194,9 +187,7 @@ class Profile(Strict):
     name: str
     about: str
     seed: int = Field(ge=0, lt=2**32)
-    report_to: Literal[
-        "none", "tensorboard", "wandb", "trackio"
-    ]  # where training logs go; the package is yours
+    report_to: Literal["none", "tensorboard", "wandb", "trackio"]  # where training logs go
     collections: list[str] = Field(min_length=1)
     model: Model
     prompting: Prompting

@@ -11,6 +11,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import re
 import shutil
 import subprocess
 import time
@@ -53,16 +54,13 @@ def version_line() -> str:
 def commit() -> str:
     """The commit of the working tree, with `+changes` where tracked files of the code differ from it."""
     code = ["lib", "profiles", "data/authored", "data/paper"]
+    commands = ("rev-parse", "--short=12", "HEAD"), ("status", "--porcelain", "--", *code)
+    options = {"cwd": ROOT, "capture_output": True, "text": True, "check": True}
     try:
-        head = _git("rev-parse", "--short=12", "HEAD")
-        return head + ("+changes" if _git("status", "--porcelain", "--", *code) else "")
+        head, changes = (subprocess.run(["git", *words], **options).stdout.strip() for words in commands)
+        return head + ("+changes" if changes else "")
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
-
-
-def _git(*args: str) -> str:
-    done = subprocess.run(["git", *args], cwd=ROOT, capture_output=True, text=True, check=True)
-    return done.stdout.strip()
 
 
 @cache
@@ -70,9 +68,14 @@ def hardware() -> dict[str, Any]:
     """Processor, cores, memory in GiB and accelerators; no host name and no path."""
     import torch
 
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
-    return {"cpu": _cpu_name(), "cores": usable_cores(), "memory_gib": round(memory), "gpus": gpus}
+    info = Path("/proc/cpuinfo")
+    named = re.search(r"model name\s*: (.*)", info.read_text()) if info.is_file() else None
+    return {
+        "cpu": named[1].strip() if named else platform.processor() or platform.machine(),
+        "cores": usable_cores(),
+        "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30),
+        "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
+    }
 
 
 def usable_cores() -> int:
@@ -80,29 +83,16 @@ def usable_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _cpu_name() -> str:
-    info = Path("/proc/cpuinfo")
-    if info.is_file():
-        for line in info.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    return platform.processor() or platform.machine()
-
-
 def provenance(config: Any, seed: int) -> dict[str, Any]:
     """What every record carries beside its result: config, seed, versions, commit, hardware, time (UTC)."""
     return {
-        "config": _plain(config),
+        "config": config.model_dump(mode="json") if hasattr(config, "model_dump") else config,
         "seed": seed,
         "versions": versions(),
         "commit": commit(),
         "hardware": hardware(),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
     }
-
-
-def _plain(value: Any) -> Any:
-    return value.model_dump(mode="json") if hasattr(value, "model_dump") else value
 
 
 def sha256(path: Path) -> str:
@@ -149,7 +139,9 @@ class Stage:
                 raise FileNotFoundError(
                     f"{path}: stage {name} needs this file; run the notebook that makes it"
                 )
-            self.inputs[_relative(path, self.run_dir)] = sha256(path)
+            inside = path.resolve().is_relative_to(self.run_dir.resolve())
+            place = path.resolve().relative_to(self.run_dir.resolve()) if inside else path.name
+            self.inputs[str(place)] = sha256(path)
         shutil.rmtree(self.folder, ignore_errors=True)
         self.folder.mkdir(parents=True)
         self.started = time.monotonic()
@@ -167,15 +159,13 @@ class Stage:
 
     def finish(self) -> Path:
         """Write the manifest, give the folder its final name, and return it."""
-        files = {
-            str(p.relative_to(self.folder)): sha256(p) for p in sorted(self.folder.rglob("*")) if p.is_file()
-        }
+        files = [path for path in sorted(self.folder.rglob("*")) if path.is_file()]
         manifest = {
             "stage": self.name,
             **provenance(self.config, self.seed),
             "seconds": round(time.monotonic() - self.started, 1),
             "inputs": self.inputs,
-            "files": files,
+            "files": {str(path.relative_to(self.folder)): sha256(path) for path in files},
         }
         write_json(self.folder / "manifest.json", manifest)
         old = self.run_dir / f".{self.name}.old"
@@ -187,20 +177,11 @@ class Stage:
         return self.final
 
 
-def _relative(path: Path, folder: Path) -> str:
-    try:
-        return str(path.resolve().relative_to(folder.resolve()))
-    except ValueError:
-        return path.name
-
-
 def stage_file(run_dir: Path | str, stage: str, name: str) -> Path:
     """A file of a complete stage; FileNotFoundError says which notebook makes it."""
     folder = Path(run_dir) / stage
     if not (folder / "manifest.json").is_file():
-        raise FileNotFoundError(
-            f"{folder.name}: no manifest in the run folder; run notebooks/{stage}.ipynb first"
-        )
+        raise FileNotFoundError(f"{stage}: no manifest in the run folder; run notebooks/{stage}.ipynb first")
     if not (folder / name).exists():
-        raise FileNotFoundError(f"{folder.name}/{name}: the stage is complete but holds no such file")
+        raise FileNotFoundError(f"{stage}/{name}: the stage is complete but holds no such file")
     return folder / name
