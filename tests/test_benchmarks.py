@@ -40,34 +40,27 @@ def bright_folder(tmp_path):
     return tmp_path
 
 
-def test_bright_is_read_with_both_queries_and_excluded_ids(bright_folder):
-    b = benchmarks.load("bright/biology", bright_folder)
-    assert b.queries["1"].text == "what do wolves eat"
-    assert b.rewritten["1"] == "rewritten: what do wolves eat"
-    assert list(b.passages) == ["d/a b.txt", "d2", "d3", "d4"]
-    assert b.passages["d3"].full == "deer"
-    assert b.qrels == {"0": {"d/a b.txt": 1}, "1": {"d2": 1, "d3": 1}}
-    assert b.excluded == {"1": {"d4", "gone"}}
-    assert sorted(b.ids("test")) == ["0", "1"]
-    assert (b.scenario, b.passage_tokens) == ("complex QA", 512)
-
-
-def test_bright_in_json_lines_is_the_same(bright_folder, tmp_path):
-    other = tmp_path / "lines"
+def test_bright_is_read_with_both_queries_and_excluded_ids_from_parquet_or_json_lines(
+    bright_folder, tmp_path
+):
     for table, rows in (("examples", EXAMPLES), ("gpt4_reason", REWRITTEN), ("documents", DOCUMENTS)):
-        runs.write_jsonl(other / table / "biology.jsonl.gz", rows)
-    a, b = benchmarks.load("bright/biology", bright_folder), benchmarks.load("bright/biology", other)
-    assert (a.queries, a.passages, a.qrels, a.excluded) == (b.queries, b.passages, b.qrels, b.excluded)
+        runs.write_jsonl(tmp_path / "lines" / table / "biology.jsonl.gz", rows)
+    for place in (bright_folder, tmp_path / "lines"):
+        b = benchmarks.load("bright/biology", place)
+        assert b.queries["1"].text == "what do wolves eat"
+        assert b.rewritten["1"] == "rewritten: what do wolves eat"
+        assert list(b.passages) == ["d/a b.txt", "d2", "d3", "d4"] and b.passages["d3"].full == "deer"
+        assert b.qrels == {"0": {"d/a b.txt": 1}, "1": {"d2": 1, "d3": 1}}
+        assert b.excluded == {"1": {"d4", "gone"}} and sorted(b.ids("test")) == ["0", "1"]
+        assert (b.scenario, b.passage_tokens) == ("complex QA", 512)
     text = "".join(json.dumps(row) + "\n" for row in EXAMPLES).encode()
     assert b.inputs["examples/biology.jsonl"] == hashlib.sha256(text).hexdigest()
 
 
 def test_excluded_documents_are_in_no_ranking_at_any_step(bright_folder, tmp_path):
     b = benchmarks.load("bright/biology", bright_folder)
-    retrieved = retrieval.bm25(b, b.searched(b.queries), top=100)
-    assert "d4" not in retrieved["1"]
-    path = tmp_path / "r.run"
-    full = list(b.passages)
+    assert "d4" not in retrieval.bm25(b, b.searched(b.queries), top=100)["1"]
+    path, full = tmp_path / "r.run", list(b.passages)
     runs.write_trec(path, {"0": full, "1": ["d4", "d2", "d3", "d/a b.txt"]}, "t")
     loaded = benchmarks.read_run(b, path, candidates=None)
     assert loaded == {"0": full, "1": ["d2", "d3", "d/a b.txt"]}
@@ -77,12 +70,16 @@ def test_excluded_documents_are_in_no_ranking_at_any_step(bright_folder, tmp_pat
     assert evaluation.evaluate(loaded, b.qrels, excluded=b.excluded).removed == 0
 
 
-def test_candidates_are_counted(bright_folder, tmp_path):
-    b = benchmarks.load("bright/biology", bright_folder)
-    path = tmp_path / "r.run"
-    four, three = list(b.passages), ["d2", "d3", "d/a b.txt"]
-    runs.write_trec(path, {"0": four, "1": three}, "t")  # all that may be retrieved, of four and of three
-    assert benchmarks.read_run(b, path)["1"] == three
+def test_a_run_by_place_with_its_candidates_counted(bright_folder, tmp_path):
+    b, path = benchmarks.load("bright/biology", bright_folder), tmp_path / "r.run"
+    four, three = (
+        list(b.passages),
+        ["d2", "d3", "d/a b.txt"],
+    )  # all that may be retrieved, of four and of three
+    for name in ("r.run", "runs/biology.trec.gz", "more/biology/any.run"):
+        runs.write_trec(tmp_path / name, {"0": four, "1": three}, "t")
+        place = tmp_path / name.split("/")[0]
+        assert benchmarks.read_run(b, place) == {"0": four, "1": three}
     assert benchmarks.read_run(b, path, top=1) == {"0": four[:1], "1": three[:1]}
     for ranking, wanted, message in (
         (three, 3, r"r\.run: query '0' has 4 candidates, expected 3"),
@@ -93,6 +90,8 @@ def test_candidates_are_counted(bright_folder, tmp_path):
         runs.write_trec(path, {"0": four, "1": ranking}, "t")
         with pytest.raises(ValueError, match=message):
             benchmarks.read_run(b, path, wanted)
+    with pytest.raises(FileNotFoundError, match=r"one run, biology\.run or biology/\*\.run; found 0"):
+        benchmarks.read_run(b, bright_folder / "documents")
 
 
 def test_inputs_are_pinned_by_hash(bright_folder):
@@ -104,19 +103,23 @@ def test_inputs_are_pinned_by_hash(bright_folder):
 
 
 def test_faults_in_bright_are_named(bright_folder):
-    def fault(kind, message, name="biology"):
+    def fault(kind, message, name="biology", **options):
         with pytest.raises(kind, match=message):
-            benchmarks.load(f"bright/{name}", bright_folder)
+            benchmarks.load(f"bright/{name}", bright_folder, **options)
 
     fault(KeyError, "unknown collection 'bright/botany'; known are bright/economics", "botany")
     fault(ValueError, "examples: no subset 'pony'; expected one of biology", "pony")
     path = bright_folder / "gpt4_reason" / "biology-00000-of-00001.parquet"
-    put_parquet(path, REWRITTEN[:1])
-    fault(ValueError, "query '1' of bright/biology is in only one of examples and gpt4_reason")
-    put_parquet(path, [{"id": "0", "said": "no query here"}])
-    fault(ValueError, "parquet, row 1: no text; expected a string under one of text, query")
-    put_parquet(path, REWRITTEN + REWRITTEN[:1])
-    fault(ValueError, "row 3: id '0' a second time; the first is .*row 1")
+    for rows, message in (
+        (REWRITTEN[:1], "query '1' of bright/biology is in only one of examples and gpt4_reason"),
+        (
+            [{"id": "0", "said": "none"}],
+            "parquet, row 1: no text; expected a string under one of text, query",
+        ),
+        (REWRITTEN + REWRITTEN[:1], "row 3: id '0' a second time; the first is .*row 1"),
+    ):
+        put_parquet(path, rows)
+        fault(ValueError, message)
     path.write_bytes(b"PAR1 cut off")
     fault(ValueError, "not a whole Parquet file")
     path.unlink()
@@ -125,25 +128,19 @@ def test_faults_in_bright_are_named(bright_folder):
     found = benchmarks.load("bright/biology", bright_folder, wanted={"d2"})  # nothing is searched
     assert found.texts() == {"d2": "wolves eat deer"}
     put_parquet(bright_folder / FILE, [EXAMPLES[0], EXAMPLES[1] | {"excluded_ids": ["d2"]}])
-    with pytest.raises(ValueError, match="'d2' is both judged and excluded for '1'"):
-        benchmarks.load("bright/biology", bright_folder, wanted={"d2"})
+    fault(ValueError, "'d2' is both judged and excluded for '1'", wanted={"d2"})
     put_parquet(bright_folder / FILE, [EXAMPLES[0] | {"gold_ids": []}])
-    with pytest.raises(ValueError, match="query '0' of bright/biology has no judgement"):
-        benchmarks.load("bright/biology", bright_folder, wanted=())
+    fault(ValueError, "query '0' of bright/biology has no judgement", wanted=())
 
 
-def test_there_are_twelve_eight_and_seven_sets():
-    assert [len(benchmarks.names(family)) for family in ("bright", "r2med", "beir")] == [12, 8, 7]
-
-
-@pytest.mark.parametrize("name", ["aops", "biology", "leetcode", "stackoverflow", "theoremqa_questions"])
+@pytest.mark.parametrize("name", ["aops", "biology", "theoremqa_questions"])
 def test_topics_of_bright_and_its_published_run(shared, name):
     b = benchmarks.load(f"bright/{name}", shared, wanted=())
     assert b.qrels == runs.read_qrels(shared / "bright" / name / "qrels.txt.gz")
     run = benchmarks.read_run(b, shared / "bright")
     assert {len(docids) for docids in run.values()} == {100}  # nothing had to be taken out
     assert not any(b.excluded.get(qid, set()) & set(docids) for qid, docids in run.items())
-    assert bool(b.excluded) == (name in ("aops", "leetcode", "theoremqa_questions"))
+    assert bool(b.excluded) == (name != "biology")
     with pytest.raises(FileNotFoundError, match=f"{name}: no passages; expected a file named corpus or"):
         benchmarks.load(f"bright/{name}", shared / "bright")
 
@@ -216,21 +213,10 @@ def test_the_hub_is_asked_only_where_no_folder_is_given(monkeypatch, tmp_path):
 
 
 def test_a_set_in_a_folder_of_its_own_with_its_corpus_in_files(tmp_path):
+    assert [len(benchmarks.names(family)) for family in ("bright", "r2med", "beir")] == [12, 8, 7]
     place = tmp_path / "BRIGHT" / "biology"
     runs.write_jsonl(place / "topics.jsonl.gz", EXAMPLES)
     runs.write_jsonl(place / "corpus" / "part1.jsonl", DOCUMENTS)
     b = benchmarks.load("bright/biology", tmp_path, wanted=["d2", "d3"])
     assert list(b.texts()) == ["d2", "d3"] and not b.rewritten
     assert b.searched(["0"]) == {"0": "why do ferns curl"}
-
-
-def test_runs_by_place(bright_folder, tmp_path):
-    b = benchmarks.load("bright/biology", bright_folder)
-    full = {"0": list(b.passages), "1": ["d2", "d3", "d/a b.txt"]}
-    for name in ("runs/biology.trec.gz", "more/biology/any.run"):
-        runs.write_trec(tmp_path / name, full, "t")
-        assert benchmarks.read_run(b, (tmp_path / name.split("/")[0])) == full
-    with pytest.raises(
-        FileNotFoundError, match=r"expected one run, biology\.run or biology/\*\.run; found 0"
-    ):
-        benchmarks.read_run(b, bright_folder)

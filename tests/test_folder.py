@@ -25,19 +25,13 @@ def write(place, queries=QUERIES, passages=PASSAGES, labels=LABELS):
 
 
 def test_a_folder_as_a_collection(tmp_path):
+    assert folder.read(write(tmp_path, labels=None)).qrels == {}
     c = folder.read(write(tmp_path), "coding")
     assert (c.name, c.scenario) == (tmp_path.name, "coding")
-    assert [q.solution for q in c.queries.values()] == [
-        ("Because.", "It is so."),
-        ("first", "then"),
-        ("a", "b"),
-    ]
+    steps = [("Because.", "It is so."), ("first", "then"), ("a", "b")]
+    assert [q.solution for q in c.queries.values()] == steps
     assert c.texts() == {"p1": "T: one", "p 2": "two"}
     assert c.qrels == {"q1": {"p 2": 1, "p1": 0}} and set(c.splits.values()) == {"train"}
-
-
-def test_labels_may_be_missing(tmp_path):
-    assert folder.read(write(tmp_path, labels=None)).qrels == {}
 
 
 @pytest.mark.parametrize(
@@ -57,10 +51,7 @@ def test_labels_may_be_missing(tmp_path):
         ({"queries": [{"id": "q", "text": "x", "solution": ["a", 2]}]}, "line 1: no answer"),
         ({"queries": [{"id": "q", "text": "x", "solution": []}]}, "line 1: no answer"),
         ({"passages": [], "labels": None}, r"passages\.jsonl: no row in it"),
-        (
-            {"labels": [{"query": "q9", "passage": "p1"}]},
-            r"labels\.jsonl, line 1: a judgement for 'q9', which is not in",
-        ),
+        ({"labels": [{"query": "q9", "passage": "p1"}]}, "line 1: a judgement for 'q9', which is not in"),
         ({"labels": [{"query": "q1", "passage": "p9"}]}, "line 1: a judgement for 'p9'"),
         ({"labels": [{**LABELS[0], "gain": "high"}]}, "line 1: the grade is 'high'"),
         ({"labels": [LABELS[0], LABELS[0] | {"gain": 2}]}, "line 2: 'p 2' is judged a second time"),
@@ -81,9 +72,8 @@ def test_what_a_folder_lacks(tmp_path):
 def test_whole_numbers_as_ids_are_the_same_ids_as_text(tmp_path):
     passages = [{"id": 1, "text": "one"}, {"docid": "2", "contents": "two", "title": None}]
     queries = [QUERIES[0] | {"id": 7}, QUERIES[1] | {"id": 0}]
-    c = folder.read(
-        write(tmp_path, queries, passages, [{"query": 7, "passage": 1}, {"query": "0", "passage": "2"}])
-    )
+    labels = [{"query": 7, "passage": 1}, {"query": "0", "passage": "2"}]
+    c = folder.read(write(tmp_path, queries, passages, labels))
     assert list(c.queries) == ["7", "0"] and c.qrels == {"7": {"1": 1}, "0": {"2": 1}}
     assert c.texts() == {"1": "one", "2": "two"}
     with pytest.raises(ValueError, match=r"passages\.jsonl, line 2: id '1' a second time"):
@@ -93,16 +83,12 @@ def test_whole_numbers_as_ids_are_the_same_ids_as_text(tmp_path):
 def test_tab_separated_lines_trec_judgements_and_marks(tmp_path):
     """Every reader skips a byte order mark, and reads half a surrogate as U+FFFD."""
     (tmp_path / "queries.tsv").write_text("\ufeffq1\tWhat does a bee collect?\nq2\ta\tb\n", encoding="utf-8")
-    (tmp_path / "corpus.jsonl").write_text(
-        '\ufeff{"_id": "d1", "text": "sun \\ud83d"}\n{"_id": "d2", "text": ""}\n'
-    )
+    corpus = '\ufeff{"_id": "d1", "text": "sun \\ud83d"}\n{"_id": "d2", "text": ""}\n'
+    (tmp_path / "corpus.jsonl").write_text(corpus)
     (tmp_path / "qrels.txt").write_text("\ufeffq1 0 d1 2\nq1 0 elsewhere 1\n", encoding="utf-8")
     (tmp_path / "excluded.txt").write_text("\ufeffq1 d2\nq1 N/A\n", encoding="utf-8")
     c = sources.load(f"folder/{tmp_path}")
-    assert {qid: query.text for qid, query in c.queries.items()} == {
-        "q1": "What does a bee collect?",
-        "q2": "a\tb",
-    }
+    assert c.searched(c.queries) == {"q1": "What does a bee collect?", "q2": "a\tb"}
     assert c.texts() == {"d1": "sun \ufffd", "d2": ""} and c.excluded == {"q1": {"d2"}}
     assert c.qrels == {"q1": {"d1": 2, "elsewhere": 1}} and c.ids("test") == ["q1"]
     assert set(c.inputs) == {"queries.tsv", "corpus.jsonl", "qrels.txt", "excluded.txt"}
