@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache, partial
-from itertools import product, zip_longest
+from itertools import product
 from operator import add, floordiv, mod, mul, sub
 from random import Random
 from typing import Any
@@ -101,36 +101,39 @@ def _place(kind: str, split: str, difficulty: int, queries: int, rng: Random) ->
     known = _read("facts")[split]
     make = partial(_need, known) if kind == "need" else MAKERS.get(kind) or partial(_amount, kind)
     names = [*known] if kind == "need" else _read("words")["relations"]
-    problems, near = {}, []
+    problems, stated = {}, {}
     while len(problems) < queries:
         problem = make(rng, difficulty)
         key = " ".join(problem.right.steps + problem.right.answer) if problem else ""
-        if key and problem.right.answer not in problems and (kind == "need" or split_of(key) == split):
-            others = _near(problem.right.answer, names, rng)
-            problems[problem.right.answer] = problem, _slip(problem.right, others)
-            near.append([problems[problem.right.answer][1].answer, *problem.traps, *others])
-    stated = [*problems, *(answer for nearest in zip_longest(*near) for answer in nearest if answer)]
-    while len(stated := [*dict.fromkeys(stated)]) < PASSAGES:
-        stated += _near(rng.choice(stated), names, rng)[:2]
-    return [*problems.values()], rng.sample(stated[:PASSAGES], PASSAGES)
+        if key and (kind == "need" or split_of(key) == split):
+            slip = _slip(problem.right, _near(problem.right.answer, names, rng))
+            problems.setdefault(problem.right.answer, (problem, slip))
+            stated |= dict.fromkeys(problem.traps)
+    chains = [[slip.answer, answer] for answer, (_, slip) in problems.items()]
+    stated |= dict.fromkeys(answer for chain in chains for answer in chain)
+    while len(stated) < PASSAGES:  # each beside the last: an answer is not the middle of its near misses
+        chain = rng.choice(chains)
+        chain.append(_near(chain[-1], names, rng)[0])
+        stated[chain[-1]] = None
+        chain.reverse()
+    return [*problems.values()], rng.sample([*stated], PASSAGES)
 
 
 def _near(answer: tuple[str, ...], names: Sequence[str], rng: Random) -> list[tuple[str, ...]]:
     """Answers that differ in one word, in random order: a number nearby or with its digits the other way round, a
     day nearby, the opposite side, another one of `names`."""
-    found, last = [], 24 if set(DAYS) & set(answer) else 10_000
+    found, last = set(), 24 if set(DAYS) & set(answer) else 10_000
     for place, text in enumerate(answer):
         number, _, side = text.partition(" ")
-        others = rng.sample(names, 8) if text in names else []
+        others = rng.sample(names, 5) if text in names else []
         if text in DAYS:
             others = [DAYS[(DAYS.index(text) + off) % 7] for off in (-2, -1, 1, 2)]
         elif number.isdigit():
             values = [*(int(number) + off for off in (-10, -2, -1, 1, 2, 10)), int(number[::-1])]
             others = [f"{value} {side}".strip() for value in values if 0 < value < last]
             others += [f"{number} {other}" for axis in AXES if side in axis for other in axis]
-        found += [(*answer[:place], other, *answer[place + 1 :]) for other in others]
-    found = [other for other in dict.fromkeys(found) if other != answer]
-    return rng.sample(found, len(found))
+        found |= {(*answer[:place], other, *answer[place + 1 :]) for other in others} - {answer}
+    return rng.sample(sorted(found), len(found))
 
 
 def _slip(right: Working, near: list[tuple[str, ...]]) -> Working:
