@@ -5,33 +5,28 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import matplotlib.pyplot as plt
-from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
 
-from .style import BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, WIDTH, styled
+from .style import BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, WIDTH, drawing
 
-# Left, bottom, width, height (on a page of 100 by 66) and colour of each box.
+POINTWISE = "teacher sees the gold answer:\npositives, hard negatives"
+LISTWISE = "teacher does not see it: ranks\nthe passages, with reasoning"
+FILTER = "NDCG@10 of the one\nlabel by the other;\nkept from alpha up"
+SFT = "learn to write <think> ... </think>\nand <answer> [3] > [1] > ..."
+RL = "NDCG@10 + 0.2 Recall@10\n+ 0.1 RBO, if the format holds"
+RERANK = "windows of 20, step 10, from\nthe back of the list to its front"
+# Left, bottom, width, height (on a page of 100 by 66), colour, head and text of each box.
 BOXES = {
-    "queries": (1, 44, 18, 13, GREY),
-    "pointwise": (25, 50.5, 26, 10, ORANGE),
-    "listwise": (25, 36.5, 26, 10, ORANGE),
-    "filter": (57, 43, 19, 13, GREEN),
-    "data": (82, 43, 17, 13, GREY),
-    "sft": (71, 21, 28, 12, BLUE),
-    "rl": (36, 21, 29, 12, BLUE),
-    "rerank": (1, 21, 29, 12, PURPLE),
-}
-TEXTS = {
-    "queries": ("Queries", "with gold answers\nor solutions, and\ntheir passages"),
-    "pointwise": ("Pointwise label", "teacher sees the gold answer:\npositives, hard negatives"),
-    "listwise": ("Listwise label", "teacher does not see it: ranks\nthe passages, with reasoning"),
-    "filter": ("Self-consistency", "NDCG@10 of the one\nlabel by the other;\nkept from alpha up"),
-    "data": ("Training set", "query, 20 passages,\nboth labels"),
-    "sft": ("1  Supervised fine-tuning", "learn to write <think> ... </think>\nand <answer> [3] > [1] > ..."),
-    "rl": ("2  GRPO, multi-view reward", "NDCG@10 + 0.2 Recall@10\n+ 0.1 RBO, if the format holds"),
-    "rerank": ("3  Reranking", "windows of 20, step 10, from\nthe back of the list to its front"),
+    "queries": (1, 44, 18, 13, GREY, "Queries", "with gold answers\nor solutions, and\ntheir passages"),
+    "pointwise": (25, 50.5, 26, 10, ORANGE, "Pointwise label", POINTWISE),
+    "listwise": (25, 36.5, 26, 10, ORANGE, "Listwise label", LISTWISE),
+    "filter": (57, 43, 19, 13, GREEN, "Self-consistency", FILTER),
+    "data": (82, 43, 17, 13, GREY, "Training set", "query, 20 passages,\nboth labels"),
+    "sft": (71, 21, 28, 12, BLUE, "1  Supervised fine-tuning", SFT),
+    "rl": (36, 21, 29, 12, BLUE, "2  GRPO, multi-view reward", RL),
+    "rerank": (1, 21, 29, 12, PURPLE, "3  Reranking", RERANK),
 }
 # From one box to the next: where the arrow leaves the first and enters the second, in shares of width and height.
 RIGHT, LEFT, DOWN = ((1, 0.5), (0, 0.5)), ((0, 0.5), (1, 0.5)), ((0.5, 0), (0.5, 1))
@@ -42,7 +37,7 @@ ARROWS = (
 )
 
 
-@styled
+@drawing()
 def method_diagram() -> Figure:
     """ReasonRank from query to reranked list: synthesis, filter, two training stages, sliding windows."""
     fig, ax = plt.subplots(figsize=(WIDTH, 5.6))
@@ -50,8 +45,7 @@ def method_diagram() -> Figure:
     ax.axis("off")
     ax.text(1, 63.2, "Data synthesis (section 4.1)", weight="bold", fontsize=11.5)
     ax.text(1, 34.6, "Training (4.2) and use", weight="bold", fontsize=11.5)
-    for name, (head, text) in TEXTS.items():
-        x, y, width, height, colour = BOXES[name]
+    for x, y, width, height, colour, head, text in BOXES.values():
         shape = FancyBboxPatch((x, y), width, height, boxstyle="round,pad=0,rounding_size=1.2", linewidth=1.6)
         shape.set(facecolor=(*to_rgb(colour), 0.13), edgecolor=colour)
         ax.add_patch(shape)
@@ -64,12 +58,7 @@ def method_diagram() -> Figure:
             for (x, y, width, height, *_), (across, up) in zip(map(BOXES.get, boxes), shares, strict=True)
         )
         ax.annotate("", head, tail, arrowprops={"arrowstyle": "-|>", "linewidth": 1.6, "color": "#333333"})
-    _windows_over_a_list(ax)
-    return fig
-
-
-def _windows_over_a_list(ax: Axes) -> None:
-    """A candidate list with three of its nine windows over it, under the boxes."""
+    # a candidate list with three of its nine windows over it, under the boxes
     ax.text(1, 15.2, "100 candidates of the first stage, best first", fontsize=9.5)
     for rank in range(100):
         ax.add_patch(plt.Rectangle((1 + rank * 0.98, 11.5), 0.8, 2.6, color="#c8c8c8", linewidth=0))
@@ -78,9 +67,10 @@ def _windows_over_a_list(ax: Axes) -> None:
         ax.text(10.8 + start * 0.98, y + 1.0, name, ha="center", va="center", fontsize=9.5)
     ax.text(46, 5.0, "...", fontsize=16, ha="center", color=PURPLE)
     ax.text(25, 1.0, "the best passages of each window move on into the next", fontsize=9.5)
+    return fig
 
 
-@styled
+@drawing()
 def sliding_window_diagram(windows: Sequence[tuple[int, int]], num_candidates: int) -> Figure:
     """Which ranks each call sees, in order of the calls; the part that the next window sees again is darker.
 

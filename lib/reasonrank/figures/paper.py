@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ..paper import Table
-from .style import BLUE, GREEN, GREY, ORANGE, WIDTH, checked, label, look, percent, styled, unique, whiskers
+from .style import BLUE, GREEN, GREY, ORANGE, WIDTH, checked, drawing, label, look, unique, whiskers
 
 KINDS = {
     "retriever": (GREY, "o"),
@@ -21,34 +21,31 @@ KINDS = {
 }
 NOTE = "Filled: published numbers. Open stars: ours ({model}, small collections), not comparable."
 OPEN = {"fmt": "*", "color": "black", "markersize": 12, "markerfacecolor": "white", "capsize": 3}
+SHARES = ("ndcg", "low", "high")
 SECONDS = ("p50", "p50_low", "p50_high")
 
 
-@styled
+@drawing()
 def figure1(table: Table, facts: SimpleNamespace, ours: Mapping[str, Any] | None = None) -> Figure:
     """The paper's Figure 1: BRIGHT averages by system, and seconds per query on one collection.
 
-    `table`: Table 1. `ours`: optionally `model` (a name), `scores` (rows of `system`, `ndcg`, `low`, `high`
+    `table`: Table 1. `ours`: `model` (a name), `scores` (rows of `system`, `ndcg`, `low`, `high`
     in 0..1, and `n`) and `latency` (rows of `collection`, `method`, `n`, and `p50`, `p50_low`, `p50_high` in
     seconds).
     """
-    ours = ours or {}
     scores = [(row.system, row.avg, row.kind) for row in table.rows if row.avg is not None]
     seconds = [
         (system, value, "ReasonRank" if system.startswith("ReasonRank") else "reasoning")
         for system, value in facts.figure1.values.items()
     ]
-    own_scores = [
-        (
-            f"{row['system']} (n = {row['n']})",
-            *(percent(row, key, "Figure 1") for key in ("ndcg", "low", "high")),
-        )
-        for row in ours.get("scores") or ()
-    ]
-    own_seconds = [
-        (f"{row['method']},\n{row['collection']} (n = {row['n']})", *(row[key] for key in SECONDS))
-        for row in ours.get("latency") or ()
-    ]
+    own_scores, own_seconds = [], []
+    if ours:
+        rows = checked(ours["scores"], ["system", "n", *SHARES], "Figure 1", SHARES)
+        own_scores = [(f"{r['system']} (n = {r['n']})", *(100 * r[key] for key in SHARES)) for r in rows]
+        rows = checked(ours["latency"], ["method", "collection", "n", *SECONDS], "Figure 1")
+        own_seconds = [
+            (f"{r['method']},\n{r['collection']} (n = {r['n']})", *(r[key] for key in SECONDS)) for r in rows
+        ]
     size = (WIDTH, 1.9 + 0.3 * (len(scores) + len(own_scores)))
     fig, (left, right) = plt.subplots(1, 2, figsize=size, gridspec_kw={"width_ratios": [3, 2.1]})
     _points(left, sorted(scores, key=lambda row: -row[1]), own_scores, "{:.1f}")
@@ -60,7 +57,7 @@ def figure1(table: Table, facts: SimpleNamespace, ours: Mapping[str, Any] | None
         left.plot([], [], marker, color=colour, markersize=8, label=kind)
     fig.legend(loc="outside upper center", ncols=5)
     if ours:
-        fig.supxlabel(NOTE.format(model=ours.get("model", "small model")), fontsize=9.5, x=0.01, ha="left")
+        fig.supxlabel(NOTE.format(model=ours["model"]), fontsize=9.5, x=0.01, ha="left")
     return fig
 
 
@@ -81,7 +78,7 @@ def _points(ax: Axes, published: Sequence[tuple], ours: Sequence[tuple], text: s
     ax.margins(x=0.2)
 
 
-@styled
+@drawing()
 def latency_figure(ours: Mapping[str, Any], paper: SimpleNamespace) -> Figure:
     """In the form of the paper's Figure 5: seconds per query, listwise beside pointwise, by collection.
 
@@ -96,7 +93,7 @@ def latency_figure(ours: Mapping[str, Any], paper: SimpleNamespace) -> Figure:
         if missing := [name for name in collections if (name, method) not in by]:
             raise ValueError(f"latency: collection {missing[0]!r} has no row of method {method!r}")
         own = [by[name, method] for name in collections]
-        bars = {"yerr": whiskers(own, *SECONDS), "color": look(method)[0], "capsize": 3, "label": method}
+        bars = {"yerr": whiskers(own, "p50"), "color": look(method)[0], "capsize": 3, "label": method}
         ax.bar([place + shift for place in range(len(own))], [row["p50"] for row in own], 0.36, **bars)
     for place, name in enumerate(collections):
         pair = [by[name, method] for method in ("listwise", "pointwise")]

@@ -17,10 +17,9 @@ from .style import (
     WIDTH,
     Rows,
     checked,
+    drawing,
     label,
     look,
-    percent,
-    styled,
     unique,
     whiskers,
 )
@@ -29,13 +28,12 @@ STATES = {"ok": GREEN, "repaired": SKY, "truncated": ORANGE, "malformed": RED}
 UNITS = {"queries": BLUE, "passages": ORANGE}
 
 
-@styled
+@drawing("funnel", "dataset", "unit", "step", "count")
 def funnel(rows: Rows) -> Figure:
     """Counts of each step as bars, a column per collection; queries above, passages of all queries below.
 
     `rows`: `dataset`, `unit` ("queries" or "passages"), `step` and `count`, steps in their order.
     """
-    rows = checked(rows, ["dataset", "unit", "step", "count"], "funnel")
     if odd := [row for row in rows if row["unit"] not in UNITS or row["count"] < 0]:
         raise ValueError(
             f"funnel, {odd[0]['dataset']!r}: expected a count of queries or passages, got {odd[0]}"
@@ -60,21 +58,23 @@ def funnel(rows: Rows) -> Figure:
     return fig
 
 
-@styled
+SHARES = ("ndcg", "low", "high")
+
+
+@drawing("NDCG by collection", "collection", "system", *SHARES, "n", shares=SHARES)
 def ndcg_by_collection(rows: Rows, title: str = "Test queries, by collection") -> Figure:
     """NDCG@10 of every system on every collection, as dots with 95 % intervals; n under each collection.
 
     `rows`: `collection`, `system`, `ndcg`, `low`, `high` (0..1; drawn in percent) and `n` (queries).
     """
-    rows = checked(rows, ["collection", "system", "ndcg", "low", "high", "n"], "NDCG by collection")
     collections, systems = unique(rows, "collection"), unique(rows, "system")
     fig, ax = plt.subplots(figsize=(WIDTH, 4.4))
     for position, system in enumerate(systems):
         own, (colour, marker) = [row for row in rows if row["system"] == system], look(system, position)
         shift = 0.8 / max(5, len(systems)) * (position - (len(systems) - 1) / 2)
         places = [collections.index(row["collection"]) + shift for row in own]
-        values = [percent(row, "ndcg", "NDCG by collection") for row in own]
-        spread = whiskers(own, "ndcg", "low", "high", 100)
+        values = [100 * row["ndcg"] for row in own]
+        spread = whiskers(own, "ndcg", 100)
         ax.errorbar(places, values, spread, fmt=marker, color=colour, capsize=3, label=system)
     counts = [unique([row for row in rows if row["collection"] == name], "n") for name in collections]
     named = [f"{c}\nn = {' to '.join(map(str, sorted(n)))}" for c, n in zip(collections, counts, strict=True)]
@@ -88,7 +88,7 @@ def ndcg_by_collection(rows: Rows, title: str = "Test queries, by collection") -
     return fig
 
 
-@styled
+@drawing()
 def answer_status(rows: Rows | Mapping[str, Mapping[str, float]]) -> Figure:
     """Shares of answers that are ok, repaired, truncated and malformed, stacked, by system.
 
@@ -119,17 +119,16 @@ def answer_status(rows: Rows | Mapping[str, Mapping[str, float]]) -> Figure:
     return fig
 
 
-@styled
+@drawing("ablations", "variant", "value", "low", "high", "n", "seeds", "paper")
 def ablations(rows: Rows, title: str = "What each part of the recipe adds") -> Figure:
     """The whole recipe's NDCG@10 minus each variant's, ours with its 95 % interval beside the paper's.
 
     `rows`: `variant`, `value`, `low`, `high` (percentage points), `n` (test queries), `seeds` and `paper` (points, a
     7B model on BRIGHT).
     """
-    rows = checked(rows, ["variant", "value", "low", "high", "n", "seeds", "paper"], "ablations")
     fig, ax = plt.subplots(figsize=(WIDTH, 1.7 + 0.6 * len(rows)))
     ax.axvline(0, color="black", linewidth=1)
-    ours = {"xerr": whiskers(rows, "value", "low", "high"), "label": "ours, 95 % interval over queries"}
+    ours = {"xerr": whiskers(rows, "value"), "label": "ours, 95 % interval over queries"}
     values, places = [row["value"] for row in rows], range(len(rows))
     ax.errorbar(values, [place - 0.12 for place in places], fmt="D", color=BLUE, capsize=3, **ours)
     theirs = {"color": GREY, "markerfacecolor": "white", "label": "paper, 7B on BRIGHT"}

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import wraps
 from pathlib import Path
-from typing import Any, ParamSpec
+from typing import Any
 
 import matplotlib.pyplot as plt
 import pandas as pd
@@ -16,7 +16,6 @@ from matplotlib.figure import Figure
 
 from ..runs import write_bytes
 
-P = ParamSpec("P")
 Rows = Iterable[Mapping[str, Any]] | pd.DataFrame
 
 FILE = Path(__file__).with_name("reasonrank.mplstyle")
@@ -46,17 +45,25 @@ def style() -> AbstractContextManager[None]:
     return plt.style.context(FILE, after_reset=True)
 
 
-def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
-    """Draw in `style()` and leave nothing open in pyplot, so that a notebook shows the figure once."""
+def drawing(what: str = "", *keys: str, shares: Sequence[str] = ()) -> Callable[..., Callable[..., Figure]]:
+    """A function that draws: in `style()`, and with nothing left open in pyplot, so that a notebook shows it once.
 
-    @wraps(draw)
-    def wrapper(*args: P.args, **kwargs: P.kwargs) -> Figure:
-        with style():
-            figure = draw(*args, **kwargs)
-        plt.close(figure)
-        return figure
+    Where `what` names it, its first argument is `checked`: rows with `keys`, `shares` among them in 0..1.
+    """
 
-    return wrapper
+    def decorator(draw: Callable[..., Figure]) -> Callable[..., Figure]:
+        @wraps(draw)
+        def wrapper(*args: Any, **kwargs: Any) -> Figure:
+            if what:
+                args = (checked(args[0], keys, what, shares), *args[1:])
+            with style():
+                figure = draw(*args, **kwargs)
+            plt.close(figure)
+            return figure
+
+        return wrapper
+
+    return decorator
 
 
 def look(system: str, position: int = 0) -> tuple[str, str]:
@@ -64,25 +71,18 @@ def look(system: str, position: int = 0) -> tuple[str, str]:
     return SYSTEMS.get(system, (CYCLE[position % len(CYCLE)], MARKERS[position % len(MARKERS)]))
 
 
-def checked(rows: Rows, keys: Sequence[str], what: str) -> list[dict[str, Any]]:
-    """The rows as dictionaries. ValueError where there are none, or names the row and key that is missing."""
-    if isinstance(rows, pd.DataFrame):
-        rows = rows.to_dict("records")
-    found = [dict(row) for row in rows]
+def checked(rows: Rows, keys: Sequence[str], what: str, shares: Sequence[str] = ()) -> list[dict[str, Any]]:
+    """The rows as dictionaries. ValueError where there are none, or names the row and the key that is missing, or the
+    value of `shares` that is outside 0..1, as one already in percent is."""
+    found = rows.to_dict("records") if isinstance(rows, pd.DataFrame) else [dict(row) for row in rows]
     if not found:
         raise ValueError(f"{what}: no rows to draw, expected at least one with {', '.join(keys)}")
     for number, row in enumerate(found, start=1):
         if missing := [key for key in keys if key not in row]:
             raise ValueError(f"{what}, row {number}: no {', '.join(missing)}; expected {', '.join(keys)}")
+        if odd := [key for key in shares if not 0 <= row[key] <= 1]:
+            raise ValueError(f"{what}, row {number}: {odd[0]} = {row[odd[0]]}: expected a value in 0..1")
     return found
-
-
-def percent(row: Mapping[str, Any], key: str, what: str) -> float:
-    """A share of 0..1 in percent; ValueError where the value is outside, as one already in percent is."""
-    value = row[key]
-    if not 0 <= value <= 1:
-        raise ValueError(f"{what}, {key} = {value}: expected a value in 0..1")
-    return 100 * value
 
 
 def unique(rows: Sequence[Mapping[str, Any]], key: str) -> list[Any]:
@@ -96,13 +96,11 @@ def label(ax: Axes, text: str, at: tuple[float, float], shift: tuple[float, floa
     ax.annotate(text, at, shift, textcoords="offset points", **{**align, **options})
 
 
-def whiskers(
-    rows: Sequence[Mapping[str, Any]], value: str, low: str, high: str, scale: float = 1
-) -> list[list[float]]:
+def whiskers(rows: Sequence[Mapping[str, Any]], value: str, scale: float = 1) -> list[list[float]]:
     """Lengths of the intervals below and above the values, times `scale`, as errorbar takes them."""
-    below = [scale * max(0.0, row[value] - row[low]) for row in rows]
-    above = [scale * max(0.0, row[high] - row[value]) for row in rows]
-    return [below, above]
+    low, high = (f"{value}_low", f"{value}_high") if f"{value}_low" in rows[0] else ("low", "high")
+    ends = [(row[value] - row[low], row[high] - row[value]) for row in rows]
+    return [[scale * max(0.0, length) for length in side] for side in zip(*ends, strict=True)]
 
 
 def save(figure: Figure, path: Path | str) -> Path:
@@ -110,6 +108,6 @@ def save(figure: Figure, path: Path | str) -> Path:
     path = Path(path)
     if path.suffix != ".png":
         raise ValueError(f"{path.name}: expected a name that ends in .png")
-    picture = io.BytesIO()
-    figure.savefig(picture, format="png", dpi=150, metadata={"Software": None})
-    return write_bytes(path, picture.getvalue())
+    content = io.BytesIO()
+    figure.savefig(content, format="png", dpi=150, metadata={"Software": None})
+    return write_bytes(path, content.getvalue())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from .style import BLACK, BLUE, CYCLE, GREY, ORANGE, RED, WIDTH, Rows, checked, label, percent, styled, unique
+from .style import BLACK, BLUE, CYCLE, GREY, ORANGE, RED, WIDTH, Rows, checked, drawing, label, unique
 
 PARTS = {
     "ndcg": "NDCG@10",
@@ -23,27 +23,21 @@ PARTS = {
 }
 
 
-@styled
+@drawing()
 def training_curve(
-    logs: Rows,
-    keys: Sequence[str] = ("loss",),
-    ylabel: str = "loss (nats per token)",
-    window: int = 5,
-    title: str = "Training loss",
+    logs: Rows, ylabel: str = "loss (nats per token)", window: int = 5, title: str = "Training loss"
 ) -> Figure:
-    """Raw points and a centred rolling mean over `window` logged steps, against the step.
+    """The loss against the step: raw points, and a centred rolling mean over `window` logged steps.
 
-    `logs`: rows with `step` and, where that step logged it, each of `keys`.
+    `logs`: rows with `step` and, where that step logged it, `loss`.
     """
     fig, ax = plt.subplots(figsize=(WIDTH, 3.8))
-    for key, colour in zip(keys, CYCLE, strict=False):
-        _curve(ax, logs, key, colour, window)
+    _curve(ax, logs, "loss", window)
     ax.set(ylabel=ylabel, title=title)
-    ax.legend()
     return fig
 
 
-@styled
+@drawing()
 def long_run(curves: Mapping[str, Any], name: str) -> Figure:
     """Loss or, after RL, the reward of a training, and beside it NDCG@10 of dev queries where they were scored.
 
@@ -52,75 +46,76 @@ def long_run(curves: Mapping[str, Any], name: str) -> Figure:
     """
     dev = curves.get("dev")
     fig, axes = plt.subplots(1, 2 if dev else 1, figsize=(WIDTH, 3.6), squeeze=False)
-    key, ylabel = ("total", "mean total reward") if curves.get("parts") else ("loss", "loss (nats per token)")
-    _curve(axes[0, 0], curves["parts"] if key == "total" else curves["loss"], key, BLUE, window=5)
-    axes[0, 0].set(ylabel=ylabel, title=f"{name}: {ylabel.partition(' (')[0]}")
-    axes[0, 0].legend()
+    if curves.get("parts"):
+        _curve(axes[0, 0], curves["parts"], "total")
+        axes[0, 0].set(ylabel="mean total reward", title=f"{name}: mean total reward")
+    else:
+        _curve(axes[0, 0], curves["loss"], "loss")
+        axes[0, 0].set(ylabel="loss (nats per token)", title=f"{name}: loss")
     if dev:
-        _dev(axes[0, 1], checked(dev, ["step", "ndcg", "low", "high", "n"], f"dev curve, {name}"))
+        shares = ("ndcg", "low", "high")
+        rows = checked(dev, ["step", *shares, "n"], f"dev curve, {name}", shares)
+        steps, ax = [row["step"] for row in rows], axes[0, 1]
+        values, low, high = ([100 * row[key] for row in rows] for key in shares)
+        ax.fill_between(steps, low, high, color=ORANGE, alpha=0.2, linewidth=0, label="95 % interval")
+        ax.plot(steps, values, color=ORANGE, marker="o", markersize=4)
+        best = values.index(max(values))
+        ax.plot(steps[best], values[best], "o", ms=11, mfc="none", mec=BLACK, label="kept")
+        ax.set(ylabel="NDCG@10 of the first window (%)", title=f"Dev, n = {rows[0]['n']} queries")
+        _against_steps(ax)
+        ax.legend(loc="lower right")
     return fig
 
 
-def _curve(ax: Axes, logs: Rows, key: str, colour: str, window: int) -> None:
+def _curve(ax: Axes, logs: Rows, key: str, window: int = 5) -> None:
     rows = [row for row in checked(logs, ["step"], "training curve") if row.get(key) is not None]
     if not rows:
         raise ValueError(f"training curve: no row has a value of {key!r}")
     steps, values = [row["step"] for row in rows], [row[key] for row in rows]
     smooth = pd.Series(values).rolling(window, center=True, min_periods=1).mean()
-    ax.scatter(steps, values, s=22, color=colour, alpha=0.45, label=f"{key}, n = {len(rows)} logged steps")
-    ax.plot(steps, smooth, color=colour, label=f"{key}, mean of {window} logged steps")
-    ax.set(xlabel="optimiser step")
+    ax.scatter(steps, values, s=22, color=BLUE, alpha=0.45, label=f"{key}, n = {len(rows)} logged steps")
+    ax.plot(steps, smooth, color=BLUE, label=f"{key}, mean of {window} logged steps")
+    _against_steps(ax)
+    ax.legend()
+
+
+def _against_steps(ax: Axes) -> None:
+    ax.set_xlabel("optimiser step")
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
 
 
-def _dev(ax: Axes, rows: list[dict[str, Any]]) -> None:
-    """NDCG@10 of dev queries against the optimiser step, with its 95 % interval."""
-    steps = [row["step"] for row in rows]
-    values, low, high = ([percent(row, key, "dev curve") for row in rows] for key in ("ndcg", "low", "high"))
-    ax.fill_between(steps, low, high, color=ORANGE, alpha=0.2, linewidth=0, label="95 % interval")
-    ax.plot(steps, values, color=ORANGE, marker="o", markersize=4)
-    best = values.index(max(values))
-    ax.plot(steps[best], values[best], "o", ms=11, mfc="none", mec=BLACK, label="kept")
-    ax.set(xlabel="optimiser step", ylabel="NDCG@10 of the first window (%)")
-    ax.set(title=f"Dev, n = {rows[0]['n']} queries")
-    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-    ax.legend(loc="lower right")
-
-
-@styled
+@drawing("reward parts", "step", *PARTS)
 def reward_parts(logs: Rows, rollouts: int | None = None) -> Figure:
     """NDCG, Recall, RBO, format and total reward against the step, with a band of one standard deviation.
 
     `logs`: rows with `step` and the mean of each part over the rollouts of the step; `<part>_std` gives the
     band where present. `rollouts`: how many a step has, named in the title.
     """
-    rows = checked(logs, ["step", *PARTS], "reward parts")
+    steps = [row["step"] for row in logs]
     fig, axes = plt.subplots(2, 3, figsize=(WIDTH, 5.4), sharex=True)
-    steps = [row["step"] for row in rows]
     for ax, (part, name), colour in zip(axes.flat, PARTS.items(), (*CYCLE[:4], BLACK), strict=False):
-        mean = np.array([row[part] for row in rows], dtype=float)
-        std = np.array([row.get(f"{part}_std") or 0.0 for row in rows], dtype=float)
+        mean = np.array([row[part] for row in logs], dtype=float)
+        std = np.array([row.get(f"{part}_std") or 0.0 for row in logs], dtype=float)
         ax.fill_between(steps, mean - std, mean + std, color=colour, alpha=0.2, linewidth=0)
         ax.plot(steps, mean, color=colour, marker="o", markersize=3.5)
-        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-        ax.set(title=name, ylabel="mean over rollouts", xlabel="step")
+        _against_steps(ax)
+        ax.set(title=name, ylabel="mean over rollouts")
         ax.tick_params(labelbottom=True)
     axes.flat[-1].axis("off")
-    count = f"n = {len(rows)} steps" + (f"\nof {rollouts} rollouts each" if rollouts else "")
+    count = f"n = {len(logs)} steps" + (f"\nof {rollouts} rollouts each" if rollouts else "")
     note = f"{count}\n\npoints: mean of a step\nband: ± 1 standard deviation\nbetween rollouts"
     axes.flat[-1].text(0.05, 0.9, note, va="top", transform=axes.flat[-1].transAxes, linespacing=1.5)
     return fig
 
 
-@styled
+@drawing("alpha sweep", "alpha", "kept", "dropped", "share", "mean_score", shares=["share"])
 def alpha_sweep(rows: Rows, alpha: float = 0.4) -> Figure:
     """Share of examples kept, and their mean self-consistency, against the threshold; `alpha` is marked.
 
     `rows`: `alpha`, `kept`, `dropped` (counts), `share` and `mean_score` (0..1; None where nothing is kept).
     """
-    rows = checked(rows, ["alpha", "kept", "dropped", "share", "mean_score"], "alpha sweep")
     rows = sorted(rows, key=lambda row: row["alpha"])
-    x, share = [row["alpha"] for row in rows], [percent(row, "share", "alpha sweep") for row in rows]
+    x, share = [row["alpha"] for row in rows], [100 * row["share"] for row in rows]
     score = [np.nan if row["mean_score"] is None else row["mean_score"] for row in rows]
     fig, (left, right) = plt.subplots(1, 2, figsize=(WIDTH, 3.9))
     for ax, y, colour in ((left, share, BLUE), (right, score, ORANGE)):
@@ -137,15 +132,12 @@ def alpha_sweep(rows: Rows, alpha: float = 0.4) -> Figure:
     return fig
 
 
-@styled
+@drawing("score distribution", "scenario", "score", shares=["score"])
 def score_distribution(rows: Rows, alpha: float = 0.4) -> Figure:
     """Self-consistency by scenario: a point an example, with box and median; `alpha` is marked.
 
     `rows`: `scenario` and `score` (NDCG@10 of the listwise by the pointwise label, 0..1).
     """
-    rows = checked(rows, ["scenario", "score"], "score distribution")
-    for row in rows:
-        percent(row, "score", "score distribution")
     scenarios = unique(rows, "scenario")
     fig, ax = plt.subplots(figsize=(WIDTH, 1.4 + 0.75 * len(scenarios)))
     labels, rng = [], np.random.default_rng(0)
