@@ -49,7 +49,7 @@ def test_a_profile_extends_another_with_what_differs(tmp_path):
     assert found.sft.model_copy(update={"epochs": smoke.sft.epochs}) == smoke.sft
     (tmp_path / "mine.yaml").write_text("extends: next.yaml\n")
     with pytest.raises(
-        ValueError, match=r"next.yaml: extends: 'mine.yaml': expected a profile that does not"
+        ValueError, match=r"mine.yaml: extends: 'next.yaml': expected a profile that does not"
     ):
         profiles.load(str(tmp_path / "next.yaml"))
     (tmp_path / "mine.yaml").write_text("extends: no-such-profile\n")

@@ -213,8 +213,7 @@ def load(profile: str, overrides: Mapping[str, Any] | None = None) -> Profile:
     `overrides`: {"filtering.alpha": 0.3}; entries that are None leave the profile's value. Raises
     FileNotFoundError for an unknown profile, ValueError naming file and key for a wrong or unknown setting.
     """
-    path = _path(profile, Path())
-    raw = _read(path)
+    path, raw = _read(profile)
     changed = {key: value for key, value in (overrides or {}).items() if value is not None}
     for key, value in changed.items():
         for part in reversed(key.split(".")):
@@ -223,34 +222,31 @@ def load(profile: str, overrides: Mapping[str, Any] | None = None) -> Profile:
     try:
         return Profile.model_validate(raw | {"overrides": changed})
     except ValidationError as error:
-        wrong = [
-            f"{'.'.join(map(str, e['loc']))}: {e['msg']} (got {e['input']!r:.60})" for e in error.errors()
-        ]
-        raise ValueError(f"{path.name}: {'; '.join(wrong)}") from None
+        each = [(".".join(map(str, e["loc"])), e["msg"], e["input"]) for e in error.errors()]
+        wrong = "; ".join(f"{key}: {message} (got {value!r:.60})" for key, message, value in each)
+        raise ValueError(f"{path.name}: {wrong}") from None
 
 
-def _path(profile: str, folder: Path) -> Path:
-    path = FOLDER / f"{profile}.yaml" if profile in names() else folder / profile
+def _read(
+    profile: str, folder: Path = Path(), children: tuple[Path, ...] = ()
+) -> tuple[Path, dict[str, Any]]:
+    """The file of a profile, and its settings with those of what it extends, not checked yet."""
+    known = names()
+    path = FOLDER / f"{profile}.yaml" if profile in known else folder / profile
     if not path.is_file():
-        known = ", ".join(names())
-        raise FileNotFoundError(f"no profile {profile!r}; known are {known}, or give a YAML file")
-    return path
-
-
-def _read(path: Path, children: tuple[Path, ...] = ()) -> dict[str, Any]:
-    """The settings of a file and of what it extends, not checked yet."""
+        raise FileNotFoundError(f"no profile {profile!r}; known are {', '.join(known)}, or give a YAML file")
+    if path.resolve() in children:
+        raise ValueError(
+            f"{children[-1].name}: extends: {profile!r}: expected a profile that does not extend this one"
+        )
     try:
         raw = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ValueError(f"{path.name}: not valid YAML: {error}") from None
-    if not isinstance(raw, dict):
-        raise ValueError(f"{path.name}: expected a mapping of settings")
-    base = raw.pop("extends", None)
-    if base is None:
-        return raw
-    if not isinstance(base, str) or path.resolve() in children:
-        raise ValueError(f"{path.name}: extends: {base!r}: expected a profile that does not extend this one")
-    return _merged(_read(_path(base, path.parent), (*children, path.resolve())), raw)
+    if not isinstance(raw, dict) or not isinstance(raw.get("extends", ""), str):
+        raise ValueError(f"{path.name}: expected a mapping of settings, `extends` the name of a profile")
+    base = raw.pop("extends", "")
+    return path, _merged(_read(base, path.parent, (*children, path.resolve()))[1], raw) if base else raw
 
 
 def _merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
@@ -296,6 +292,6 @@ def start(
 def seed_everything(seed: int) -> None:
     """Seed Python, NumPy and, where it is loaded already, torch; engines and trainers are given the seed too."""
     random.seed(seed)
-    np.random.seed(seed % 2**32)  # noqa: NPY002 - libraries still read the global state
+    np.random.seed(seed)  # noqa: NPY002 - libraries still read the global state
     if "torch" in sys.modules:
         sys.modules["torch"].manual_seed(seed)

@@ -95,14 +95,14 @@ def _profile(profile: str, settings: Mapping[str, Any], run_dir: Path) -> str:
     place = profile if profile in profiles.names() else str(Path(profile).resolve())
     if not settings:
         return place
-    body: dict[str, Any] = {}
+    body: dict[str, Any] = {"extends": place}
     for key, value in settings.items():
         *parents, last = key.split(".")
         section = body
         for part in parents:
             section = section.setdefault(part, {})
         section[last] = value
-    text = yaml.safe_dump({"extends": place} | body, sort_keys=False, allow_unicode=True)
+    text = yaml.safe_dump(body, sort_keys=False, allow_unicode=True)
     return str(write_text((run_dir / "overrides.yaml").resolve(), text))
 
 
@@ -150,13 +150,7 @@ def check_parameters(name: str, known: list[str], given: Mapping[str, Any]) -> N
         raise UsageError(f"{name} has no parameter {', '.join(map(repr, unknown))}; it has: {have}")
 
 
-def _execute(
-    source: Path,
-    content: nbformat.NotebookNode,
-    target: Path,
-    parameters: Mapping[str, Any],
-    deadline: float,
-) -> None:
+def _execute(source: Path, content: Any, target: Path, parameters: dict[str, Any], deadline: float) -> None:
     """Run papermill; CommandError where the notebook fails, with the cell as papermill counts them."""
     end, cell = time.monotonic() + deadline, 0
 
@@ -168,7 +162,7 @@ def _execute(
         papermill.execute_notebook(
             content,
             str(target).replace("{", "{{").replace("}", "}}"),  # papermill takes it for a format
-            parameters=dict(parameters),
+            parameters=parameters,
             kernel_name="python3",
             kernel_manager_class=ThisPython,
             extra_arguments=["--log-level=CRITICAL"],  # what matters is in the notebook
@@ -181,15 +175,15 @@ def _execute(
         )
     except PapermillExecutionError as error:
         trace = ANSI.sub("", "\n".join(error.traceback)).splitlines()[-20:]
-        where = f"{source.stem}, cell {cell} (In [{error.exec_count}])"
-        message = "\n".join([*trace, f"{where}: {error.ename}: {error.evalue}".splitlines()[0]])
-        raise CommandError(message) from error
+        failed = f"(In [{error.exec_count}]): {error.ename}: {error.evalue}".splitlines()[0]
+        raise CommandError("\n".join([*trace, f"{source.stem}, cell {cell} {failed}"])) from error
     except CellTimeoutError as error:
         late = f"not done by the deadline of {deadline:g} seconds; --deadline gives it more time"
         raise CommandError(f"{source.stem}, cell {cell}: {late}") from error
     except RuntimeError as error:  # nbclient's DeadKernelError, and a kernel that does not start
-        died = f"the kernel died ({error}); out of memory?"
-        raise CommandError(f"{source.stem}, cell {cell}: {died}") from error
+        raise CommandError(
+            f"{source.stem}, cell {cell}: the kernel died ({error}); out of memory?"
+        ) from error
 
 
 def _stamp(path: Path) -> int | None:

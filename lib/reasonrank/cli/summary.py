@@ -10,31 +10,23 @@ from .errors import CommandError
 
 
 def summary(run_dir: Path) -> str:
-    """The places and the scores of a run, as text. CommandError where it has no evaluation yet.
-
-    Scores are NDCG@10 in percent with their 95 % intervals; paths are relative to the current folder.
-    """
+    """Where notebooks and figures of a run are, from the current folder, and its scores: NDCG@10 in percent with
+    95 % intervals. CommandError where it has no evaluation yet."""
+    shown = os.path.relpath(run_dir)
     try:
         record = stages.read_json(stages.stage_file(run_dir, "05_gpu_evaluation", "record.json"))
         scores = evaluation.score_frame(record["result"]["scores"])
+        name, seed = record["config"]["name"], record["seed"]
     except (FileNotFoundError, ValueError) as error:
-        raise CommandError(f"{_shown(run_dir)}: {error}") from None
+        raise CommandError(f"{shown}: {error}") from None
     except (KeyError, TypeError) as error:
-        raise CommandError(f"{_shown(run_dir)}/05_gpu_evaluation/record.json: lacks {error}") from None
-    table = scores.T.rename_axis("collection").to_markdown(disable_numparse=True)
-    title = f"NDCG@10 in % [95 % interval], profile {record['config']['name']}, seed {record['seed']}"
-    return "\n".join([*_places(run_dir), "", title, table])
-
-
-def _places(run_dir: Path) -> list[str]:
-    notebooks = sorted((run_dir / "notebooks").glob("[0-9]*.ipynb"))
-    lines = [f"executed notebooks: {_shown(run_dir / 'notebooks')} ({len(notebooks)})"]
-    figures = run_dir / "07_figures"
-    if (figures / "manifest.json").is_file():
-        count = len(list(figures.glob("*.png")))
-        lines.append(f"figures: {_shown(figures)} ({count}), on one page in {_shown(figures / 'results.md')}")
-    return lines
-
-
-def _shown(path: Path) -> str:
-    return os.path.relpath(path)
+        raise CommandError(f"{shown}/05_gpu_evaluation/record.json: lacks {error}") from None
+    notebooks = list((run_dir / "notebooks").glob("[0-9]*.ipynb"))
+    figures = list((run_dir / "07_figures").glob("*.png"))
+    lines = [f"executed notebooks: {shown}/notebooks ({len(notebooks)})"]
+    if figures:
+        lines.append(
+            f"figures: {shown}/07_figures ({len(figures)}), on one page in {shown}/07_figures/results.md"
+        )
+    lines += ["", f"NDCG@10 in % [95 % interval], profile {name}, seed {seed}"]
+    return "\n".join([*lines, scores.T.rename_axis("collection").to_markdown(disable_numparse=True)])
