@@ -210,7 +210,8 @@ def test_missing_files(tmp_path, arguments, engines, capsys, option, value, mess
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        (["--step", "9"], "--window 4 --step 9: step is 9"),
+        (["--step", "9"], "step is 9; expected 1 to 4"),
+        (["--base-url", "127.0.0.1:8230/v1"], "base URL '127.0.0.1:8230/v1': expected http://HOST:PORT/v1"),
         (["--tag", "a b"], "--tag 'a b': expected a word"),
         (["--strategy", "topdown", "--window", "1"], "window is 1; top-down partitioning needs 2"),
         (["--strategy", "single", "--window", "0"], "for '--window'"),

@@ -5,7 +5,6 @@ Finished queries are kept in a store, so that a run that was stopped goes on whe
 
 from __future__ import annotations
 
-import importlib.util
 import math
 import sys
 from collections import Counter
@@ -20,6 +19,7 @@ from tqdm import tqdm
 
 from .. import engines, runs, stages
 from ..engines import KINDS, PRESETS, Engine, EngineError
+from ..engines.openai import endpoint
 from ..rerank.run import Reranked, work
 from ..rerank.strategies import STRATEGIES, build
 from ..store import Store, StoreError
@@ -33,8 +33,8 @@ SETTINGS = (
 )
 
 
-def _file(about: str, metavar: str = "FILE", *names: str) -> Any:
-    return typer.Option(*names, metavar=metavar, help=about)
+def _file(about: str, metavar: str = "FILE") -> Any:
+    return typer.Option(metavar=metavar, help=about)
 
 
 def _count(about: str) -> Any:
@@ -113,27 +113,25 @@ def _check(options: Any) -> str:
             raise UsageError(f"{path}: expected the name of a file that is not read")
     try:
         STRATEGIES[options.strategy].calls(0, options.window, options.step)
+        if options.base_url:
+            endpoint(options.base_url)
     except ValueError as error:
-        raise UsageError(f"--window {options.window} --step {options.step}: {error}") from None
-    kind, limit = options.engine, options.max_model_len or math.inf
-    if kind == "auto":
-        vllm = importlib.util.find_spec("vllm") is not None
-        kind = "openai" if options.base_url else "vllm" if vllm else "transformers"
-    served, vllm_only = (
-        kind == "openai",
-        options.constrained and (kind == "transformers" or options.text_prompts),
-    )
+        raise UsageError(str(error)) from None
+    served, limit = bool(options.base_url), options.max_model_len or math.inf
+    kind = "openai" if served and options.engine == "auto" else engines.choose(options.engine)
+    unheld = kind == "transformers" or options.text_prompts
+    same = options.journal.absolute() == options.out.absolute()
     wrong = {
-        f"--journal {options.journal}: expected another file than --out": options.journal.absolute()
-        == options.out.absolute(),
+        f"--journal {options.journal}: expected another file than --out": same,
         f"--tag {options.tag!r}: expected a word without blanks": len(options.tag.split()) != 1,
         f"--max-tokens {options.max_tokens}: the context has {limit} tokens": limit <= options.max_tokens,
-        "--engine openai and --base-url URL go together": served != bool(options.base_url),
+        "--engine openai and --base-url URL go together": served != (kind == "openai"),
         "--adapter: a server loads adapters itself; give its name for it as --model": served
         and options.adapter,
         "--tokenizer and --text-prompts are for --engine openai": not served
         and (options.tokenizer or options.text_prompts),
-        "--constrained: only vLLM can, in this process or as a server without --text-prompts": vllm_only,
+        "--constrained: only vLLM can, in this process or as a server without --text-prompts": unheld
+        and options.constrained,
     }
     for message in (message for message, holds in wrong.items() if holds):
         raise UsageError(message)

@@ -33,9 +33,15 @@ def open_engine(kind: str, model: str, **options: Any) -> Engine:
     model's), `max_num_seqs` (requests computed together) and `seed`; for others see the engine's class. Raises
     ValueError for an unknown kind.
     """
-    if kind == "auto":
-        kind = "vllm" if importlib.util.find_spec("vllm") else "transformers"
-    if kind not in KINDS:
-        raise ValueError(f"unknown engine {kind!r}: expected one of {', '.join(['auto', *KINDS])}")
+    kind = choose(kind)
     engine = getattr(importlib.import_module(f"{__name__}.{kind}"), KINDS[kind])
     return engine(model, **options)
+
+
+def choose(kind: str) -> str:
+    """The kind of engine that is meant, "auto" resolved. Raises ValueError for an unknown one."""
+    if kind == "auto":
+        return "vllm" if importlib.util.find_spec("vllm") else "transformers"
+    if kind not in KINDS:
+        raise ValueError(f"unknown engine {kind!r}: expected one of {', '.join(['auto', *KINDS])}")
+    return kind

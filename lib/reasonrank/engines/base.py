@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import threading
 import time
 from abc import ABC, abstractmethod
@@ -100,7 +99,7 @@ class Stats:
 
 
 class Engine(ABC):
-    """Generation behind one asynchronous interface. A context manager, plain and asynchronous.
+    """Generation behind one asynchronous interface; a context manager.
 
     `max_model_len`: tokens of prompt and output together. `constraints`: whether outputs can be held to a regular
     expression. Requests may come from any number of tasks, threads and event loops at once.
@@ -172,12 +171,6 @@ class Engine(ABC):
 
     def __exit__(self, *error: object) -> None:
         self.close()
-
-    async def __aenter__(self) -> Engine:
-        return self
-
-    async def __aexit__(self, *error: object) -> None:
-        await asyncio.to_thread(self.close)
 
 
 def cut_at_stop(text: str, sampling: Sampling) -> str | None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import threading
 from itertools import groupby
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from reasonrank.models import load_tokenizer
+from reasonrank.runs import well_formed
 
 from .base import Completion, Engine, EngineError, Sampling, cut_at_stop
 
@@ -26,18 +27,11 @@ def endpoint(base_url: str, key: str | None = None) -> tuple[str, str]:
     none. Raises ValueError for an address that is none of a server, and for a key that no request can carry.
     """
     url, key = base_url.strip(), (os.environ.get(KEY, "none") if key is None else key).strip()
-    try:
-        parts = urlsplit(url)
-        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:  # of the port, or of brackets that do not close
-        usable = False
-    if not usable or len(url.split()) != 1:
+    if not re.fullmatch(r"https?://(\[[\da-fA-F:]+\]|[^/\s:\[]+)(:\d+)?(/\S*)?", url):
         raise ValueError(f"base URL {url!r}: expected http://HOST:PORT/v1 or https://HOST/v1")
-    if not key or not (key.isascii() and key.isprintable()) or " " in key:
-        state = "empty" if not key else "no key: it holds blanks or characters that no header can carry"
-        raise ValueError(
-            f"{KEY} is {state}; set it to the key for {url}, or unset it for a server without keys"
-        )
+    if not re.fullmatch(r"[!-~]+", key):
+        state = "holds blanks or characters that no header can carry" if key else "is empty"
+        raise ValueError(f"{KEY} {state}; set it to the key for {url}, or unset it for a server without keys")
     return url, key
 
 
@@ -80,13 +74,12 @@ class OpenAIEngine(Engine):
         super().__init__()
         self.name, self._seed, self._token_ids, self.constraints = model, seed, token_ids, token_ids
         self.base_url, self._key = endpoint(base_url, api_key)
-        self._client = AsyncOpenAI(
-            base_url=self.base_url, api_key=self._key, timeout=timeout, max_retries=max_retries
-        )
+        connection = {"base_url": self.base_url, "api_key": self._key}
+        self._client = AsyncOpenAI(**connection, timeout=timeout, max_retries=max_retries)
         self._limit = asyncio.Semaphore(max_num_seqs)
         self._closed = False
         self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name=f"engine {model}", daemon=True)
+        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()
         try:
             served = asyncio.run_coroutine_threadsafe(self._context(), self._loop).result()
@@ -102,13 +95,13 @@ class OpenAIEngine(Engine):
         """Through the engine's own loop: open connections belong to one loop, callers come from many."""
         if self._closed:
             raise EngineError(f"openai engine of {self.name}: closed")
-        sent = asyncio.run_coroutine_threadsafe(self._request(prompt, sampling), self._loop)
-        return await asyncio.wrap_future(sent)
 
-    async def _request(self, prompt: list[int], sampling: Sampling) -> Completion:
-        async with self._limit:
-            body = await self._call("post", "/completions", body=self._body(prompt, sampling))
-        return self._completion(body, prompt, sampling)
+        async def request() -> Completion:
+            async with self._limit:
+                body = await self._call("post", "/completions", body=self._body(prompt, sampling))
+            return self._completion(body, prompt, sampling)
+
+        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(request(), self._loop))
 
     async def _context(self) -> int | None:
         """Tokens of the context that the server states for the model (vLLM does); None where it states none."""
@@ -186,7 +179,7 @@ class OpenAIEngine(Engine):
     def _completion(self, body: Any, prompt: list[int], sampling: Sampling) -> Completion:
         try:
             choice, usage = body["choices"][0], body.get("usage") or {}
-            text, reason, tops = joined(choice["text"]), choice["finish_reason"], None
+            text, reason, tops = well_formed(joined(choice["text"])), choice["finish_reason"], None
             if sampling.logprobs:
                 tops = [dict(top) for top in choice["logprobs"]["top_logprobs"]]
         except (KeyError, IndexError, TypeError, ValueError, AttributeError):

@@ -39,11 +39,10 @@ class TransformersEngine(InProcessEngine):
         seed: int = 0,
         device: str | None = None,
     ) -> None:
-        self.name, self._dtype, self._seed = model, dtype, seed
+        self.name, self._dtype, self.seeds = model, dtype, itertools.count(seed)
         self._adapter = Path(adapter) if adapter is not None else None
         self._asked_len, self._max_num_seqs = max_model_len, max_num_seqs
         self._device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-        self._draws = itertools.count()
         super().__init__()
 
     def _load(self) -> None:
@@ -114,13 +113,6 @@ class TransformersEngine(InProcessEngine):
             stopping_criteria=StoppingCriteriaList([batch.stopped]),
         )
 
-    def generator(self, sampling: Sampling) -> torch.Generator | None:
-        """Of the request's own seed, or the next of the engine's; None for greedy decoding."""
-        if not sampling.temperature:
-            return None
-        seed = sampling.seed if sampling.seed is not None else self._seed + next(self._draws)
-        return torch.Generator().manual_seed(seed)
-
 
 class _Batch:
     """The requests of one `generate` call, each with its own limit, stop strings, sampling and seed.
@@ -135,7 +127,12 @@ class _Batch:
         self.logprobs: list[list[dict[str, float]]] = [[] for _ in requests]
         self.outputs: list[list[int]] = [[] for _ in requests]
         self.done = [False] * len(requests)
-        self.generators = [engine.generator(request.sampling) for request in requests]
+        self.generators = [
+            torch.Generator().manual_seed(next(engine.seeds) if r.sampling.seed is None else r.sampling.seed)
+            if r.sampling.temperature
+            else None
+            for r in requests
+        ]
 
     def choose(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
         """Logits processor. `scores`: (batch, vocabulary)."""
@@ -143,7 +140,10 @@ class _Batch:
             if self.done[row]:
                 continue
             if request.sampling.logprobs:
-                self.logprobs[row].append(self._top(scores[row], request.sampling.logprobs))
+                values, tokens = scores[row].float().log_softmax(dim=-1).topk(request.sampling.logprobs)
+                self.logprobs[row].append({})
+                for token, value in zip(tokens.tolist(), values.tolist(), strict=True):
+                    self.logprobs[row][-1].setdefault(self.engine.tokenizer.decode([token]), value)
             if (generator := self.generators[row]) is not None:
                 token = draw(scores[row].float().cpu(), request.sampling, generator)
                 scores[row] = float("-inf")
@@ -164,13 +164,6 @@ class _Batch:
                     request, Completion(end[0], ids, len(request.prompt), len(ids), end[1], tops)
                 )
         return torch.tensor(self.done, device=input_ids.device)
-
-    def _top(self, scores: torch.Tensor, k: int) -> dict[str, float]:
-        values, tokens = torch.log_softmax(scores.float(), dim=-1).topk(k)
-        best: dict[str, float] = {}
-        for token, value in zip(tokens.tolist(), values.tolist(), strict=True):
-            best.setdefault(self.engine.tokenizer.decode([token]), value)
-        return best
 
 
 def draw(scores: torch.Tensor, sampling: Sampling, generator: torch.Generator) -> int:

@@ -61,16 +61,14 @@ class WindowReranker(Reranker):
         self, query: str, docids: Sequence[str], start: int, end: int, texts: Mapping[str, str], gate: Gate
     ) -> WindowTrace:
         """Ask for the order of `docids`, which stand in [start, end) of the list."""
-        attempts: list[tuple[Completion, int]] = []
+        done: list[Completion] = []
+        requests = 0
         async with gate.slots:
             prompt = self.prompt.render(query, [texts[docid] for docid in docids])
             for sampling in (self.sampling, second_try(self.sampling)):
-                if self.constrained:
-                    asked = constrained(self.engine, prompt.ids, len(docids), sampling, self.prompt.chain)
-                    attempts.append(await asked)
-                else:
-                    attempts.append((await self.engine.generate(prompt.ids, sampling), 1))
-                answer = parse(attempts[-1][0].text, len(docids), self.prompt.chain)
+                completion, calls = await self._ask(prompt.ids, len(docids), sampling)
+                done, requests = [*done, completion], requests + calls
+                answer = parse(completion.text, len(docids), self.prompt.chain)
                 if not self.retry or answer.status in ("ok", "repaired"):
                     break
         gate.count(answered=1)
@@ -80,15 +78,21 @@ class WindowReranker(Reranker):
             docids=tuple(docids),
             answer=answer,
             status=answer.status,
-            text=attempts[-1][0].text,
-            prompt_tokens=sum(completion.prompt_tokens for completion, _ in attempts),
-            output_tokens=sum(completion.output_tokens for completion, _ in attempts),
-            calls=sum(calls for _, calls in attempts),
-            attempts=len(attempts),
+            text=done[-1].text,
+            prompt_tokens=sum(completion.prompt_tokens for completion in done),
+            output_tokens=sum(completion.output_tokens for completion in done),
+            calls=requests,
+            attempts=len(done),
             shortened=prompt.shortened,
             cut=tuple(docids[place] for place in prompt.cut),
             query_cut=prompt.query_cut,
         )
+
+    async def _ask(self, prompt: list[int], num_passages: int, sampling: Sampling) -> tuple[Completion, int]:
+        """A completion, and the requests that it took."""
+        if not self.constrained:
+            return await self.engine.generate(prompt, sampling), 1
+        return await constrained(self.engine, prompt, num_passages, sampling, self.prompt.chain)
 
 
 def second_try(sampling: Sampling) -> Sampling:

@@ -25,9 +25,8 @@ class PointTrace(Trace):
     """One passage at its first-stage `rank` (from 0): its score in 0..1 and the chain behind it.
 
     `status`: "ok"; "truncated" (the reasoning met its limit and was closed); "undecided" (neither verdict was
-    among the likely tokens; the score is 0.5). Two calls, the second of which repeats the first one's prompt
-    and output with one token to come; `prompt_tokens` counts the prompt once. Where the prompt has closed the
-    reasoning already, the verdict is the only call. A chain is never asked for again: `attempts` is 1.
+    among the likely tokens; the score is 0.5). Two calls, the second of which repeats prompt and output with one
+    token to come; the prompt is counted once. Where it has closed the reasoning, the verdict is the only call.
     """
 
     rank: int

@@ -82,11 +82,8 @@ def work(queries: Iterable[Sequence[Trace]]) -> dict[str, int]:
     """
     queries = list(queries)
     traces = [trace for query in queries for trace in query]
-    return {
-        **{
-            name: sum(getattr(trace, name) for trace in traces)
-            for name in ("calls", "prompt_tokens", "output_tokens", "shortened")
-        },
+    sums = ("calls", "prompt_tokens", "output_tokens", "shortened")
+    return {name: sum(getattr(trace, name) for trace in traces) for name in sums} | {
         "retries": sum(trace.attempts - 1 for trace in traces),
         "capped_passages": sum(len({docid for trace in query for docid in trace.cut}) for query in queries),
         "capped_queries": sum(any(trace.query_cut for trace in query) for query in queries),
@@ -153,8 +150,8 @@ class Reranker(ABC):
                 raise KeyError(f"query {qid!r} is in the run, but has no text")
             if missing := [docid for docid in docids if docid not in texts]:
                 raise KeyError(f"query {qid!r}: no text for document {missing[0]!r}")
-        total = sum(self.answers_needed(len(docids)) for docids in heads.values())
-        gate = Gate(self.max_in_flight, total, progress)
+        needed = {qid: self.answers_needed(len(docids)) for qid, docids in heads.items()}
+        gate = Gate(self.max_in_flight, sum(needed.values()), progress)
         under_way = asyncio.Semaphore(2 * self.max_in_flight)
 
         async def one(qid: str, docids: list[str]) -> Reranked:
@@ -163,7 +160,7 @@ class Reranker(ABC):
                     result = await self._rerank(queries[qid], docids, texts, gate)
                 except ValueError as error:
                     raise ValueError(f"query {qid!r}: {error}") from error
-                gate.count(spared=self.answers_needed(len(docids)) - len(result.windows))
+                gate.count(spared=needed[qid] - len(result.windows))
                 if finished is not None:
                     finished(qid, result)
                 return result
