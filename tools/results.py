@@ -8,6 +8,8 @@ from pathlib import Path
 from statistics import fmean, median
 from typing import Any
 
+import pandas as pd
+
 from benchmarks.rerank_table import markdown
 from reasonrank import ablations, evaluation, paper, stages
 from reasonrank.adapters import NAMES
@@ -41,63 +43,67 @@ def fill(text: str, folder: Path) -> str:
 
 def results(folder: Path) -> str:
     """Scores, answers and latency of a published run."""
-    scores = stages.read_json(folder / "05_gpu_evaluation.json")
+    record = stages.read_json(folder / "05_gpu_evaluation.json")
     speed = stages.read_json(folder / "06_latency_study.json")["result"]
-    parts = [
-        "NDCG@10 in percent with 95 % bootstrap intervals over n test queries:",
-        evaluation.score_frame(scores["result"]["scores"]).T.to_markdown(disable_numparse=True),
-        _tests(scores["result"]["scores"]),
-        _answers(scores["result"]["answers"]),
-        _speed(speed),
-        _source(scores),
+    scores, ratio, limits = record["result"]["scores"], speed["ratio"], speed["limits"]
+    average = [row for row in scores if row["collection"] == "average" and row["p_value"] is not None]
+    tests = [f"{row['system']} {100 * row['difference']:+.1f} (p = {row['p_value']:.3f})" for row in average]
+    valid = [
+        f"{row['system']} {100 * row['ok'] / row['n']:.0f} % of {row['n']}"
+        for row in record["result"]["answers"]
     ]
-    return "\n\n".join(parts)
+    n = sum(row["n"] for row in speed["rows"] if row["method"] == "listwise")
+    return "\n\n".join([
+        "NDCG@10 in percent with 95 % bootstrap intervals over n test queries:",
+        evaluation.score_frame(scores).T.to_markdown(disable_numparse=True),
+        f"Difference to the retriever on average, paired randomisation test: {'; '.join(tests)}.",
+        f"Answers that are a valid ranking: {'; '.join(valid)}.",
+        f"Pointwise takes {ratio['value']:.2f} times as long as listwise (95 % interval {ratio['low']:.2f} to "
+        f"{ratio['high']:.2f}, n = {n} queries; at most {limits['pointwise_tokens']} tokens a passage against "
+        f"{limits['listwise_tokens']} a window).",
+        _source(record),
+    ])  # fmt: skip
 
 
 def adapters(folder: Path) -> str:
     """Test scores of the released adapters beside the retriever's."""
-    found = {
-        name: stages.read_json(folder / place / "record.json")
-        for place, name in NAMES.items()
-        if (folder / place / "record.json").is_file()
-    }
-    if not found:
-        return "None is released yet; `python -m reasonrank release` does."
-    first = next(iter(found.values()))["result"]["test"]
-    lines = ["| | " + " | ".join(["retriever", *found]) + " |", "|---" * (2 + len(found)) + "|"]
+    records = {name: stages.read_json(folder / place / "record.json") for place, name in NAMES.items()}
+    found = {name: record["result"] for name, record in records.items()}
+    first = next(iter(found.values()))["test"]
+    rows = []
     for place, row in enumerate(first):
-        cells = [row["retriever"], *(record["result"]["test"][place]["ours"] for record in found.values())]
-        shown = [f"{100 * c['ndcg']:.1f} [{100 * c['low']:.1f}, {100 * c['high']:.1f}]" for c in cells]
-        lines.append(f"| {row['collection']} (n = {row['n']}) | " + " | ".join(shown) + " |")
-    tests = [
-        f"{name} {record['result']['difference']:+.1f} (p = {record['result']['p_value']:.3f})"
-        for name, record in found.items()
-    ]
+        cells = {"retriever": row["retriever"]} | {
+            name: own["test"][place]["ours"] for name, own in found.items()
+        }
+        shown = {
+            name: f"{100 * c['ndcg']:.1f} [{100 * c['low']:.1f}, {100 * c['high']:.1f}]"
+            for name, c in cells.items()
+        }
+        rows.append({"": f"{row['collection']} (n = {row['n']})"} | shown)
+    tests = [f"{name} {own['difference']:+.1f} (p = {own['p_value']:.3f})" for name, own in found.items()]
     about = f"Difference to the retriever on average, paired randomisation test: {'; '.join(tests)}."
-    return "\n".join([*lines, "", about, "", _source(next(iter(found.values())))])
+    return "\n\n".join([_table(rows), about, _source(next(iter(records.values())))])
 
 
 def ablation_table(path: Path) -> str:
-    """What each part of the recipe adds in the published batch, or nothing where none was run."""
-    batch = ablations.recorded(path)
-    missing = [f"{row['variant']} ({row['reason']})" for row in batch["not_run"]]
-    parts = [f"Not run: {', '.join(missing)}."] if missing else []
-    if batch["comparisons"]:
-        about = "NDCG@10 in percent, average over collections; the difference with its 95 % interval over n queries:"
-        table = ablations.frame(batch["comparisons"]).to_markdown(disable_numparse=True)
-        seeds = sorted({seed for row in batch["comparisons"] for seed in row["seeds"]})
-        parts = [about, table, *parts, _source(stages.read_json(path), seeds)]
-    return "\n\n".join(parts)
+    """What each part of the recipe adds, in the published sweep."""
+    rows = ablations.recorded(path)["comparisons"]
+    about = (
+        "NDCG@10 in percent, average over collections; the difference with its 95 % interval over n queries:"
+    )
+    seeds = sorted({seed for row in rows for seed in row["seeds"]})
+    table = ablations.frame(rows).to_markdown(disable_numparse=True)
+    return "\n\n".join([about, table, _source(stages.read_json(path), seeds)])
 
 
 def timing(path: Path) -> str:
-    """How long the two commands took, or nothing where that was not measured."""
-    if not path.is_file():
-        return "Not timed yet; `benchmarks/fresh_clone.py` does."
+    """How long the two commands took."""
     record = stages.read_json(path)
-    rows = ["| from a fresh clone, in this order | minutes |", "|---|---|"]
-    rows += [f"| {row['what']} | {row['seconds'] / 60:.1f} |" for row in record["result"]["rows"]]
-    return "\n".join([*rows, "", _source(record)])
+    rows = [
+        {"from a fresh clone, in this order": row["what"], "minutes": f"{row['seconds'] / 60:.1f}"}
+        for row in record["result"]["rows"]
+    ]
+    return f"{_table(rows)}\n\n{_source(record)}"
 
 
 def differences(only: bool = True) -> str:
@@ -123,67 +129,49 @@ def _setting(value: Any) -> str:
 
 
 def rerank_benchmark(path: Path) -> str:
-    """The scheduling benchmark's table, or nothing where it was not run."""
-    if not path.is_file():
-        return "Not measured yet; `benchmarks/rerank.py` does."
+    """The scheduling benchmark's table."""
     record = stages.read_json(path)
     return f"{markdown(record)}\n\n{_source(record)}"
 
 
 def training_benchmark(path: Path) -> str:
-    """Our training beside TRL's, or nothing where it was not measured."""
-    if not path.is_file():
-        return "Not measured yet; `benchmarks/training.py` does."
+    """Our training beside TRL's: seconds, and for a whole GRPO step the medians of its parts."""
     record = stages.read_json(path)
     sft, grpo, step = (record["result"][part] for part in ("sft", "grpo", "grpo_step"))
     shape, tokens, whole = grpo["shape"], grpo["tokens"], step["shape"]
     about = {
-        "SFT": f"SFT, {sft['steps']} optimiser steps",
-        "GRPO": f"GRPO, gradient of {shape['group']} answers of {shape['answer']} tokens to {shape['prompt']}",
-        "step": f"GRPO, a whole step of {whole['prompts']} prompts, {whole['group']} answers each",
+        f"SFT, {sft['steps']} optimiser steps": sft,
+        f"GRPO, gradient of {shape['group']} answers of {shape['answer']} tokens to {shape['prompt']}": grpo,
+        f"GRPO, a whole step of {whole['prompts']} prompts, {whole['group']} answers each": step,
     }
-    lines = ["| | way | seconds | times as fast as TRL | least to most, n |", "|---|---|---|---|---|"]
-    for name, part in (("SFT", sft), ("GRPO", grpo), ("step", step)):
-        for row in part["rows"]:
-            spread = f"{row['least']:.2f} to {row['most']:.2f}, {row['n']}"
-            lines.append(
-                f"| {about[name]} | {row['way']} | {row['seconds']:.1f} | {row['ratio']:.2f} | {spread} |"
-            )
+    rows = [
+        {
+            "": name,
+            "way": row["way"],
+            "seconds": f"{row['seconds']:.1f}",
+            "times as fast as TRL": f"{row['ratio']:.2f}",
+            "least to most, n": f"{row['least']:.2f} to {row['most']:.2f}, {row['n']}",
+        }
+        for name, part in about.items()
+        for row in part["rows"]
+    ]
     counted = f"Tokens computed for the GRPO gradient: {tokens['packed']} in place of {tokens['plain']}."
     where = "Where the time of the whole step goes, in seconds (medians):"
-    return "\n".join([*lines, "", counted, "", where, "", *_parts(step["runs"]), "", _source(record)])
+    return "\n\n".join([_table(rows), counted, where, _table(parts_of_a_step(step["runs"])), _source(record)])
 
 
-def _parts(runs: dict[str, list[dict[str, Any]]]) -> list[str]:
-    """Lines of a table: median seconds of each part of a step, by way, and the mean tokens of an answer."""
-    names = list(next(iter(runs.values()))[0]["parts"])
-    lines = [f"| way | {' | '.join(names)} | tokens of an answer, n |", f"|---|{'---|' * len(names)}---|"]
-    for way, own in runs.items():
-        seconds = " | ".join(f"{median(run['parts'][name] for run in own):.1f}" for name in names)
-        tokens = fmean(run["answer_tokens"] for run in own)
-        lines.append(f"| {way} | {seconds} | {tokens:.0f}, {len(own)} |")
-    return lines
+def parts_of_a_step(runs: dict[str, list[dict[str, Any]]]) -> list[dict[str, str]]:
+    """Median seconds of each part of a step, by way, and the mean tokens of an answer."""
+    return [
+        {"way": way}
+        | {name: f"{median(run['parts'][name] for run in own):.1f}" for name in own[0]["parts"]}
+        | {"tokens of an answer, n": f"{fmean(run['answer_tokens'] for run in own):.0f}, {len(own)}"}
+        for way, own in runs.items()
+    ]
 
 
-def _tests(rows: list[dict[str, Any]]) -> str:
-    average = [row for row in rows if row["collection"] == "average" and row["p_value"] is not None]
-    parts = [f"{row['system']} {100 * row['difference']:+.1f} (p = {row['p_value']:.3f})" for row in average]
-    return f"Difference to the retriever on average, paired randomisation test: {'; '.join(parts)}."
-
-
-def _answers(rows: list[dict[str, Any]]) -> str:
-    parts = [f"{row['system']} {100 * row['ok'] / row['n']:.0f} % of {row['n']}" for row in rows]
-    return f"Answers that are a valid ranking: {'; '.join(parts)}."
-
-
-def _speed(result: dict[str, Any]) -> str:
-    ratio, limits = result["ratio"], result["limits"]
-    n = sum(row["n"] for row in result["rows"] if row["method"] == "listwise")
-    return (
-        f"Pointwise takes {ratio['value']:.2f} times as long as listwise (95 % interval {ratio['low']:.2f} to "
-        f"{ratio['high']:.2f}, n = {n} queries; at most {limits['pointwise_tokens']} tokens a passage against "
-        f"{limits['listwise_tokens']} a window)."
-    )
+def _table(rows: list[dict[str, str]]) -> str:
+    return pd.DataFrame(rows).to_markdown(index=False, disable_numparse=True)
 
 
 def _source(record: dict[str, Any], seeds: Sequence[int] = ()) -> str:
