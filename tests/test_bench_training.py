@@ -72,17 +72,6 @@ def test_the_time_of_a_step_is_shared_out_and_nothing_counts_twice(bench):
     assert parts.seconds == expected and sum(expected.values()) == clock.now
 
 
-def test_a_part_that_fails_is_counted_and_closed(bench):
-    clock = Clock()
-    parts = bench.Parts(clock)
-    with pytest.raises(KeyError), parts.part("rest"), parts.part("answers"):
-        clock.wait(2)
-        raise KeyError
-    with parts.part("rest"):
-        clock.wait(1)
-    assert parts.seconds == {"answers": 2, "rest": 1}
-
-
 def test_a_shaped_profile_has_one_step_of_so_many_prompts(bench):
     own = bench.shaped(profiles.load("default"), 2, 8, 128).rl
     assert (own.steps, own.max_completion_tokens) == (1, 128)

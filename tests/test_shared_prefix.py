@@ -194,4 +194,4 @@ def test_a_model_with_scaled_logits_is_refused(tiny):
     model = AutoModelForCausalLM.from_pretrained(tiny)
     model.config.final_logit_softcapping = 30.0
     with pytest.raises(ValueError, match="final_logit_softcapping"):
-        label_head.add_label_head(model)
+        label_head.use_label_head(model, torch.device("cpu"))

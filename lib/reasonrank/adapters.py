@@ -47,10 +47,8 @@ def released(base: str, folder: Path = ADAPTERS) -> dict[str, Path]:
 
 def curves(base: str, folder: Path = ADAPTERS) -> dict[str, dict[str, Any]]:
     """Stage ("03_sft", "04_rl") -> how its released training went: rows of `loss`, `parts` and `dev` by step."""
-    found = {}
-    for path in released(base, folder).values():
-        found |= stages.read_json(path / "record.json")["result"]["curves"]
-    return found
+    records = [stages.read_json(path / "record.json") for path in released(base, folder).values()]
+    return {stage: curve for record in records for stage, curve in record["result"]["curves"].items()}
 
 
 def adopt(name: str, model: Model, out: Path, folder: Path = ADAPTERS) -> Trained:

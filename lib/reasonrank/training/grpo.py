@@ -29,12 +29,11 @@ def batch_sizes(settings: Rl, devices: int = 1) -> tuple[int, int, int]:
     mini_batch = settings.mini_batch_prompts * settings.rollouts
     batch = settings.prompts_per_step * settings.rollouts
     per_pass = settings.batch_size * devices
-    for name, count in {"mini_batch_prompts": mini_batch, "prompts_per_step": batch}.items():
-        if count % per_pass:
-            raise ValueError(
-                f"rl.{name} x rollouts = {count} answers do not divide into passes of {per_pass} "
-                f"(rl.batch_size {settings.batch_size} on {devices} devices)"
-            )
+    if mini_batch % per_pass:
+        raise ValueError(
+            f"rl.mini_batch_prompts x rollouts = {mini_batch} answers do not divide into passes of {per_pass} "
+            f"(rl.batch_size {settings.batch_size} on {devices} devices)"
+        )
     if batch % mini_batch:
         raise ValueError(
             f"rl.prompts_per_step {settings.prompts_per_step} is no multiple of rl.mini_batch_prompts"

@@ -16,14 +16,20 @@ from torch.nn.functional import linear
 from trl.trainer.utils import FusedCausalLMOutput
 
 
-def add_label_head(model: Any, temperature: float = 1.0, entropy_gradient: bool = False) -> None:
-    """Make `model(..., labels=..., fused_lm_head=True)` project labelled positions only, on any device.
+def use_label_head(
+    model: Any, device: torch.device, temperature: float = 1.0, entropy_gradient: bool = False
+) -> None:
+    """Make `model(..., labels=..., fused_lm_head=True)` project labelled positions only, below PEFT.
 
     Takes the place of `trl.trainer.utils.add_fused_lm_head` for plain causal models (without scaled or capped
     logits; ValueError names the setting otherwise) and gives the same fields: `log_probs`, `entropy` and
     `is_top1` of shape (batch, length - 1), or (batch, length) with `shift_labels`, zero where the label is
-    -100; `label_mask`; `loss`, the mean over labels. `entropy_gradient`: whether entropy bears a gradient.
+    -100; `label_mask`; `loss`, the mean over labels. `entropy_gradient`: whether entropy bears a gradient. On a
+    GPU it does nothing, since Triton does the same there.
     """
+    if device.type in ("cuda", "xpu"):
+        return
+    model = model.get_base_model() if hasattr(model, "peft_config") else model
     config, plain = model.config.get_text_config(), model.forward
     for name in ("final_logit_softcapping", "logit_scale", "logits_scaling", "lm_head_multiplier"):
         if getattr(config, name, None) not in (None, 1.0):
@@ -42,12 +48,6 @@ def add_label_head(model: Any, temperature: float = 1.0, entropy_gradient: bool 
         return score_labels(hidden, shift_labels, self.get_output_embeddings(), temperature, entropy_gradient)
 
     model.forward = types.MethodType(forward, model)
-
-
-def use_label_head(model: Any, device: torch.device, **settings: Any) -> None:
-    """Give a trainer's model the label head, below PEFT, where TRL's own would score every token."""
-    if device.type not in ("cuda", "xpu"):  # there Triton does the same
-        add_label_head(model.get_base_model() if hasattr(model, "peft_config") else model, **settings)
 
 
 def score_labels(

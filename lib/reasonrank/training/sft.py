@@ -31,7 +31,7 @@ def sft_config(profile: Profile, output: Path, cpu: bool) -> Any:
 
 def sft_trainer(rows: Sequence[dict[str, Any]], profile: Profile, output: Path) -> Any:
     """TRL's SFTTrainer over rows of `windows_of`, ready to train, with the vocabulary head on label tokens only (see
-    `label_head.add_label_head`). Prompt and label are one line of tokens, with a mask that is 1 on the label."""
+    `label_head.use_label_head`). Prompt and label are one line of tokens, with a mask that is 1 on the label."""
     from datasets import Dataset
     from trl import SFTTrainer
 

@@ -10,7 +10,7 @@ reference alike, and nothing of the loss.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,10 +24,6 @@ logger = logging.getLogger(__name__)
 
 TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 5e-2, torch.float16: 2e-2}
 """Mean absolute difference of log-probabilities (nats) that the self-check allows, by compute type."""
-
-
-Rollouts = Callable[[Any, Any, Sequence[list[int]]], list[list[int]]]
-"""Called with model, tokenizer and prompts (token ids); gives an answer's token ids for each."""
 
 
 @dataclass(frozen=True)
@@ -106,12 +102,15 @@ class SharedPrefixGRPOTrainer(GRPOTrainer):
 
     Before the first gradient step the packed log-probabilities of one micro-batch are compared with TRL's own;
     where they differ by more than `TOLERANCE` a warning says so and TRL's own way serves from then on.
-    `rollouts`: writes the answers (see `rollouts.py`); None leaves that to TRL. `shared_prefix`: whether packing
+    `rollouts`: takes model, tokenizer and prompts (token ids) and gives an answer (token ids) to each; None leaves
+    that to TRL. `shared_prefix`: whether packing
     is in use. `tokens_packed`, `tokens_plain`: tokens computed so far, and those of the plain way;
     equal while packing is off.
     """
 
-    def __init__(self, *args: Any, rollouts: Rollouts | None = None, **kwargs: Any) -> None:
+    def __init__(
+        self, *args: Any, rollouts: Callable[..., list[list[int]]] | None = None, **kwargs: Any
+    ) -> None:
         super().__init__(*args, **kwargs)
         self.rollouts = rollouts
         self.epochs_done = 0  # of a training that goes on from a checkpoint
