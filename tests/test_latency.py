@@ -8,26 +8,17 @@ import pytest
 
 from fakes.engine import FakeEngine, FakePrompt, reverse
 from reasonrank import evaluation, latency, profiles
-from reasonrank.latency import LatencyResult, measure, pool, ratio, time_queries
-from reasonrank.rerank import run_sync
+from reasonrank.latency import LatencyResult, measure, pool, ratio
 from reasonrank.rerank.listwise import ListwiseReranker
 from reasonrank.rerank.strategies import STRATEGIES
 
 
 def result(name="a", seconds=(1.0, 2.0, 3.0), qids=("1", "2", "3")):
-    n = len(seconds)
-    return LatencyResult(
-        name=name,
-        qids=list(qids),
-        seconds=list(seconds),
-        engine_seconds=[s / 2 for s in seconds],
-        calls=[2] * n,
-        prompt_tokens=[10, 20, 30][:n],
-        output_tokens=[5] * n,
-        counts={"ok": 2 * n},
-        together_seconds=1.5,
-        together_engine_seconds=1.0,
-    )
+    work = [{"calls": 2, "prompt_tokens": tokens, "output_tokens": 5} for tokens in (10, 20, 30)]
+    single = [
+        SimpleNamespace(seconds=s, engine_seconds=s / 2, **w) for s, w in zip(seconds, work, strict=False)
+    ]
+    return LatencyResult(name, dict(zip(qids, single, strict=True)), together=1.5)
 
 
 def test_quantiles():
@@ -48,8 +39,8 @@ def test_a_row_holds_means_per_query():
 
 def test_pooled_measurements_keep_their_queries_apart():
     both = pool([result(), result(seconds=(4.0,), qids=("1",))])
-    assert both.qids == ["0/1", "0/2", "0/3", "1/1"] and both.seconds == [1.0, 2.0, 3.0, 4.0]
-    assert both.counts == {"ok": 8} and both.together_seconds == 3.0
+    assert list(both.single) == ["0/1", "0/2", "0/3", "1/1"] and both.each("seconds") == [1.0, 2.0, 3.0, 4.0]
+    assert both.together == 3.0
 
 
 def test_ratio_is_paired():
@@ -58,42 +49,6 @@ def test_ratio_is_paired():
     assert (interval.value, interval.low, interval.high) == (2.0, 2.0, 2.0)
     with pytest.raises(ValueError, match="different queries"):
         ratio(result(), result("b", qids=("1", "3", "2")))
-
-
-TEXTS = dict.fromkeys("abcdef", "1")
-RUN = {"x": ["a", "b", "c", "d", "e"], "y": ["c", "b", "a", "d", "e", "f"]}
-
-
-def timed(run=RUN, top=5, calls=(2, 2), **options):
-    """Two windows of a query's first five candidates: [1, 5) and [0, 3)."""
-    engine = FakeEngine(reverse)
-    reranker = ListwiseReranker(engine, FakePrompt(), window=4, step=2, **options)
-    queries = {qid: f"q{qid}" for qid in run}
-    return engine, run_sync(time_queries(reranker, run, queries, TEXTS, name="ours", top=top, calls=calls))
-
-
-def test_measure_warms_up_then_times_one_by_one_and_together():
-    engine, measured = timed()
-    assert engine.finished[:6] == ["qx", "qx", "qx", "qx", "qy", "qy"]  # warm-up, then one by one
-    assert sorted(engine.finished[6:]) == ["qx", "qx", "qy", "qy"]
-    assert engine.resets == 2
-    assert measured.qids == ["x", "y"] and measured.calls == [2, 2] and measured.counts == {"ok": 4}
-    assert all(0 < e <= s for e, s in zip(measured.engine_seconds, measured.seconds, strict=True))
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"run": {}}, "no query"),
-        ({"top": 6}, "query 'x' has 5 candidates; expected 6 or more"),
-        ({"run": {"x": []}, "top": 1}, "query 'x' has 0 candidates; expected 1"),
-        ({"calls": (3, 3)}, "ours, query 'x': 2 requests to the engine; expected 3 to 3 for 5 candidates"),
-        ({"calls": (0, 1)}, "query 'x': 2 requests"),
-    ],
-)
-def test_what_is_not_as_planned_is_an_error(options, message):
-    with pytest.raises(ValueError, match=message):
-        timed(**options)
 
 
 @pytest.fixture
@@ -114,13 +69,32 @@ def study(monkeypatch):
     return profiles.load("smoke", changes), test
 
 
-def test_the_study_ranks_as_many_candidates_and_windows_as_the_profile_says(study):
+def test_a_method_is_warmed_up_then_timed_one_by_one_and_together(study):
+    engine = FakeEngine(reverse)
+    measured = measure(engine, *study, "listwise")
+    assert engine.finished[:6] == ["one", "one", "one", "one", "two", "two"]  # warm-up, then one by one
+    assert sorted(engine.finished[6:]) == ["one", "one", "two", "two"]
+    assert engine.resets == 2 and measured.together > 0
+    assert list(measured.single) == ["q1", "q2"]
+    assert measured.each("calls") == [2, 2] and measured.name == "listwise"  # [5, 15) and [0, 10)
+    assert all(0 < one.engine_seconds <= one.seconds for one in measured.single.values())
+
+
+@pytest.mark.parametrize(
+    ("run", "windows", "message"),
+    [
+        ({}, 10, "no query"),
+        ({"q1": [f"d{n}" for n in range(14)]}, 10, "query 'q1' has 14 candidates; expected 15"),
+        (None, 5, "listwise, query 'q1': 2 requests; expected 3 to 3 for 15 candidates"),
+        (None, 15, "query 'q1': 2 requests; expected 1 to 1"),
+    ],
+)
+def test_what_is_not_as_planned_is_an_error(study, run, windows, message):
     settings, test = study
-    measured = measure(FakeEngine(reverse), settings, test, "listwise")
-    assert measured.calls == [2, 2] and measured.name == "listwise"  # [5, 15) and [0, 10)
-    short = replace(test, run={qid: docids[:14] for qid, docids in test.run.items()})
-    with pytest.raises(ValueError, match="'q1' has 14 candidates; expected 15"):
-        measure(FakeEngine(reverse), settings, short, "listwise")
+    own = settings.evaluation.model_copy(update={"window": windows})
+    test = test if run is None else replace(test, run=run)
+    with pytest.raises(ValueError, match=message):
+        measure(FakeEngine(reverse), settings.model_copy(update={"evaluation": own}), test, "listwise")
 
 
 def test_a_row_of_the_table_of_strategies(study, monkeypatch):

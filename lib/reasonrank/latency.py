@@ -7,8 +7,6 @@ before each of the two.
 
 from __future__ import annotations
 
-import asyncio
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -20,14 +18,13 @@ import numpy as np
 
 from . import evaluation
 from .engines import Engine
-from .evaluation import MEASURE, Interval, TestSet, bootstrap
+from .evaluation import Interval, TestSet, bootstrap
 from .profiles import Profile
-from .rerank import RerankedRun, Reranker, run_sync
+from .rerank import RerankedRun
 from .rerank.strategies import STRATEGIES
 
 Clock = Literal["seconds", "engine_seconds"]
-_WORK = ("calls", "prompt_tokens", "output_tokens")
-_LISTS = ("seconds", "engine_seconds", *_WORK)
+WORK = ("calls", "prompt_tokens", "output_tokens")
 DRAWS = 2000
 METHODS = {"listwise": "sliding", "pointwise": "pointwise"}
 """A method of the study -> its strategy."""
@@ -35,103 +32,68 @@ METHODS = {"listwise": "sliding", "pointwise": "pointwise"}
 
 @dataclass(frozen=True)
 class LatencyResult:
-    """What a reranker took for each query, one by one, and for all of them together.
-
-    Lists are aligned with `qids`. `seconds`: end to end; `engine_seconds`: generation alone, the time in
-    which the engine had work. `counts`: answers by status in the one-by-one pass.
-    """
+    """What a method took: `single`, for each query by itself, and `together`, seconds for all of them at once."""
 
     name: str
-    qids: list[str]
-    seconds: list[float]
-    engine_seconds: list[float]
-    calls: list[int]
-    prompt_tokens: list[int]
-    output_tokens: list[int]
-    counts: dict[str, int]
-    together_seconds: float
-    together_engine_seconds: float
+    single: Mapping[str, RerankedRun]
+    together: float
+
+    def each(self, field: str) -> list[float]:
+        """A field of `RerankedRun` for each query by itself, as "seconds" (end to end) or "engine_seconds"
+        (generation alone, the time in which the engine had work)."""
+        return [getattr(one, field) for one in self.single.values()]
 
     def quantile(self, q: float, clock: Clock = "seconds", seed: int = 0) -> Interval:
         """Seconds per query at quantile `q` in 0..1 (0.5: p50, 0.95: p95), queries one by one, 95 % interval."""
-        return bootstrap([getattr(self, clock)], partial(np.quantile, q=q), seed, DRAWS)
+        return bootstrap([self.each(clock)], partial(np.quantile, q=q), seed, DRAWS)
 
     def row(self, collection: str) -> dict[str, Any]:
         """A row of the study's table; times in seconds per query, calls and tokens as means per query."""
         p50 = self.quantile(0.5)
         return {
-            "collection": collection,
-            "method": self.name,
-            "n": len(self.qids),
-            "p50": p50.value,
-            "p50_low": p50.low,
-            "p50_high": p50.high,
+            **{"collection": collection, "method": self.name, "n": len(self.single)},
+            **{"p50": p50.value, "p50_low": p50.low, "p50_high": p50.high},
             "p95": self.quantile(0.95).value,
             "generation_seconds": self.quantile(0.5, "engine_seconds").value,
-            **{field: float(np.mean(getattr(self, field))) for field in _WORK},
-            "together_seconds": self.together_seconds / len(self.qids),
+            **{field: float(np.mean(self.each(field))) for field in WORK},
+            "together_seconds": self.together / len(self.single),
         }
 
 
 def measure(engine: Engine, settings: Profile, test: TestSet, method: str) -> LatencyResult:
     """Time "listwise" or "pointwise" reranking of a test set over an open engine, as the profile's `latency` says.
 
-    Errors as for `time_queries`.
+    ValueError for a set without queries, a query with fewer than `latency.top` candidates, and one that took other
+    than the requests of its strategy, retries aside (a constrained answer may take two).
     """
     own, around = settings.latency, settings.evaluation
     limit = own.listwise_tokens if method == "listwise" else own.pointwise_tokens
-    reranker = evaluation.reranker(settings, engine, METHODS[method], limit)
-    calls = STRATEGIES[METHODS[method]].calls(own.top, around.window, around.step)
-    protocol = {"name": method, "top": own.top, "calls": calls, "warmup": own.warmup}
-    return run_sync(time_queries(reranker, test.run, test.queries, test.collection.texts(), **protocol))
-
-
-async def time_queries(
-    reranker: Reranker,
-    run: Mapping[str, Sequence[str]],
-    queries: Mapping[str, str],
-    texts: Mapping[str, str],
-    *,
-    name: str,
-    top: int,
-    calls: tuple[int, int],
-    warmup: int = 1,
-) -> LatencyResult:
-    """Time `reranker` on the first `top` candidates of each query; `warmup` queries run beforehand, untimed.
-
-    `calls`: the fewest and the most requests that a query should take, as `rerank.strategies` has them, without
-    retries (a constrained answer may take two each). Other arguments as for `Reranker.rerank_run`. Raises
-    ValueError for a run without queries, a query with fewer than `top` candidates, and one that took other than
-    the expected requests.
-    """
-    if not run:
+    reranker, texts = evaluation.reranker(settings, engine, METHODS[method], limit), test.collection.texts()
+    if not test.run:
         raise ValueError("the run has no query to measure")
-    for qid, docids in run.items():
-        if len(docids) < top:
+    for qid, docids in test.run.items():
+        if len(docids) < own.top:
             raise ValueError(
-                f"query {qid!r} has {len(docids)} candidates; expected {top} or more, as `top` asks"
+                f"query {qid!r} has {len(docids)} candidates; expected {own.top}, the profile's top"
             )
-    for qid in islice(run, warmup):
-        await reranker.rerank_run({qid: run[qid]}, queries, texts, top)
-    await asyncio.to_thread(reranker.engine.reset_prefix_cache)
-    single = [await reranker.rerank_run({qid: run[qid]}, queries, texts, top) for qid in run]
-    await asyncio.to_thread(reranker.engine.reset_prefix_cache)
-    together = await reranker.rerank_run(run, queries, texts, top)
-    most = calls[1] * (2 if getattr(reranker, "constrained", False) else 1)
-    for qid, one in zip(run, single, strict=True):
-        if not calls[0] <= one.calls - one.retries <= most:
-            expected = f"expected {calls[0]} to {most} for {top} candidates"
-            raise ValueError(
-                f"{name}, query {qid!r}: {one.calls - one.retries} requests to the engine; {expected}"
-            )
-    return LatencyResult(
-        name=name,
-        qids=list(run),
-        **{field: [getattr(one, field) for one in single] for field in _LISTS},
-        counts=_counts(single),
-        together_seconds=together.seconds,
-        together_engine_seconds=together.engine_seconds,
-    )
+
+    def rerank(*qids: str) -> RerankedRun:
+        run = {qid: test.run[qid] for qid in qids}
+        return reranker.rerank_run_sync(run, test.queries, texts, own.top)
+
+    for qid in islice(test.run, own.warmup):
+        rerank(qid)
+    engine.reset_prefix_cache()
+    single = {qid: rerank(qid) for qid in test.run}
+    engine.reset_prefix_cache()
+    together = rerank(*test.run)
+    least, most = STRATEGIES[METHODS[method]].calls(own.top, around.window, around.step)
+    most *= 2 if getattr(reranker, "constrained", False) else 1
+    for qid, one in single.items():
+        if not least <= one.calls - one.retries <= most:
+            expected = f"expected {least} to {most} for {own.top} candidates"
+            raise ValueError(f"{method}, query {qid!r}: {one.calls - one.retries} requests; {expected}")
+    return LatencyResult(method, single, together.seconds)
 
 
 def ratio(a: LatencyResult, b: LatencyResult, clock: Clock = "seconds", seed: int = 0) -> Interval:
@@ -140,29 +102,19 @@ def ratio(a: LatencyResult, b: LatencyResult, clock: Clock = "seconds", seed: in
     The 95 % interval is a paired bootstrap: each draw takes the same queries from both. Raises ValueError where the
     two were not measured on the same queries in the same order.
     """
-    if a.qids != b.qids:
+    if list(a.single) != list(b.single):
         raise ValueError(f"{a.name} and {b.name} were measured on different queries")
 
     def medians(left: np.ndarray, right: np.ndarray, axis: int) -> np.ndarray:
         return np.median(left, axis=axis) / np.median(right, axis=axis)
 
-    return bootstrap([getattr(a, clock), getattr(b, clock)], medians, seed, DRAWS, paired=True)
+    return bootstrap([a.each(clock), b.each(clock)], medians, seed, DRAWS, paired=True)
 
 
 def pool(results: Sequence[LatencyResult]) -> LatencyResult:
     """Measurements on several collections as one, for a ratio over all of them."""
-    return LatencyResult(
-        name=results[0].name,
-        qids=[f"{number}/{qid}" for number, result in enumerate(results) for qid in result.qids],
-        **{field: [value for result in results for value in getattr(result, field)] for field in _LISTS},
-        counts=_counts(results),
-        together_seconds=sum(result.together_seconds for result in results),
-        together_engine_seconds=sum(result.together_engine_seconds for result in results),
-    )
-
-
-def _counts(results: Sequence[RerankedRun | LatencyResult]) -> dict[str, int]:
-    return dict(sum((Counter(result.counts) for result in results), Counter()))
+    single = {f"{n}/{qid}": one for n, result in enumerate(results) for qid, one in result.single.items()}
+    return LatencyResult(results[0].name, single, sum(result.together for result in results))
 
 
 def strategy_rows(settings: Profile, weights: str | Path) -> list[dict[str, Any]]:
@@ -178,19 +130,15 @@ def strategy_rows(settings: Profile, weights: str | Path) -> list[dict[str, Any]
         for name, strategy in STRATEGIES.items():
             limit = own.pointwise_tokens if name == "pointwise" else own.listwise_tokens
             opened.engine.reset_prefix_cache()
-            found = evaluation.rerank_sets(
-                evaluation.reranker(settings, opened.engine, name, limit), sets, own.top
-            )
-            values = [
-                evaluation.evaluate(found[c].run, test.qrels, excluded=test.collection.excluded).mean[MEASURE]
-                for c, test in sets.items()
-            ]
+            reranker = evaluation.reranker(settings, opened.engine, name, limit)
+            found = evaluation.rerank_sets(reranker, sets, own.top)
+            values = [list(sets[c].ndcg(done.run).values()) for c, done in found.items()]
             counts, took = evaluation.answer_counts(found.values()), evaluation.cost(found.values())
             least, most = strategy.calls(own.top, around.window, around.step)
             row = {"strategy": name, "calls per query": f"{least}" if least == most else f"{least} to {most}"}
-            row |= {key: took[key] for key in (*_WORK, "seconds")}
+            row |= {key: took[key] for key in (*WORK, "seconds")}
             row |= {"finished": (counts["ok"] + counts["repaired"]) / counts["n"]}
             rows.append(
-                row | {"ndcg": float(np.mean(values)), "n": sum(len(test.queries) for test in sets.values())}
+                row | {"ndcg": float(np.mean(list(map(np.mean, values)))), "n": sum(map(len, values))}
             )
     return rows

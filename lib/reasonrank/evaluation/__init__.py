@@ -6,7 +6,6 @@ from .compare import (
     TestSet,
     answer_counts,
     cost,
-    dev_sets,
     first_windows,
     open_reranker,
     rerank_sets,

@@ -16,7 +16,7 @@ from ..engines import PRESETS, Engine, open_engine
 from ..profiles import Profile
 from ..rerank import strategies
 from ..rerank.listwise import WindowTrace
-from ..rerank.run import Progress, RerankedRun, Reranker
+from ..rerank.run import RerankedRun, Reranker
 from ..retrieval import first_stage
 from ..runs import Qrels, Run, write_qrels, write_trec
 from ..sources import Collection, load
@@ -42,6 +42,10 @@ class TestSet:
     run: Run
     qrels: Qrels
 
+    def ndcg(self, run: Run) -> dict[str, float]:
+        """NDCG@10 in 0..1 of each query in a run on this set, without its excluded documents."""
+        return evaluate(run, self.qrels, excluded=self.collection.excluded).per_query[MEASURE]
+
 
 def test_set(
     settings: Profile, name: str, split: str = "test", queries: int | None = None, top: int | None = None
@@ -61,13 +65,6 @@ def test_set(
 test_set.__test__ = False
 
 
-def dev_sets(settings: Profile) -> dict[str, TestSet]:
-    """The dev queries of each collection of the profile, as many as `evaluation.queries` (None: all)."""
-    return {
-        name: test_set(settings, name, "dev", settings.evaluation.queries) for name in settings.collections
-    }
-
-
 def this_run(system: str) -> str:
     """The label of a system (as "SFT") with the weights that this run has trained."""
     return f"{system} (this run)"
@@ -83,13 +80,11 @@ def systems(settings: Profile, run: Path, stages: Mapping[str, str]) -> dict[str
     from ..adapters import released  # needs torch, which no other scoring does
 
     own, base = settings.evaluation, settings.model.name
-    trained = [name for name in own.systems if name in stages]
+    found: dict[str, Weights] = {name: (base, None) for name in own.systems if name not in stages}
+    for name in (name for name in own.systems if name in stages):
+        found[this_run(name)] = stage_file(run, stages[name], "model"), None
     adapters = released(base) if own.adapters else {}
-    return (
-        {name: (base, None) for name in own.systems if name not in stages}
-        | {this_run(name): (stage_file(run, stages[name], "model"), None) for name in trained}
-        | {f"{name} (released adapter)": (base, adapter) for name, adapter in adapters.items()}
-    )
+    return found | {f"{name} (released adapter)": (base, adapter) for name, adapter in adapters.items()}
 
 
 def weight_files(systems: Mapping[str, Weights]) -> list[Path]:
@@ -119,23 +114,18 @@ def write_runs(
 
 @contextmanager
 def open_reranker(
-    settings: Profile,
-    weights: str | Path,
-    strategy: str | None = None,
-    max_tokens: int | None = None,
-    adapter: Path | None = None,
+    settings: Profile, weights: str | Path, strategy: str | None = None, adapter: Path | None = None
 ) -> Iterator[Reranker]:
-    """An engine for `weights` (a folder or a model's name), with a LoRA `adapter` (a folder) or without,
-    and a reranker over it, with the profile's settings.
+    """A reranker over an engine of its own, `reranker.engine`, which is closed at the end.
 
-    The engine, `reranker.engine`, is closed at the end. Other arguments as for `reranker`.
+    `weights`: a folder or a model's name; `adapter`: a folder with a LoRA adapter, or None. Otherwise as `reranker`.
     """
     model, own = settings.model, settings.evaluation
     options = {"dtype": model.dtype, "max_model_len": model.max_length, "seed": settings.seed}
     if own.engine in ("auto", "vllm") and settings.hardware.vllm_tensor_parallel > 1:
         options["tensor_parallel_size"] = settings.hardware.vllm_tensor_parallel
     with open_engine(own.engine, str(weights), adapter=adapter, **options) as engine:
-        yield reranker(settings, engine, strategy, max_tokens)
+        yield reranker(settings, engine, strategy)
 
 
 def reranker(
@@ -143,9 +133,8 @@ def reranker(
 ) -> Reranker:
     """A reranker over an open engine, with the profile's settings.
 
-    `strategy`: see `rerank.strategies`; None: the profile's `evaluation.strategy`. `max_tokens` of an answer
-    (of a chain, for pointwise); None: the profile's `evaluation.max_tokens`. Raises ValueError for an unknown
-    strategy.
+    `strategy`: one of `rerank.strategies`, and `max_tokens` of an answer (of a chain, for pointwise); None: the
+    profile's. Raises ValueError for an unknown strategy.
     """
     own = settings.evaluation
     limit = max_tokens or own.max_tokens
@@ -153,25 +142,18 @@ def reranker(
         strategy or own.strategy,
         engine,
         **settings.prompting.model_dump(),
+        **own.model_dump(include={"overlong", "window", "step", "max_in_flight", "retry", "constrained"}),
         max_length=settings.model.max_length - limit,
-        overlong=own.overlong,
-        window=own.window,
-        step=own.step,
         sampling=replace(PRESETS[own.sampling], max_tokens=limit, seed=settings.seed),
-        max_in_flight=own.max_in_flight,
-        retry=own.retry,
-        constrained=own.constrained,
     )
 
 
 def rerank_sets(
-    reranker: Reranker, sets: Mapping[str, TestSet], top: int | None = None, progress: Progress | None = None
+    reranker: Reranker, sets: Mapping[str, TestSet], top: int | None = None
 ) -> dict[str, RerankedRun]:
     """Rerank the first `top` documents (None: all) of each collection's run; by the collection's name."""
     return {
-        name: reranker.rerank_run_sync(
-            test.run, test.queries, test.collection.texts(), top=top, progress=progress
-        )
+        name: reranker.rerank_run_sync(test.run, test.queries, test.collection.texts(), top)
         for name, test in sets.items()
     }
 
@@ -202,27 +184,16 @@ def score_rows(
     are in 0..1; `low`, `high`: 95 % bootstrap interval over queries; `difference`, `p_value`: paired
     randomisation test against the first system, None for itself. `bootstrap`: draws of both.
     """
-    values = {
-        (system, name): evaluate(found[name], test.qrels, excluded=test.collection.excluded).per_query[
-            MEASURE
-        ]
-        for system, found in runs.items()
-        for name, test in sets.items()
-    }
-    groups = [(name, test.collection.scenario, [name]) for name, test in sets.items()]
+    values = {s: {name: test.ndcg(found[name]) for name, test in sets.items()} for s, found in runs.items()}
     base, rows = next(iter(runs)), []
+    groups = [(name, test.collection.scenario, [name]) for name, test in sets.items()]
     for title, scenario, names in [*groups, ("average", "all", list(sets))]:
         for system in runs:
-            own, first = ({name: values[s, name] for name in names} for s in (system, base))
+            own, first = ({name: values[s][name] for name in names} for s in (system, base))
             mean = mean_interval([list(found.values()) for found in own.values()], seed, bootstrap)
             test = None if system == base else paired_test(own, first, seed, bootstrap)
-            row = {
-                "collection": title,
-                "scenario": scenario,
-                "system": system,
-                "n": sum(map(len, own.values())),
-            }
-            row |= {"ndcg": mean.value, "low": mean.low, "high": mean.high}
+            row = {"collection": title, "scenario": scenario, "system": system}
+            row |= {"n": sum(map(len, own.values())), "ndcg": mean.value, "low": mean.low, "high": mean.high}
             rows.append(row | {"difference": test and test.value, "p_value": test and test.p_value})
     return rows
 

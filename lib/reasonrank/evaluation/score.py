@@ -40,9 +40,14 @@ def evaluate(
     of which no query is judged.
     """
     parsed = {name: _measure(name) for name in measures}
-    qids = _select(run, qrels, queries)
+    if queries not in ("judged", "run"):
+        raise ValueError(f"queries is {queries!r}; expected 'judged' or 'run'")
+    qids = [qid for qid in run if qid in qrels]
+    if not qids and (run or not qrels or queries == "run"):
+        examples = f"run: {list(run)[:3]}, judgements: {list(qrels)[:3]}"
+        raise ValueError(f"no query of the run is judged; query ids of the two begin with {examples}")
     scored, removed = {}, 0
-    for qid in (qid for qid in qids if qid in run):
+    for qid in qids:
         banned = set((excluded or {}).get(qid, ()))
         kept = [docid for docid in run[qid] if docid not in banned]
         removed += len(run[qid]) - len(kept)
@@ -50,6 +55,7 @@ def evaluate(
             raise ValueError(f"query {qid!r}: a document comes twice in its ranking")
         if kept:
             scored[qid] = {docid: float(len(kept) - rank) for rank, docid in enumerate(kept)}
+    qids = list(qrels) if queries == "judged" else qids
     judged = {qid: qrels[qid] for qid in qids if qrels[qid]}
     per_query = {name: dict.fromkeys(qids, 0.0) for name in parsed}
     for name, measure in parsed.items():
@@ -67,14 +73,3 @@ def _measure(name: str) -> ir_measures.Measure:
     if measure.params.get("cutoff", 1) < 1:
         raise ValueError(f"measure {name!r}: expected a cut-off of 1 or more")
     return measure
-
-
-def _select(run: Mapping[str, Sequence[str]], qrels: Qrels, queries: str) -> list[str]:
-    """Ids of the queries that the mean is over."""
-    if queries not in ("judged", "run"):
-        raise ValueError(f"queries is {queries!r}; expected 'judged' or 'run'")
-    common = [qid for qid in run if qid in qrels]
-    if not qrels or (run and not common) or (queries == "run" and not common):
-        examples = f"run: {list(run)[:3]}, judgements: {list(qrels)[:3]}"
-        raise ValueError(f"no query of the run is judged; query ids of the two begin with {examples}")
-    return list(qrels) if queries == "judged" else common

@@ -23,16 +23,17 @@ def first_window_score(settings: Profile, tokenizer: Any) -> Score:
     Returns a function model -> {"ndcg": mean over collections of NDCG@10 in 0..1, "low" and "high": its 95 %
     interval, "ok": share of answers that are a ranking (repaired ones included), "n": queries}.
     """
-    from ..evaluation import MEASURE, dev_sets, evaluate, mean_interval, open_reranker, rerank_sets
+    from ..evaluation import mean_interval, open_reranker, rerank_sets, test_set
 
-    sets, own = dev_sets(settings), settings.evaluation
+    own = settings.evaluation
+    sets = {name: test_set(settings, name, "dev", own.queries) for name in settings.collections}
 
     def score(model: Any) -> dict[str, Any]:
         with tempfile.TemporaryDirectory() as folder:
             save_policy(model, tokenizer, folder)
             with open_reranker(settings, folder, "sliding") as reranker:
                 found = rerank_sets(reranker, sets, own.window)
-        values = [evaluate(found[name].run, test.qrels).per_query[MEASURE] for name, test in sets.items()]
+        values = [test.ndcg(found[name].run) for name, test in sets.items()]
         mean = mean_interval([list(each.values()) for each in values], settings.seed, own.bootstrap)
         n, states = sum(map(len, values)), [each.counts for each in found.values()]
         ok = sum(counts.get("ok", 0) + counts.get("repaired", 0) for counts in states) / max(1, n)
