@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from dataclasses import asdict
+from types import SimpleNamespace
 
 import pytest
 import yaml
@@ -33,10 +34,8 @@ def run(tmp_path):
     stages.write_json(first.path("id_doc.json"), {"d": {"a": "first", "b": "second"}})
     first.finish()
     filtering = stages.Stage(folder, "02_filtering", {}, seed=0)
-    lists = [
-        training_examples.Example("d", "s", f"q{i}", ["a", "b"], ["b", "a"], "b helps", ["b"])
-        for i in range(4)
-    ]
+    made = training_examples.Example
+    lists = [made("d", "s", f"q{i}", ["a", "b"], ["b", "a"], "b helps", ["b"]) for i in range(4)]
     filtering.path("kept.jsonl").write_text("".join(json.dumps(asdict(row)) + "\n" for row in lists))
     filtering.finish()
     sft = stages.Stage(folder, "03_sft", {}, seed=0)
@@ -110,8 +109,6 @@ def test_deepspeed_gets_its_settings_by_way_of_the_launcher(stage, monkeypatch):
     assert zero["offload_optimizer"]["device"] == zero["offload_param"]["device"] == "none"
     assert config["bf16"]["enabled"] is True and config["fp16"]["enabled"] is False
 
-
-def test_the_folder_of_configs_is_no_profile():
     assert not {"accelerate", *(path.stem for path in FOLDER.iterdir())} & set(profiles.names())
 
 
@@ -141,20 +138,13 @@ def test_several_processes_train_and_a_notebook_takes_the_weights(which, run, tm
         assert [part["n"] for part in found.parts] == [own.prompts_per_step * own.rollouts]
 
 
-def test_arguments(capsys):
-    for given in (
-        [],
-        ["sft"],
-        ["dpo", "--profile", "smoke", "--run-dir", "x"],
-        ["sft", "--profile", "smoke"],
-    ):
+def test_wrong_arguments_and_what_is_missing_are_errors_that_write_nothing(run, tmp_path, capsys):
+    wrong = ["dpo", "--profile", "smoke", "--run-dir", "x"]
+    for given in ([], ["sft"], wrong, ["sft", "--profile", "smoke"]):
         with pytest.raises(SystemExit) as stopped:
             launch.main(given)
         assert stopped.value.code == 2
     assert "invalid choice: 'dpo'" in capsys.readouterr().err
-
-
-def test_what_is_missing_is_an_error_that_writes_nothing(run, tmp_path, capsys):
     assert launch.main(words("sft", tmp_path / "typo", "smoke")) == 1
     assert "run notebooks/02_filtering.ipynb first" in capsys.readouterr().err
     assert not (tmp_path / "typo").exists()
@@ -166,7 +156,7 @@ def test_what_is_missing_is_an_error_that_writes_nothing(run, tmp_path, capsys):
 
 
 def test_dev_scores_are_refused_with_several_processes(run, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(launch.PartialState, "num_processes", 8, raising=False)
+    monkeypatch.setattr(launch, "PartialState", lambda: SimpleNamespace(num_processes=8))
     own = yaml.safe_load((tmp_path / "mine.yaml").read_text())
     (tmp_path / "mine.yaml").write_text(yaml.safe_dump(own | {"sft": {"evaluate_every": 2}}))
     assert launch.main(words("sft", run)) == 1

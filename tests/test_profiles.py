@@ -7,12 +7,8 @@ from reasonrank import profiles
 from reasonrank.training import grpo_config, sft_config
 
 
-@pytest.mark.parametrize("name", profiles.names())
-def test_every_profile_loads(name):
-    assert profiles.load(name).name == name
-
-
-def test_unknown_profiles_and_settings_are_named(tmp_path):
+def test_every_profile_loads_and_unknown_ones_and_settings_are_named(tmp_path):
+    assert [profiles.load(name).name for name in profiles.names()] == profiles.names()
     with pytest.raises(FileNotFoundError, match="no profile 'defualt'; known are ablations, default"):
         profiles.load("defualt")
     with pytest.raises(ValueError, match=r"smoke\.yaml: filtering\.alfa: Extra inputs are not permitted"):
@@ -20,25 +16,27 @@ def test_unknown_profiles_and_settings_are_named(tmp_path):
     with pytest.raises(ValueError, match=r"filtering\.alpha: Input should be less than or equal to 1"):
         profiles.load("smoke", {"filtering.alpha": 1.5})
     raw = profiles.load("smoke").model_dump(mode="json")
+    lacking = {"rl": {key: value for key, value in raw["rl"].items() if key != "temperature"}}
     for change, message in (
         ({"extra": 1}, "extra: Extra inputs"),
         ({"seed": None}, "seed: Input should be a valid int"),
+        (lacking, r"rl\.temperature: Field required"),
     ):
-        path = tmp_path / "mine.yaml"
-        path.write_text(yaml.safe_dump(raw | change))
+        (tmp_path / "mine.yaml").write_text(yaml.safe_dump(raw | change))
         with pytest.raises(ValueError, match=message):
-            profiles.load(str(path))
-    del raw["rl"]["temperature"]
-    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(raw))
-    with pytest.raises(ValueError, match=r"rl\.temperature: Field required"):
-        profiles.load(str(tmp_path / "mine.yaml"))
+            profiles.load(str(tmp_path / "mine.yaml"))
 
 
-def test_overrides_change_one_setting_and_are_kept_for_the_record():
+def test_overrides_change_one_setting_and_are_kept_for_the_record(monkeypatch, tmp_path):
     changed = profiles.load("smoke", {"filtering.alpha": 0.2, "sft.epochs": None})
     assert changed.filtering.alpha == 0.2
     assert changed.sft == profiles.load("smoke").sft
     assert changed.overrides == {"filtering.alpha": 0.2}
+    monkeypatch.setenv("REASONRANK_PROFILE", "smoke")
+    monkeypatch.setenv("REASONRANK_RUN_DIR", str(tmp_path / "run"))
+    settings, run = profiles.start(filtering__alpha=0.6)
+    assert (settings.name, settings.filtering.alpha, run) == ("smoke", 0.6, tmp_path / "run")
+    assert yaml.safe_load((run / "profile.yaml").read_text())["name"] == "smoke"
 
 
 def test_a_profile_extends_another_with_what_differs(tmp_path):
@@ -48,9 +46,7 @@ def test_a_profile_extends_another_with_what_differs(tmp_path):
     assert (found.name, found.sft.epochs, found.rl.lora) == ("mine", 3, None)
     assert found.sft.model_copy(update={"epochs": smoke.sft.epochs}) == smoke.sft
     (tmp_path / "mine.yaml").write_text("extends: next.yaml\n")
-    with pytest.raises(
-        ValueError, match=r"mine.yaml: extends: 'next.yaml': expected a profile that does not"
-    ):
+    with pytest.raises(ValueError, match=r"mine.yaml: extends: 'next.yaml': expected a profile that does"):
         profiles.load(str(tmp_path / "next.yaml"))
     (tmp_path / "mine.yaml").write_text("extends: no-such-profile\n")
     with pytest.raises(FileNotFoundError, match="no profile 'no-such-profile'"):
@@ -66,14 +62,6 @@ def test_seed_model_and_collections_reach_the_settings_and_the_listing_is_whole(
     assert set(yaml.safe_load((run / "profile.yaml").read_text())) >= {"sft", "rl", "hardware"}
     with pytest.raises(ValueError, match="seed: Input should be greater than or equal to 0"):
         profiles.start("smoke", str(tmp_path), seed=-1)
-
-
-def test_start_takes_profile_and_folder_from_the_environment(monkeypatch, tmp_path):
-    monkeypatch.setenv("REASONRANK_PROFILE", "smoke")
-    monkeypatch.setenv("REASONRANK_RUN_DIR", str(tmp_path / "run"))
-    settings, run = profiles.start(filtering__alpha=0.6)
-    assert (settings.name, settings.filtering.alpha, run) == ("smoke", 0.6, tmp_path / "run")
-    assert yaml.safe_load((run / "profile.yaml").read_text())["name"] == "smoke"
 
 
 @pytest.mark.parametrize("name", ["paper-7b", "paper-32b"])

@@ -19,37 +19,29 @@ HOSTS = re.compile(r"files\.pythonhosted|pypi\.|simple/|artifactory|nexus[./]", 
 SECRETS = re.compile(r"\b(hf_[A-Za-z]{30,}|sk-[A-Za-z0-9]{20,}|gh[po]_[A-Za-z0-9]{30,})")
 
 
-@pytest.fixture(params=NOTEBOOKS, ids=lambda path: path.stem)
-def notebook(request) -> Path:
-    return request.param
-
-
-def test_there_are_eight():
+def test_there_are_eight_notebooks_and_each_reads_the_stages_before_it():
     assert [path.name[:2] for path in NOTEBOOKS] == [f"{i:02d}" for i in range(8)]
+    needs = {path.stem: inputs.stages(path) for path in NOTEBOOKS}
+    assert needs["00_overview"] == needs["01_synthesis"] == []
+    assert "01_synthesis" in needs["02_filtering"] and "02_filtering" in needs["03_sft"]
+    assert {"04_rl", "05_gpu_evaluation", "06_latency_study"} <= set(needs["07_figures"])
 
 
-def test_notebook_form(notebook):
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
+def test_notebooks_are_fit_for_committing(notebook):
     content = nbformat.read(notebook, as_version=4)
     nbformat.validate(content)
     tagged = [cell for cell in content.cells if "parameters" in cell.metadata.get("tags", [])]
-    assert len(tagged) == 1
-    assert tagged[0].source.startswith('profile = ""')
+    assert len(tagged) == 1 and tagged[0].source.startswith('profile = ""')
     assert content.metadata.kernelspec.name == "python3"
     assert set(content.metadata) <= {"kernelspec", "language_info"}
     assert len({cell.id for cell in content.cells}) == len(content.cells)
     for cell in content.cells:
         assert not {"papermill", "execution"} & set(cell.metadata)
-        assert cell.cell_type != "code" or len(cell.source.splitlines()) <= 25, cell.source
-
-
-def test_notebook_outputs(notebook):
-    cells = nbformat.read(notebook, as_version=4).cells
-    outputs = [output for cell in cells if cell.cell_type == "code" for output in cell.outputs]
-    assert not [output for output in outputs if output.output_type == "error"]
+        if cell.cell_type == "code":
+            assert len(cell.source.splitlines()) <= 25, cell.source
+            assert not [output for output in cell.outputs if output.output_type == "error"]
     assert notebook.stat().st_size < 10**6
-
-
-def test_notebook_writes_the_stage_of_its_name(notebook):
     assert f'"{notebook.stem}"' in inputs.notebook_code(notebook)
 
 
@@ -80,12 +72,6 @@ def locked(kind: str) -> dict[str, str]:
     return pins((ROOT / "requirements" / f"{kind}.txt").read_text().splitlines())
 
 
-@pytest.mark.parametrize("kind", ["cpu", "gpu"])
-def test_no_line_of_a_lock_is_there_twice(kind):
-    lines = (ROOT / "requirements" / f"{kind}.txt").read_text().splitlines()
-    assert len(lines) == len(set(lines))
-
-
 def project() -> dict:
     return tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
@@ -103,39 +89,30 @@ def test_conda_environments_have_the_pins_of_the_locks(file, kind):
 
 
 @pytest.mark.parametrize("kind", ["cpu", "gpu"])
-def test_locks_hold_what_pyproject_asks_for(kind):
+def test_locks_hold_what_pyproject_asks_for_once(kind):
+    lines = (ROOT / "requirements" / f"{kind}.txt").read_text().splitlines()
+    assert len(lines) == len(set(lines))
     asked = [*project()["dependencies"], *project()["optional-dependencies"][kind]]
     for requirement in map(Requirement, asked):
         version = locked(kind)[requirement.name.lower()]
         assert requirement.specifier.contains(version), f"{requirement} in requirements/{kind}.txt: {version}"
-
-
-def test_cpu_lock_leaves_out_what_breaks_a_cpu_torch():
     left_out = ("torchvision", "torchaudio", "torchcodec", "nvidia-", "llama-cpp-python")
-    assert not [name for name in locked("cpu") if name.startswith(left_out)]
-
-
-def test_inputs_of_a_notebook():
-    code = "from reasonrank import metrics\nfrom reasonrank.rerank import schedule\nimport numpy"
-    found = inputs.modules(code)
-    assert {"reasonrank", "reasonrank.metrics", "reasonrank.rerank", "reasonrank.rerank.schedule"} <= set(
-        found
-    )
-    assert "reasonrank.training" not in found and "numpy" not in found
-    assert found["reasonrank.metrics"] == ROOT / "lib" / "reasonrank" / "metrics.py"
-    assert "reasonrank.stages" in inputs.modules(
-        "from reasonrank import profiles"
-    )  # through a relative import
-
-
-def test_graph_of_the_notebooks():
-    needs = {path.stem: inputs.stages(path) for path in NOTEBOOKS}
-    assert needs["00_overview"] == needs["01_synthesis"] == []
-    assert "01_synthesis" in needs["02_filtering"] and "02_filtering" in needs["03_sft"]
-    assert {"04_rl", "05_gpu_evaluation", "06_latency_study"} <= set(needs["07_figures"])
+    assert kind == "gpu" or not [name for name in locked(kind) if name.startswith(left_out)]
 
 
 def test_fingerprint_sees_code_and_settings_but_no_outputs(tmp_path):
+    code = "from reasonrank import metrics\nfrom reasonrank.rerank import schedule\nimport numpy"
+    found = inputs.modules(code)
+    assert found.keys() >= {
+        "reasonrank",
+        "reasonrank.metrics",
+        "reasonrank.rerank",
+        "reasonrank.rerank.schedule",
+    }
+    assert "reasonrank.training" not in found and "numpy" not in found
+    assert found["reasonrank.metrics"] == ROOT / "lib" / "reasonrank" / "metrics.py"
+    assert "reasonrank.stages" in inputs.modules("from reasonrank import profiles")  # by a relative import
+
     def fingerprint(source: str, output: str, profile: str = "smoke") -> str:
         text = nbformat.v4.new_output("stream", text=output)
         cell = nbformat.v4.new_code_cell(source, outputs=[text])

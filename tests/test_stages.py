@@ -33,17 +33,13 @@ def test_an_earlier_stage_stays_until_the_new_one_is_complete(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["s"]
 
 
-def test_a_missing_input_is_named(tmp_path):
+def test_inputs_are_hashed_by_their_place_in_the_run_and_a_missing_one_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match="stage s needs this file"):
         Stage(tmp_path, "s", {}, seed=0, inputs=[tmp_path / "absent.jsonl"])
-
-
-def test_inputs_are_hashed_by_their_place_in_the_run(tmp_path):
     (tmp_path / "in.txt").write_text("x")
     folder = Stage(tmp_path, "s", {}, seed=0, inputs=[tmp_path / "in.txt"]).finish()
-    assert stages.read_json(folder / "manifest.json")["inputs"] == {
-        "in.txt": stages.sha256(tmp_path / "in.txt")
-    }
+    hashes = {"in.txt": stages.sha256(tmp_path / "in.txt")}
+    assert stages.read_json(folder / "manifest.json")["inputs"] == hashes
 
 
 def test_a_record_holds_no_path_and_no_host_name(tmp_path):
@@ -56,14 +52,11 @@ def test_a_record_holds_no_path_and_no_host_name(tmp_path):
     assert str(tmp_path) not in text and f'"{platform.node()}"' not in text
 
 
-def test_json_that_is_not_json_names_file_and_line(tmp_path):
+def test_json_that_is_not_json_is_named_and_not_written(tmp_path):
+    with pytest.raises(ValueError):
+        stages.write_json(tmp_path / "x.json", {"score": float("nan")})
+    assert not list(tmp_path.iterdir())
     path = tmp_path / "bad.json"
     path.write_text('{"a": 1,\n"b": }')
     with pytest.raises(ValueError, match=r"bad\.json, line 2: not valid JSON"):
         stages.read_json(path)
-
-
-def test_not_a_number_is_not_written(tmp_path):
-    with pytest.raises(ValueError):
-        stages.write_json(tmp_path / "x.json", {"score": float("nan")})
-    assert not list(tmp_path.iterdir())
