@@ -100,20 +100,16 @@ class Published(Measured):
     column: str
 
 
-class Timed(BaseModel):
-    """What the record of notebook 06 says of a ratio: with which token limits, over how many queries."""
-
-    ratio: Interval
-    limits: dict[str, int | None] = {}
-    rows: list[dict[str, Any]] = []
-
-
 class Missing(Exception):
-    """A check that cannot be made; the message says what is missing. `record`: it is a record."""
+    """A check that cannot be made; the message says what is missing."""
 
-    def __init__(self, what: str, record: bool = False):
-        super().__init__(what)
-        self.record = record
+    record = False
+
+
+class MissingRecord(Missing):
+    """What is missing is a record."""
+
+    record = True
 
 
 @dataclass(frozen=True)
@@ -132,7 +128,7 @@ class Inputs:
         for path in (self.records / name, self.records / Path(name).stem / "record.json"):
             if path.is_file():
                 return _result(path)
-        raise Missing(f"record {name}", record=True)
+        raise MissingRecord(f"record {name}")
 
 
 def _result(path: Path) -> dict[str, Any]:
@@ -275,18 +271,19 @@ def ablation(check: Check, inputs: Inputs) -> Measured:
     for row in paper.checked(found, list[dict[str, Any]], f"{check.record}, result.comparisons"):
         if row.get("variant") == check.part:
             return paper.checked(row, Interval, f"{check.record}, comparison {check.part!r}")
-    raise Missing(f"{check.record}: no comparison with {check.part!r}", record=True)
+    raise MissingRecord(f"{check.record}: no comparison with {check.part!r}")
 
 
 def latency(check: Check, inputs: Inputs) -> Measured:
-    """How many times as long pointwise takes; Missing where the two had other token limits."""
-    timed = paper.checked(inputs.result(check.record), Timed, f"{check.record}, result")
-    ratio = timed.ratio
-    own, other = (timed.limits.get(f"{method}_tokens") for method in ("listwise", "pointwise"))
+    """A ratio of seconds by `record`, over its queries; Missing where the two methods had other token limits."""
+    ratio, result = record(check, inputs), inputs.result(check.record)
+    limits = paper.checked(result.get("limits"), dict[str, int | None], f"{check.record}, result.limits")
+    own, other = limits.get("listwise_tokens"), limits.get("pointwise_tokens")
     if own is None or own != other:
         found = f"a ratio of {ratio.value:.2f} ({ratio.low:.2f} to {ratio.high:.2f})"
         raise Missing(f"equal token limits; the record has {own} a window and {other} a passage, and {found}")
-    n = sum(row.get("n", 0) for row in timed.rows if row.get("method") == "listwise")
+    rows = paper.checked(result.get("rows", []), list[dict[str, Any]], f"{check.record}, result.rows")
+    n = sum(row.get("n", 0) for row in rows if row.get("method") == "listwise")
     return ratio.model_copy(update={"n": n})
 
 

@@ -15,8 +15,6 @@ from scipy import stats
 
 PerQuery = Mapping[str, Mapping[str, float]]
 """Collection -> query id -> value."""
-Statistic = Callable[..., Any]
-"""Of samples and an `axis`, as scipy calls it."""
 
 
 @dataclass(frozen=True)
@@ -38,38 +36,41 @@ class PairedTest(Interval):
 
 def bootstrap(
     samples: Sequence[Sequence[float]],
-    statistic: Statistic,
+    statistic: Callable[..., Any],
     seed: int,
     draws: int = 10_000,
-    level: float = 0.95,
     paired: bool = False,
 ) -> Interval:
-    """Percentile bootstrap interval of `statistic(*samples, axis=...)`.
+    """Percentile bootstrap interval of 95 % of `statistic(*samples, axis=...)`.
 
     `paired`: a draw takes the same places from all samples; else each is drawn from by itself. Raises
-    ValueError for no sample, an empty one, a value that is not finite, or a level outside (0, 1).
+    ValueError for no sample, an empty one, or a value that is not finite.
     """
     arrays = [np.asarray(sample, dtype=float) for sample in samples]
     if not arrays or any(a.size == 0 or not np.isfinite(a).all() for a in arrays):
-        raise ValueError(
-            f"expected finite values of one query or more, got {[a[:3].tolist() for a in arrays]}"
-        )
-    if not 0 < level < 1:
-        raise ValueError(f"level is {level}; expected a number between 0 and 1")
+        got = [a[:3].tolist() for a in arrays]
+        raise ValueError(f"expected finite values of one query or more, got {got}")
     # scipy asks for two values; one value, or the same one twice, have the same draws
     twice = [np.repeat(a, 2) if a.size == 1 else a for a in arrays]
-    settings = {"n_resamples": draws, "confidence_level": level, "paired": paired, "batch": 1000}
-    found = stats.bootstrap(
-        twice, statistic, method="percentile", vectorized=True, rng=np.random.default_rng(seed), **settings
-    ).confidence_interval
-    return Interval(float(statistic(*arrays, axis=-1)), float(found.low), float(found.high))
+    settings = {
+        "method": "percentile",
+        "n_resamples": draws,
+        "paired": paired,
+        "vectorized": True,
+        "batch": 1000,
+    }
+    found = stats.bootstrap(twice, statistic, rng=np.random.default_rng(seed), **settings)
+    low, high = map(float, found.confidence_interval)
+    return Interval(float(statistic(*arrays, axis=-1)), low, high)
 
 
-def mean_interval(
-    groups: Sequence[Sequence[float]], seed: int, draws: int = 10_000, level: float = 0.95
-) -> Interval:
+def mean_interval(groups: Sequence[Sequence[float]], seed: int, draws: int = 10_000) -> Interval:
     """Mean over groups (the queries of each collection) of their means; errors as for `bootstrap`."""
-    return bootstrap(groups, _mean_of_means, seed, draws, level)
+
+    def mean_of_means(*samples: np.ndarray, axis: int) -> np.ndarray:
+        return np.mean([sample.mean(axis=axis) for sample in samples], axis=0)
+
+    return bootstrap(groups, mean_of_means, seed, draws)
 
 
 def paired_test(a: PerQuery, b: PerQuery, seed: int, draws: int = 10_000) -> PairedTest:
@@ -85,18 +86,10 @@ def paired_test(a: PerQuery, b: PerQuery, seed: int, draws: int = 10_000) -> Pai
     groups = [np.array([a[name][qid] - b[name][qid] for qid in a[name]], dtype=float) for name in a]
     interval = mean_interval(groups, seed, draws)
     weighted = np.concatenate([group / (len(groups) * group.size) for group in groups])
-    p_value = stats.permutation_test(
+    test = stats.permutation_test(
         (weighted,),
         lambda values, axis: np.abs(values.sum(axis=axis)),
-        permutation_type="samples",
-        alternative="greater",
-        vectorized=True,
-        n_resamples=draws,
-        batch=1000,
-        rng=np.random.default_rng(seed),
-    ).pvalue
-    return PairedTest(interval.value, interval.low, interval.high, float(p_value), weighted.size)
-
-
-def _mean_of_means(*samples: np.ndarray, axis: int) -> np.ndarray:
-    return np.mean([sample.mean(axis=axis) for sample in samples], axis=0)
+        **{"permutation_type": "samples", "alternative": "greater", "vectorized": True},
+        **{"n_resamples": draws, "batch": 1000, "rng": np.random.default_rng(seed)},
+    )
+    return PairedTest(interval.value, interval.low, interval.high, float(test.pvalue), weighted.size)
