@@ -45,7 +45,8 @@ def swept() -> dict[str, list]:
     """The lists of the sweep by parameter."""
     given = config.get("sweep") or {}
     if isinstance(given, str):
-        given = yaml.safe_load(Path(given).read_text() if given.endswith((".yaml", ".yml")) else given)
+        is_file = given.endswith((".yaml", ".yml"))
+        given = yaml.safe_load(Path(given).read_text() if is_file else f"{{{given.strip('{}')}}}")
     if isinstance(given, dict) and "variant" in given:
         given["variant"] = list(ablations.changes(given["variant"]))
     if not (isinstance(given, dict) and all(isinstance(values, list) for values in given.values())):
@@ -86,7 +87,7 @@ try:
     SWEEP = swept()
     SWEPT = [dict(zip(SWEEP, values)) for values in product(*SWEEP.values()) if SWEEP]
     POINTS = {RUN: {}} | {f"{RUN}/sweep/{sweeps.point_name(values)}": overrides(values) for values in SWEPT}
-except (UsageError, ValueError) as error:
+except (OSError, UsageError, ValueError, yaml.YAMLError) as error:
     raise SystemExit(f"sweep: {error}")
 OWN = {name: [folder for folder in POINTS if owner(folder, name) == folder] for name in NOTEBOOKS}
 STAGES = [(folder, name) for folder in POINTS for name in NOTEBOOKS]

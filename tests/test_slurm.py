@@ -53,10 +53,10 @@ def project(tmp_path) -> Path:
     return tmp_path
 
 
-def snakemake(project: Path, root: Path, *words: str, path: str = "") -> str:
+def snakemake(project: Path, root: Path, *words: str, path: str = "", sweep: str = "{epochs: [1, 2]}") -> str:
     command = [sys.executable, "-m", "snakemake", "-s", str(root / "Snakefile"), *words]
     command += ["--profile", str(root / "profiles" / "slurm")]
-    command += ["--config", "profile=smoke", "run=mine", "sweep={epochs: [1, 2]}"]
+    command += ["--config", "profile=smoke", "run=mine", f"sweep={sweep}"]
     environment = os.environ | {"PATH": f"{path}{os.pathsep}{os.environ['PATH']}", "USER": "somebody"}
     done = subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -77,6 +77,14 @@ def asked(text: str) -> dict[str, dict[str, int]]:
 def test_each_notebook_asks_for_what_the_profile_says(project, root):
     found = asked(snakemake(project, root, "--executor", "local", "--cores", "2", "--dry-run"))
     assert found["sft"] == GPU and found["synthesis"] == CPU
+
+
+def test_a_stage_for_which_points_do_not_differ_is_run_once(project, root):
+    dry = ("--executor", "local", "--cores", "2", "--dry-run")
+    shown = snakemake(project, root, *dry, sweep="alpha: [0.3, 0.4], epochs: [1, 2], sft.cutoff: [512]")
+    counts = dict(re.findall(r"^(\w+) +(\d+)$", shown, re.MULTILINE))
+    assert (counts["synthesis"], counts["share"], counts["sft"]) == ("2", "2", "4")
+    assert "alpha=0.4,epochs=2,sft.cutoff=512/03_sft" in shown
 
 
 def test_one_rule_can_be_changed_in_a_call(project, root):
