@@ -57,15 +57,11 @@ def words(which, run, profile=None):
     return [which, "--profile", str(profile or run.parent / "mine.yaml"), "--run-dir", str(run)]
 
 
-def taken(which, run, output):
+def taken(run, output):
     """What a notebook does after the launch."""
     settings, _ = profiles.start(str(run.parent / "mine.yaml"), str(run))
-    examples = training_examples.load(run / "02_filtering" / "kept.jsonl")
-    kept = run / ".checkpoints" / launch.STAGES[which]
-    if which == "sft":
-        return training.train_sft(training.window_rows(run, examples, settings), settings, output, kept)
-    rows = training.window_rows(run, examples, settings, settings.rl.max_prompt_tokens)
-    return training.train_grpo(rows, settings, run / "03_sft" / "model", output, kept)
+    rows = training.window_rows(run, training_examples.load(run / "02_filtering" / "kept.jsonl"), settings)
+    return training.train_sft(rows, settings, output, run / ".checkpoints" / "03_sft")
 
 
 # accelerate's configs
@@ -116,12 +112,11 @@ def test_deepspeed_gets_its_settings_by_way_of_the_launcher(stage, monkeypatch):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("which", ["sft", "rl"])
-def test_several_processes_train_and_a_notebook_takes_the_weights(which, run, tmp_path, caplog):
+def test_several_processes_train_and_a_notebook_takes_the_weights(run, tmp_path, caplog):
     """Two processes on the processor, started as accelerate starts them on GPUs."""
     start = ["-m", "torch.distributed.run", "--nproc_per_node", "2", "-m", "reasonrank.training"]
     done = subprocess.run(
-        [sys.executable, *start, *words(which, run)],
+        [sys.executable, *start, *words("sft", run)],
         env={**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
@@ -129,13 +124,10 @@ def test_several_processes_train_and_a_notebook_takes_the_weights(which, run, tm
     )
     assert done.returncode == 0, done.stderr[-2000:]
     assert done.stdout.count("in 2 processes; notebooks/") == 1  # the main one speaks
-    found = taken(which, run, tmp_path / "out")
+    found = taken(run, tmp_path / "out")
     assert found.processes == 2 and "nothing trained here" in caplog.text
     assert (tmp_path / "out" / "model" / "model.safetensors").is_file()
     assert (tmp_path / "out" / "adapter" / "adapter_model.safetensors").is_file()
-    if which == "rl":
-        own = profiles.load(str(tmp_path / "mine.yaml")).rl
-        assert [part["n"] for part in found.parts] == [own.prompts_per_step * own.rollouts]
 
 
 def test_wrong_arguments_and_what_is_missing_are_errors_that_write_nothing(run, tmp_path, capsys):

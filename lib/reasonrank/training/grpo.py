@@ -142,9 +142,9 @@ def grpo_trainer(
     from .rollouts import EngineRollouts
     from .shared_prefix import SharedPrefixGRPOTrainer
 
-    cpu = on_cpu()
+    cpu, processes = on_cpu(), PartialState().num_processes
     config = grpo_config(  # before the model, which ZeRO-3 spreads over the GPUs while it is loaded
-        profile, output, cpu, PartialState().num_processes
+        profile, output, cpu, processes
     )
     reward = Reward(**profile.rl.reward.model_dump()).for_trl(
         log=lambda found: parts.append(summary(len(parts) + 1, gather_object(list(found)))),
@@ -152,7 +152,7 @@ def grpo_trainer(
     )
     columns = ("gold_ranking", "relevant", "num_passages")
     return SharedPrefixGRPOTrainer(
-        rollouts=EngineRollouts(profile) if cpu else None,
+        rollouts=EngineRollouts(profile) if cpu and processes == 1 else None,
         model=trainable(str(start_from), profile, profile.rl.lora),
         args=config,
         train_dataset=Dataset.from_list(
