@@ -29,18 +29,8 @@ def asking(data, server=None, **changes):
     """The command `synthesise` with the faulty server for a teacher."""
     remote = settings(server).model_dump() | changes
     pairs = [f"synthesis.remote.{key}={remote[key]}" for key in (*FAST, *changes)]
-    ask = [
-        "synthesise",
-        "--data",
-        str(data),
-        "--teacher",
-        "remote",
-        "--first-stage",
-        "bm25",
-        "--profile",
-        "smoke",
-    ]
-    return [*ask, *(word for pair in pairs for word in ("-p", pair))]
+    ask = ["synthesise", "--data", str(data), "--teacher", "remote", "--first-stage", "bm25"]
+    return [*ask, "--profile", "smoke", *(word for pair in pairs for word in ("-p", pair))]
 
 
 def loaded(run, stage="01_synthesis", name="examples.jsonl"):
@@ -53,10 +43,8 @@ def test_from_own_data_to_a_filtered_set(tmp_path, capsys):
         ask = [*asking(data, server), "--out", str(out)]
         assert main(ask) == 0
     printed = capsys.readouterr().out
-    assert (
-        "mine: queries 4, answered 4, with positives 4, lists 4" in printed
-        and "requests, failed: " in printed
-    )
+    assert "mine: queries 4, answered 4, with positives 4, lists 4" in printed
+    assert "requests, failed: " in printed
     stage = out / "01_synthesis"
     made = {p: p.read_bytes() for p in (*(stage / "dataset").rglob("*.*"), stage / "examples.jsonl")}
     assert main([*ask, "--replay"]) == 0
@@ -76,9 +64,8 @@ def test_a_budget_that_ends_is_said_and_what_is_done_stays(tmp_path, capsys):
         ask = [*asking(data, server), "--out", str(out)]
         limit = ["-p", "synthesis.remote.token_budget=100"]
         assert main([*ask, *limit]) == 1
-        assert (
-            "no example was made; mine: queries 4, answered 0" in capsys.readouterr().err and not server.seen
-        )
+        assert "no example was made; mine: queries 4, answered 0" in capsys.readouterr().err
+        assert not server.seen
         assert main([*ask, "--queries", "3"]) == 0
         asked = len(server.seen)
         assert main([*ask, *limit]) == 1, "three are in the store, the fourth is over the limit"
@@ -94,11 +81,7 @@ def test_a_budget_that_ends_is_said_and_what_is_done_stays(tmp_path, capsys):
     [
         (400, None, "answered 400: no such thing: (key)"),
         (422, None, "answered 422: "),
-        (
-            200,
-            {"choices": None, "note": "quite another"},
-            '/v1 sent {"choices": null, "note": "quite another"}',
-        ),
+        (200, {"choices": None, "note": "another"}, '/v1 sent {"choices": null, "note": "another"}'),
         (200, {"error": {"code": 503, "message": "asleep"}}, "answered 503: asleep"),
     ],
 )
@@ -131,12 +114,6 @@ def test_an_address_without_its_scheme_costs_nothing_and_a_rerun_asks(tmp_path, 
         (["-p", "synthesis.windw=3"], 2, "synthesis.windw"),
         (["-p", "synthesis.max_positives=10"], 2, "a list needs room for 10 positives"),
         (["-p", "synthesis"], 2, "-p synthesis: expected KEY=VALUE"),
-        (
-            ["-p", "synthesis.remote.model=@cf/deepseek-ai/x"],
-            2,
-            "-p synthesis.remote.model=@cf/deepseek-ai/x: expected",
-        ),
-        (["-p", "synthesis.remote.model={"], 2, "-p synthesis.remote.model={: expected a value as in YAML"),
         (["-p", "synthesis.remote.model=a: b: c"], 2, "-p synthesis.remote.model=a: b: c: expected a value"),
         (["--teacher", "remote"], 1, "the environment has no REASONRANK_TEACHER_KEY"),
         (["--teacher", "remote", "--replay"], 1, "teacher.sqlite"),
@@ -146,15 +123,8 @@ def test_an_address_without_its_scheme_costs_nothing_and_a_rerun_asks(tmp_path, 
 )
 def test_wrong_calls(tmp_path, capsys, monkeypatch, more, code, message):
     monkeypatch.delenv("REASONRANK_TEACHER_KEY", raising=False)
-    ask = [
-        "synthesise",
-        "--data",
-        str(own_data(tmp_path / "mine")),
-        "--first-stage",
-        "bm25",
-        "--profile",
-        "smoke",
-    ]
+    data = str(own_data(tmp_path / "mine"))
+    ask = ["synthesise", "--data", data, "--first-stage", "bm25", "--profile", "smoke"]
     assert main([*ask, "--out", str(tmp_path / "run"), *more]) == code
     error = capsys.readouterr().err
     assert message in error and "Traceback" not in error

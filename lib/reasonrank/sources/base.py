@@ -107,17 +107,15 @@ def split(passage: Passage, words: int) -> list[Passage]:
     """
     if len(passage.text.split()) <= words:
         return [passage]
-    parts: list[tuple[list[str], int]] = []  # paragraphs, and their words
+    texts: list[str] = []
     for paragraph in re.split(r"\n\s*\n", passage.text.strip()):
         said = paragraph.split()
         cuts = [" ".join(said[i : i + words]) for i in range(0, len(said), words)]
         for piece in cuts if len(cuts) > 1 else [paragraph.strip()]:
-            length = len(piece.split())
-            if length and parts and parts[-1][1] + length <= words:
-                parts[-1] = ([*parts[-1][0], piece], parts[-1][1] + length)
-            elif length:
-                parts.append(([piece], length))
-    texts = ["\n\n".join(paragraphs) for paragraphs, _ in parts]
+            if texts and len(f"{texts[-1]} {piece}".split()) <= words:
+                texts[-1] += f"\n\n{piece}"
+            else:
+                texts.append(piece)
     return [Passage(f"{passage.id}#{n}", text, passage.title) for n, text in enumerate(texts, start=1)]
 
 

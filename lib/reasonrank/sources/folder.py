@@ -47,9 +47,7 @@ def read(folder: Path | str, scenario: str = "complex QA", split: str = "train")
     require(files, ("queries", "passages"), place)
     found = collection(files, place.resolve().name, scenario, "own data", split)
     if split == "test" and not found.qrels:
-        raise ValueError(
-            f"{place}: no judgement; expected qrels.txt, or another of {', '.join(PARTS['qrels'])}"
-        )
+        raise ValueError(f"{place}: no judgement; expected qrels.txt, or one of {', '.join(PARTS['qrels'])}")
     found.inputs = hashes(place, [path for paths in files.values() for path in paths])
     return found
 
@@ -131,11 +129,9 @@ def collection(
             passages[docid] = Passage(docid, text, str(row.get("title") or ""))
     if "qrels" in files:
         qrels = _judgements(files["qrels"], queries, passages if split == "train" else None)
-    found = Collection(
-        name, scenario, source, queries, passages, qrels, dict.fromkeys(queries, split), excluded
-    )
-    found.rewritten = {qid: text for _, qid, text, _ in rows(files.get("rewritten", ()), QUERY_TEXTS)}
-    return found
+    rewritten = {qid: text for _, qid, text, _ in rows(files.get("rewritten", ()), QUERY_TEXTS)}
+    splits = dict.fromkeys(queries, split)
+    return Collection(name, scenario, source, queries, passages, qrels, splits, excluded, rewritten=rewritten)
 
 
 def _steps(place: str, row: dict[str, Any]) -> tuple[str, ...]:
@@ -200,7 +196,6 @@ def _ids(place: str, row: dict[str, Any], key: str) -> list[str]:
 
 
 def _rows(path: Path) -> Iterator[Row]:
-    """The rows of a table."""
     if not path.name.endswith(TABLES):
         raise ValueError(f"{path}: expected a name that ends in one of {', '.join(TABLES)}")
     if path.name.endswith(".parquet"):

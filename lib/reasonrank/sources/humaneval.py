@@ -11,7 +11,6 @@ import ast
 import builtins
 import importlib
 import inspect
-import re
 from collections import Counter
 
 from .base import Collection, Passage, Query
@@ -41,9 +40,13 @@ def builtin_documentation() -> Collection:
         qid: sorted({t for call in called - common for t in targets.get(call, ())})
         for qid, called in calls.items()
     }
-    queries = {
-        qid: Query(qid, problems[qid]["prompt"].strip(), _steps(problems[qid])) for qid in named if named[qid]
-    }
+    queries = {}
+    for qid in filter(
+        named.get, problems
+    ):  # the steps: lines of the solution without blank ones and comments
+        lines = [" ".join(line.split()) for line in problems[qid]["canonical_solution"].splitlines()]
+        steps = tuple(line for line in lines if line and not line.startswith("#"))
+        queries[qid] = Query(qid, problems[qid]["prompt"].strip(), steps)
     qrels = {qid: dict.fromkeys(named[qid], 1) for qid in queries}
     return Collection("coding", "coding", "HumanEval, problem to documentation", queries, passages, qrels)
 
@@ -91,9 +94,3 @@ def _calls(source: str) -> set[str]:
             case ast.Call(func=ast.Attribute(attr=name)):
                 found.add(f".{name}")
     return found
-
-
-def _steps(problem: dict) -> tuple[str, ...]:
-    """The canonical solution in steps: its lines without blank ones and comments."""
-    lines = (re.sub(r"\s+", " ", line).strip() for line in problem["canonical_solution"].splitlines())
-    return tuple(line for line in lines if line and not line.startswith("#"))

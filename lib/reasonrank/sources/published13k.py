@@ -68,15 +68,13 @@ def rows(path: Path) -> list[Row]:
             raise ValueError(f"{place}: final_list is no permutation of initial_list")
         if not set(row["relevant_docids"]) <= set(row["initial_list"]):
             raise ValueError(f"{place}: relevant_docids names a passage that is not in initial_list")
-        found.append(row | {"scenario": row.get("scenario") or _scenario(row["dataset"], place)})
+        name = row["dataset"].lower().replace("-", "_")
+        named = row.get("scenario") or next((kind for part, kind in PARTS.items() if part in name), None)
+        if named is None:
+            wrong = f"{place}: data set {row['dataset']!r} is none of Table 5"
+            raise ValueError(f"{wrong}; expected a key scenario in the row")
+        found.append(row | {"scenario": named})
     return found
-
-
-def _scenario(dataset: str, place: str) -> str:
-    for part, scenario in PARTS.items():
-        if part in dataset.lower().replace("-", "_"):
-            return scenario
-    raise ValueError(f"{place}: data set {dataset!r} is none of Table 5; expected a key scenario in the row")
 
 
 def _rendered(subset: str, path: Path, full: list[Row]) -> list[Row]:
