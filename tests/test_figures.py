@@ -11,34 +11,10 @@ RESULTS = made_up.results()
 SCORES = RESULTS["05_gpu_evaluation"]["scores"]
 
 
-STEPS = [
-    {"dataset": dataset, "unit": unit, "step": step, "count": 1000 * place + 7}
-    for dataset in ("coding", "own")
-    for unit, steps in {
-        "queries": ("queries", "with positives"),
-        "passages": ("kept", "without copies"),
-    }.items()
-    for place, step in enumerate(steps)
-]
-ABLATIONS = [
-    {"variant": "only SFT", "value": 1.0, "low": 0.5, "high": 1.5, "n": 224, "seeds": [1, 2], "paper": 2.59}
-]
-
-
 def texts(figure) -> str:
     """All text that a figure shows, one piece a line."""
     figure.draw_without_rendering()
     return "\n".join(text.get_text() for text in figure.findobj(Text) if text.get_visible())
-
-
-def ours() -> dict:
-    """Our points for Figure 1, from the made-up results."""
-    latency = RESULTS["06_latency_study"]["rows"]
-    return {
-        "model": "a made-up model",
-        "scores": [row for row in SCORES if row["collection"] == "average"],
-        "latency": [row for row in latency if row["collection"] == "coding"],
-    }
 
 
 def draw_all() -> dict:
@@ -57,9 +33,6 @@ def draw_all() -> dict:
         "scores": figures.score_distribution(filtering["scores"], alpha=0.4),
         "answers": figures.answer_status(RESULTS["05_gpu_evaluation"]["answers"]),
         "latency": figures.latency_figure(RESULTS["06_latency_study"], facts.figure5),
-        "figure1": figures.figure1(paper.tables()["table1"], facts, ours()),
-        "funnel": figures.funnel(STEPS),
-        "ablations": figures.ablations(ABLATIONS),
     }
 
 
@@ -83,22 +56,6 @@ SAYS = {
         "2.4 times (2.1 to 2.8, 95 %)",
         "vllm",
     ],
-    "figure1": [
-        "ReasonRank (32B)",
-        "38.0",
-        "4.8 s",
-        "1.8 s",
-        "not comparable",
-        "ours: SFT (n = 60)",
-        "a made-up model",
-    ],
-    "funnel": ["coding", "own", "queries", "passages", "without copies", "1,007"],
-    "ablations": [
-        "only SFT\nn = 224, seeds: 2",
-        "95 % interval",
-        "paper, 7B on BRIGHT",
-        "right of 0: the part helps",
-    ],
 }
 
 
@@ -109,7 +66,7 @@ def test_a_figure_names_units_n_and_intervals(name):
         assert piece in shown, f"{piece!r} is not in\n{shown}"
 
 
-@pytest.mark.parametrize("name", sorted(set(SAYS) - {"method", "funnel"}))
+@pytest.mark.parametrize("name", sorted(set(SAYS) - {"method"}))
 def test_every_visible_axis_has_a_label(name):
     for ax in [ax for ax in DRAWN[name].axes if ax.axison]:
         names = "".join(label.get_text() for label in ax.get_yticklabels())
@@ -157,12 +114,6 @@ def test_latency_writes_pointwise_over_listwise_above_each_collection():
     assert "2.5×" in texts(figure) and "2.5 times (2.0 to 3.0, 95 %)" in texts(figure)
 
 
-def test_figure1_without_our_points_shows_the_paper_alone():
-    shown = texts(figures.figure1(paper.tables()["table1"], paper.facts()))
-    assert "ours:" not in shown.replace("ours: median", "")
-    assert "ReasonRank (7B)" in shown
-
-
 def test_windows_carry_over_what_the_next_window_sees_again():
     (ax,) = DRAWN["windows"].axes
     widths = [bar.get_width() for bar in ax.patches if bar.get_width()]
@@ -180,8 +131,6 @@ def test_windows_carry_over_what_the_next_window_sees_again():
         (lambda: figures.ndcg_by_collection([{"system": "SFT"}]), "row 1: no collection, ndcg, low, high, n"),
         (lambda: figures.alpha_sweep([{"alpha": 0.1}]), "alpha sweep, row 1: no kept"),
         (lambda: figures.score_distribution([{"scenario": "a", "score": 1.5}]), "score = 1.5"),
-        (lambda: figures.funnel([{"dataset": "x", "step": "a", "count": 1}]), "funnel, row 1: no unit"),
-        (lambda: figures.funnel([{**STEPS[0], "unit": "words"}]), "expected a count of queries or passages"),
         (lambda: figures.training_curve([{"step": 1}]), "no row has a value of 'loss'"),
         (lambda: figures.reward_parts([{"step": 1, "ndcg": 0.1}]), "row 1: no recall"),
         (lambda: figures.sliding_window_diagram([(0, 21)], 20), r"window \(0, 21\)"),

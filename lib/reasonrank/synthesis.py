@@ -190,7 +190,7 @@ class Made:
         return self.cost["model"]
 
     def funnel_rows(self) -> list[dict[str, Any]]:
-        """Rows with dataset, unit ("queries" or "passages"), step and count, for `figures.funnel`."""
+        """Rows with dataset, unit ("queries" or "passages"), step and count."""
         return [
             {
                 "dataset": name,

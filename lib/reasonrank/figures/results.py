@@ -1,16 +1,16 @@
-"""Figures of what was made and measured: the funnel of the synthesis, scores, answers, parts of the recipe."""
+"""Figures of what was measured: scores, answers, seconds."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import SimpleNamespace
+from typing import Any
 
 import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 
 from .style import (
-    BLUE,
     GREEN,
-    GREY,
     ORANGE,
     RED,
     SKY,
@@ -25,40 +25,8 @@ from .style import (
 )
 
 STATES = {"ok": GREEN, "repaired": SKY, "truncated": ORANGE, "malformed": RED}
-UNITS = {"queries": BLUE, "passages": ORANGE}
-
-
-@drawing("funnel", "dataset", "unit", "step", "count")
-def funnel(rows: Rows) -> Figure:
-    """Counts of each step as bars, a column per collection; queries above, passages of all queries below.
-
-    `rows`: `dataset`, `unit` ("queries" or "passages"), `step` and `count`, steps in their order.
-    """
-    if odd := [row for row in rows if row["unit"] not in UNITS or row["count"] < 0]:
-        raise ValueError(
-            f"funnel, {odd[0]['dataset']!r}: expected a count of queries or passages, got {odd[0]}"
-        )
-    datasets, units = unique(rows, "dataset"), unique(rows, "unit")
-    steps = {unit: unique([row for row in rows if row["unit"] == unit], "step") for unit in units}
-    heights = [len(steps[unit]) for unit in units]
-    size = {"figsize": (WIDTH, 1.2 + 0.34 * sum(heights)), "height_ratios": heights}
-    fig, axes = plt.subplots(len(units), len(datasets), squeeze=False, sharey="row", **size)
-    for line, unit in zip(axes, units, strict=True):
-        for ax, dataset in zip(line, datasets, strict=True):
-            own = {r["step"]: r["count"] for r in rows if (r["dataset"], r["unit"]) == (dataset, unit)}
-            for place, count in ((steps[unit].index(step), count) for step, count in own.items()):
-                ax.barh(place, count, color=UNITS[unit], height=0.7)
-                label(ax, f"{count:,}", (count, place), (3, 0), fontsize=8.5)
-            ax.set_yticks(range(len(steps[unit])), steps[unit])
-            ax.set(ylim=(len(steps[unit]) - 0.4, -0.6), xticks=[], xlim=(0, 1.45 * max(1, *own.values())))
-            ax.grid(visible=False)
-        line[0].set_ylabel(unit)
-    for ax, dataset in zip(axes[0], datasets, strict=True):
-        ax.set_title(dataset)
-    return fig
-
-
 SHARES = ("ndcg", "low", "high")
+SECONDS = ("p50", "p50_low", "p50_high")
 
 
 @drawing("NDCG by collection", "collection", "system", *SHARES, "n", shares=SHARES)
@@ -119,24 +87,34 @@ def answer_status(rows: Rows | Mapping[str, Mapping[str, float]]) -> Figure:
     return fig
 
 
-@drawing("ablations", "variant", "value", "low", "high", "n", "seeds", "paper")
-def ablations(rows: Rows, title: str = "What each part of the recipe adds") -> Figure:
-    """The whole recipe's NDCG@10 minus each variant's, ours with its 95 % interval beside the paper's.
+@drawing()
+def latency_figure(ours: Mapping[str, Any], paper: SimpleNamespace) -> Figure:
+    """In the form of the paper's Figure 5: seconds per query, listwise beside pointwise, by collection.
 
-    `rows`: `variant`, `value`, `low`, `high` (percentage points), `n` (test queries), `seeds` and `paper` (points, a
-    7B model on BRIGHT).
+    `ours`: `rows` (`collection`, `method`, `n`, and `p50`, `p50_low`, `p50_high` in seconds), `model`,
+    `engine`, and `ratio` (`value`, `low`, `high`: pointwise over listwise). `paper`: `facts().figure5`.
     """
-    fig, ax = plt.subplots(figsize=(WIDTH, 1.7 + 0.6 * len(rows)))
-    ax.axvline(0, color="black", linewidth=1)
-    ours = {"xerr": whiskers(rows, "value"), "label": "ours, 95 % interval over queries"}
-    values, places = [row["value"] for row in rows], range(len(rows))
-    ax.errorbar(values, [place - 0.12 for place in places], fmt="D", color=BLUE, capsize=3, **ours)
-    theirs = {"color": GREY, "markerfacecolor": "white", "label": "paper, 7B on BRIGHT"}
-    ax.plot([row["paper"] for row in rows], [place + 0.18 for place in places], "o", **theirs)
-    named = [f"{row['variant']}\nn = {row['n']}, seeds: {len(row['seeds'])}" for row in rows]
-    ax.set_yticks(places, named)
-    ax.set(ylim=(len(rows) - 0.5, -0.5), title=title)
-    ax.set(xlabel="NDCG@10, whole recipe minus variant (percentage points; right of 0: the part helps)")
-    ax.grid(axis="y", visible=False)
-    fig.legend(loc="outside upper right", ncols=2)
+    rows = checked(ours["rows"], ["collection", "method", "n", *SECONDS], "latency")
+    by = {(row["collection"], row["method"]): row for row in rows}
+    collections = unique(rows, "collection")
+    fig, ax = plt.subplots(figsize=(WIDTH, 4.3))
+    for shift, method in ((-0.19, "listwise"), (0.19, "pointwise")):
+        if missing := [name for name in collections if (name, method) not in by]:
+            raise ValueError(f"latency: collection {missing[0]!r} has no row of method {method!r}")
+        own = [by[name, method] for name in collections]
+        bars = {"yerr": whiskers(own, "p50"), "color": look(method)[0], "capsize": 3, "label": method}
+        ax.bar([place + shift for place in range(len(own))], [row["p50"] for row in own], 0.36, **bars)
+    for place, name in enumerate(collections):
+        pair = [by[name, method] for method in ("listwise", "pointwise")]
+        times, height = pair[1]["p50"] / pair[0]["p50"], max(row["p50_high"] for row in pair)
+        label(ax, f"{times:.1f}×", (place, height), (0, 4), weight="bold")
+    ax.set_xticks(range(len(collections)), [f"{c}\nn = {by[c, 'listwise']['n']}" for c in collections])
+    ax.set(xlabel="collection (n: queries)", ylabel="seconds per query (median, 95 % interval)")
+    ratio = ours["ratio"]
+    found = f"{ratio['value']:.1f} times ({ratio['low']:.1f} to {ratio['high']:.1f}, 95 %)"
+    known = f"paper, 7B on {len(paper.collections)} sets: {paper.ratio_low:g} to {paper.ratio_high:g}"
+    ax.set_title(f"{ours['model']}, {ours['engine']}: pointwise takes {found}; {known}", fontsize=10)
+    ax.margins(y=0.2)
+    ax.grid(axis="x", visible=False)
+    ax.legend(loc="upper right", ncols=2)
     return fig
