@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import platform
+import re
 import shutil
 from dataclasses import dataclass
 from math import ceil
@@ -40,22 +41,17 @@ def machine() -> pd.DataFrame:
         ("free disk", f"{disk} GiB", "5 GiB or more", disk >= 5),
         ("GPU", ", ".join(hardware["gpus"]) or "none", "none needed", True),
     ]
-    lock = Path("requirements", "gpu.txt" if _installed("vllm") else "cpu.txt")
+    found = importlib.metadata.distributions()
+    names = {re.sub(r"[-_.]+", "-", each.name.lower()): each.version for each in found}
+    lock = Path("requirements", "gpu.txt" if "vllm" in names else "cpu.txt")
     lines = (stages.ROOT / lock).read_text(encoding="utf-8").splitlines()
     pins = [Requirement(pin) for line in lines if (pin := line.partition("#")[0].strip())]
-    here = {pin: _installed(pin.name) for pin in pins if pin.marker is None or pin.marker.evaluate()}
+    here = {pin: names.get(pin.name) for pin in pins if pin.marker is None or pin.marker.evaluate()}
     wrong = {pin: v for pin, v in here.items() if not (v and Version(v).public in pin.specifier)}
     rows += [(pin.name, v or "missing", str(pin.specifier)[2:], False) for pin, v in wrong.items()]
     rows.append(("packages", f"{len(wrong)} differ", str(lock), not wrong))
     frame = pd.DataFrame(rows, columns=["part", "here", "expected", "status"]).set_index("part")
     return frame.assign(status=frame["status"].map({True: "ok", False: "differs"}))
-
-
-def _installed(name: str) -> str | None:
-    try:
-        return importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError:
-        return None
 
 
 def config_of(name: str) -> Any:
@@ -96,11 +92,8 @@ def state(trained: int, count: int, lora: bool, hardware: Hardware) -> dict[str,
     """
     shares = [max(hardware.gpus, 1) if hardware.zero_stage >= stage else 1 for stage in (3, 2, 1)]
     each = (2 * count + 4 * trained, 4 * trained, 8 * trained) if lora else (2 * count, 2 * count, 12 * count)
-    return {
-        "weights": each[0] / shares[0],
-        "gradients": each[1] / shares[1],
-        "optimiser": each[2] / shares[2],
-    }
+    names = ("weights", "gradients", "optimiser")
+    return {name: size / share for name, size, share in zip(names, each, shares, strict=True)}
 
 
 def activations(config: Any, tokens: int, checkpointing: bool) -> float:
@@ -150,19 +143,10 @@ class Preflight:
         return [f"{name}: {text}" for name, (status, text) in self.checks.items() if status == "refused"]
 
     def as_json(self) -> dict[str, Any]:
-        """All of it as plain values; hours are those of one device."""
-        return {
-            "profile": self.profile.name,
-            "model": self.profile.model.name,
-            "parameters": self.count,
-            "hardware": self.hardware.model_dump(),
-            "rate": self.rate,
-            "work": self.work,
-            "device_hours": sum(work["hours"] for work in self.work),
-            "checks": {
-                name: {"status": status, "text": text} for name, (status, text) in self.checks.items()
-            },
-        }
+        """The plan and the checks as plain values; hours are those of one device."""
+        found = {"profile": self.profile.name, "model": self.profile.model.name, "parameters": self.count}
+        hours = sum(work["hours"] for work in self.work)
+        return found | {"work": self.work, "device_hours": hours, "checks": self.checks}
 
     def __str__(self) -> str:
         """The plan as a table, then a line for each check."""
@@ -189,9 +173,8 @@ class Preflight:
         except ValueError as error:
             return self._check("batches", False, str(error))
         if devices % split:
-            return self._check(
-                "batches", False, f"vllm_tensor_parallel {split} does not divide {devices} devices"
-            )
+            text = f"vllm_tensor_parallel {split} does not divide {devices} devices"
+            return self._check("batches", False, text)
         text = f"SFT {self.sft_batch} examples a step; RL {rl.prompts_per_step} prompts x {rl.rollouts} answers, "
         passes = f"mini-batches of {self.mini_batch} in passes of {per_pass} over {devices} device(s)"
         return self._check("batches", True, text + passes)
