@@ -7,6 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import matplotlib.pyplot as plt
+import pandas as pd
 from matplotlib.figure import Figure
 
 from .style import (
@@ -66,24 +67,21 @@ def answer_status(rows: Rows | Mapping[str, Mapping[str, float]]) -> Figure:
     if isinstance(rows, Mapping):
         rows = [{"system": system, **states} for system, states in rows.items()]
     rows = checked(rows, ["system", *STATES, "n"], "answer status")
-    fig, ax = plt.subplots(figsize=(WIDTH, 1.5 + 0.55 * len(rows)))
-    for place, row in enumerate(rows):
-        total, left = sum(row[state] for state in STATES), 0.0
+    table = pd.DataFrame(rows, index=[f"{row['system']}\nn = {row['n']}" for row in rows])
+    totals = table[[*STATES]].sum(axis=1)
+    for row, total in zip(rows, totals, strict=True):
         if row["n"] < 1 or min(abs(total - row["n"]), abs(total - 1)) > 0.005:
             expected = f"states sum to {total}, expected {row['n']} or 1"
             raise ValueError(f"answer status, system {row['system']!r}: {expected}")
-        for state, colour in STATES.items():
-            share = 100 * row[state] / total
-            ax.barh(place, share, left=left, color=colour, edgecolor="white", height=0.65)
-            if share >= 5:
-                ax.text(left + share / 2, place, f"{share:.0f}", ha="center", va="center")
-            left += share
-    ax.set_yticks(range(len(rows)), [f"{row['system']}\nn = {row['n']}" for row in rows])
-    ax.set(xlim=(0, 100), ylim=(len(rows) - 0.5, -0.5))
-    ax.set(xlabel="share of answers (%); n = answers, one a window")
+    fig, ax = plt.subplots(figsize=(WIDTH, 1.5 + 0.55 * len(rows)))
+    bars = {"stacked": True, "color": STATES, "width": 0.65, "edgecolor": "white", "legend": False}
+    (100 * table[[*STATES]].div(totals, axis=0)).plot.barh(ax=ax, **bars)
+    for state in ax.containers:
+        ax.bar_label(state, fmt=lambda share: f"{share:.0f}" if share >= 5 else "", label_type="center")
+    ax.invert_yaxis()
+    ax.set(xlim=(0, 100), xlabel="share of answers (%); n = answers, one a window")
     ax.grid(axis="y", visible=False)
-    patches = [plt.Rectangle((0, 0), 1, 1, color=colour) for colour in STATES.values()]
-    fig.legend(patches, STATES, loc="outside upper right", ncols=len(STATES))
+    fig.legend(loc="outside upper right", ncols=len(STATES))
     return fig
 
 
@@ -97,17 +95,18 @@ def latency_figure(ours: Mapping[str, Any], paper: SimpleNamespace) -> Figure:
     rows = checked(ours["rows"], ["collection", "method", "n", *SECONDS], "latency")
     by = {(row["collection"], row["method"]): row for row in rows}
     collections = unique(rows, "collection")
+    for name, method in ((name, method) for name in collections for method in ("listwise", "pointwise")):
+        if (name, method) not in by:
+            raise ValueError(f"latency: collection {name!r} has no row of method {method!r}")
     fig, ax = plt.subplots(figsize=(WIDTH, 4.3))
     for shift, method in ((-0.19, "listwise"), (0.19, "pointwise")):
-        if missing := [name for name in collections if (name, method) not in by]:
-            raise ValueError(f"latency: collection {missing[0]!r} has no row of method {method!r}")
         own = [by[name, method] for name in collections]
         bars = {"yerr": whiskers(own, "p50"), "color": look(method)[0], "capsize": 3, "label": method}
         ax.bar([place + shift for place in range(len(own))], [row["p50"] for row in own], 0.36, **bars)
     for place, name in enumerate(collections):
-        pair = [by[name, method] for method in ("listwise", "pointwise")]
-        times, height = pair[1]["p50"] / pair[0]["p50"], max(row["p50_high"] for row in pair)
-        label(ax, f"{times:.1f}×", (place, height), (0, 4), weight="bold")
+        one, other = by[name, "listwise"], by[name, "pointwise"]
+        top = place, max(one["p50_high"], other["p50_high"])
+        label(ax, f"{other['p50'] / one['p50']:.1f}×", top, (0, 4), weight="bold")
     ax.set_xticks(range(len(collections)), [f"{c}\nn = {by[c, 'listwise']['n']}" for c in collections])
     ax.set(xlabel="collection (n: queries)", ylabel="seconds per query (median, 95 % interval)")
     ratio = ours["ratio"]
