@@ -64,6 +64,17 @@ def test_every_printed_value_has_a_verdict_and_what_it_takes(records):
     assert "ReasonRank (32B), 2 GPUs of 80 GB, R2MED" in by_id["table2 / ReasonRank (32B) / avg"].missing
 
 
+def test_printed_figures_carry_the_needs_of_their_row():
+    found = {check.id: check for check in verify.printed() if check.id.startswith("table1 ")}
+    assert len(found) == 11 * 13
+    retriever = found["table1 / ReasonIR (8B) / biology"]
+    assert (retriever.paper, retriever.tolerance, retriever.noise) == (43.49, 0.01, 0.0)
+    assert str(retriever.needs).startswith("BRIGHT (12 sets)")  # neither model nor hardware
+    large = found["table1 / ReasonRank (32B) / avg"]
+    assert (large.needs.model, large.needs.hardware) == ("ReasonRank (32B)", "2 GPUs of 80 GB")
+    assert (large.paper, large.noise) == (38.03, 0.48)
+
+
 def test_all_claims_are_covered(records):
     report = verify.verify(Inputs(records))
     assert list(report.claims) == ["exact", *(f"C{n}" for n in range(1, 8))]

@@ -25,7 +25,6 @@ from .sources.folder import hashes
 from .stages import ROOT, read_json
 
 RECORDS = ROOT / "data" / "records"
-RETRIEVER = "ReasonIR (8B)"
 
 
 class Claim(paper.Strict):
@@ -40,21 +39,24 @@ class Claim(paper.Strict):
 
 
 class Check(paper.Strict):
-    """A check; data/paper/checks.yaml says what `way`, `kind`, `scale`, `part` and `record` mean.
+    """A check, or a printed figure; data/paper/checks.yaml says what `way`, `kind`, `scale`, `part` and `record` mean.
 
-    `paper` and `tolerance` are in `unit`. `required`: a record that is not there is an error. `beside`: the row of
-    Table 3 without this part of the recipe, shown beside a small run.
+    `paper`, `tolerance` and `noise` (between two honest runs; `noise_text`: where it is from) are in `unit`.
+    `required`: a record that is not there is an error. `beside`: the row of Table 3 without this part of the recipe,
+    shown beside a small run.
     """
 
     id: str
-    claim: str = Field(pattern=r"^(C\d+|exact)$")
+    claim: str = ""
     text: str
-    way: str
-    kind: Literal["value", "direction"]
+    way: str = "published"
+    kind: Literal["value", "direction"] = "value"
     scale: Literal["paper", "small"] = "paper"
     paper: float
     unit: str
     tolerance: float = Field(default=0.0, ge=0)
+    noise: float = Field(default=0.0, ge=0)
+    noise_text: str = ""
     needs: paper.Needs
     part: str = ""
     record: str = ""
@@ -127,11 +129,12 @@ class Inputs:
         """
         for path in (self.records / name, self.records / Path(name).stem / "record.json"):
             if path.is_file():
-                return _result(path)
+                return read_result(path)
         raise MissingRecord(f"record {name}")
 
 
-def _result(path: Path) -> dict[str, Any]:
+def read_result(path: Path) -> dict[str, Any]:
+    """The `result` of a record; ValueError naming the file where it has none."""
     body = read_json(path)
     if not isinstance(body, dict) or not isinstance(body.get("result"), dict):
         raise ValueError(f"{path}: expected a record with the key 'result'")
@@ -148,36 +151,6 @@ def claims() -> tuple[Claim, ...]:
 def checks() -> tuple[Check, ...]:
     """What is checked beside the tables."""
     return paper.load(paper.DATA / "checks.yaml", tuple[Check, ...])
-
-
-def published(inputs: Inputs) -> dict[str, Measured]:
-    """Our figures by the id of the printed one: of runs at the paper's scale (`result.figures` of the records
-    `published/*.json`), and the retriever's in Tables 1 and 9, its average where all twelve sets are given.
-
-    ValueError naming file and row for a malformed record, or the folder of BRIGHT where it holds no set.
-    """
-    known = {figure.id for table in paper.tables().values() for figure in table.figures()}
-    found: dict[str, Measured] = {}
-    for path in sorted((inputs.records / "published").glob("*.json")):
-        rows = paper.checked(_result(path).get("figures", []), list[Any], f"{path}, result.figures")
-        for number, row in enumerate(rows, start=1):
-            place = f"{path}, figure {number}"
-            own = paper.checked(row, Published, place)
-            key = f"{own.table} / {own.system} / {own.column}"
-            if key not in known or key in found:
-                raise ValueError(
-                    f"{place}: {key} is {'there twice' if key in found else 'no printed figure'}"
-                )
-            found[key] = own
-    sets, columns = {}, paper.tables()["table1"].columns
-    if inputs.bright:
-        sets = {name: own for name in columns if (own := retriever(name, inputs.bright))}
-        if not sets:
-            raise ValueError(f"{inputs.bright}: holds no set of BRIGHT; expected one as biology/{RUN}")
-    if len(sets) == len(columns):
-        mean = sum(own.value for own in sets.values()) / len(columns)
-        sets["avg"] = Measured(value=mean, n=sum(own.n or 0 for own in sets.values()))
-    return found | {f"{t} / {RETRIEVER} / {c}": own for t in ("table1", "table9") for c, own in sets.items()}
 
 
 def retriever(name: str, folder: Path) -> Measured | None:

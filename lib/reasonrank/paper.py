@@ -7,7 +7,6 @@ or a row of the wrong length is a ValueError that names file and key.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from functools import cache, reduce
 from operator import getitem
 from pathlib import Path
@@ -47,24 +46,6 @@ class Margin(Strict):
     value: float = Field(ge=0)
     avg: float = Field(ge=0)
     text: str = ""
-
-
-@dataclass(frozen=True)
-class Figure:
-    """One printed value, in the unit of its table. `noise` is 0 where two runs must agree."""
-
-    table: str
-    system: str
-    column: str
-    paper: float
-    needs: Needs
-    tolerance: float
-    noise: float
-    noise_text: str
-
-    @property
-    def id(self) -> str:
-        return f"{self.table} / {self.system} / {self.column}"
 
 
 class Row(Strict):
@@ -115,29 +96,11 @@ class Table(Strict):
             raise KeyError(f"{self.id}: no row {system!r}; it has {list(rows)}")
         return rows[system]
 
-    def figures(self) -> list[Figure]:
-        """Every printed value of the table with what it takes; none where the table says nothing of that."""
-        if self.needs is None or self.tolerance is None:
-            return []
-        found = []
-        for row in self.rows:
-            needs = self.needs.model_copy(update={"model": self.needs.model or row.system} | row.needs)
-            known = noises()[row.noise or self.noise]
-            printed = [*zip(self.columns, row.values or (), strict=False), ("avg", row.avg)]
-            for column, value in ((column, value) for column, value in printed if value is not None):
-                kind = "avg" if column == "avg" else "value"
-                margins = getattr(self.tolerance, kind), getattr(known, kind)
-                found.append(Figure(self.id, row.system, column, value, needs, *margins, known.text))
-        return found
-
     def frame(self) -> pd.DataFrame:
         """Systems by columns, with the printed `avg` last where the table has one; missing values are NaN."""
-        empty = (math.nan,) * len(self.columns)
-        values = {row.system: row.values or empty for row in self.rows}
-        frame = pd.DataFrame.from_dict(values, orient="index", columns=list(self.columns))
-        if any(row.avg is not None for row in self.rows):
-            frame["avg"] = [math.nan if row.avg is None else row.avg for row in self.rows]
-        return frame.rename_axis("system")
+        rows = {row.system: (*(row.values or [math.nan] * len(self.columns)), row.avg) for row in self.rows}
+        frame = pd.DataFrame.from_dict(rows, orient="index", columns=[*self.columns, "avg"], dtype=float)
+        return frame.dropna(axis="columns", how="all").rename_axis("system")
 
 
 class Notebook(Strict):

@@ -10,13 +10,16 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Literal
 
 import pandas as pd
 
 from . import paper
-from .checks import RETRIEVER, WAYS, Check, Inputs, Measured, Missing, checks, claims, published
+from .checks import WAYS, Check, Inputs, Measured, Missing, Published, checks, claims, read_result, retriever
+from .sources.benchmarks import RUN
 
+RETRIEVER = "ReasonIR (8B)"
 Verdict = Literal["OK", "OKish", "FAIL", "not run"]
 OPPOSITE = "this small run points the other way, and is no test of the claim at the paper's scale"
 
@@ -97,6 +100,54 @@ class Report:
         return "\n\n".join(parts)
 
 
+@cache
+def printed() -> tuple[Check, ...]:
+    """Every value of the paper's tables, as "table1 / ReasonRank (7B) / avg", with what it takes."""
+    found = []
+    rows = [(table, row) for table in paper.tables().values() if table.needs for row in table.rows]
+    for table, row in rows:
+        needs = table.needs.model_copy(update={"model": table.needs.model or row.system} | row.needs)
+        noise = paper.noises()[row.noise or table.noise]
+        for column, value in (*zip(table.columns, row.values or (), strict=False), ("avg", row.avg)):
+            if value is not None:
+                name = "avg" if column == "avg" else "value"
+                labels = {"id": f"{table.id} / {row.system} / {column}", "unit": table.metric, "paper": value}
+                labels["text"] = f"{table.id}: {row.system}, {column}"
+                margins = {"tolerance": getattr(table.tolerance, name), "noise": getattr(noise, name)}
+                found.append(Check(**labels, **margins, noise_text=noise.text, needs=needs))
+    return tuple(found)
+
+
+def published(inputs: Inputs) -> dict[str, Measured]:
+    """Our figures by the id of the printed one: of runs at the paper's scale (`result.figures` of the records
+    `published/*.json`), and the retriever's in Tables 1 and 9, its average where all twelve sets are given.
+
+    ValueError naming file and row for a malformed record, or the folder of BRIGHT where it holds no set.
+    """
+    known = {figure.id for figure in printed()}
+    found: dict[str, Measured] = {}
+    for path in sorted((inputs.records / "published").glob("*.json")):
+        rows = paper.checked(read_result(path).get("figures", []), list[Any], f"{path}, result.figures")
+        for number, row in enumerate(rows, start=1):
+            place = f"{path}, figure {number}"
+            own = paper.checked(row, Published, place)
+            key = f"{own.table} / {own.system} / {own.column}"
+            if key not in known or key in found:
+                raise ValueError(
+                    f"{place}: {key} is {'there twice' if key in found else 'no printed figure'}"
+                )
+            found[key] = own
+    sets, columns = {}, paper.tables()["table1"].columns
+    if inputs.bright:
+        sets = {name: own for name in columns if (own := retriever(name, inputs.bright))}
+        if not sets:
+            raise ValueError(f"{inputs.bright}: holds no set of BRIGHT; expected one as biology/{RUN}")
+    if len(sets) == len(columns):
+        mean = sum(own.value for own in sets.values()) / len(columns)
+        sets["avg"] = Measured(value=mean, n=sum(own.n or 0 for own in sets.values()))
+    return found | {f"{t} / {RETRIEVER} / {c}": own for t in ("table1", "table9") for c, own in sets.items()}
+
+
 def verdict(ours: float | None, paper: float, tolerance: float, noise: float = 0.0) -> Verdict:
     """How our figure compares with the published one, in both directions; all four in the same unit.
 
@@ -123,60 +174,49 @@ def direction(own: Measured, border: float, scale: str) -> Verdict:
 
 def verify(inputs: Inputs) -> Report:
     """Check all claims and figures. ValueError names a file that is malformed."""
-    measured = published(inputs)
-    figures = [_figure(f, measured) for table in paper.tables().values() for f in table.figures()]
+    measured, figures = published(inputs), []
+    given = sum(name.startswith(f"table1 / {RETRIEVER}") for name in measured)
+    runs = f"published runs and judgements (--bright), for the average those of all 12 sets; {given} given"
+    for check in printed():
+        missing = runs if f" / {RETRIEVER} / " in check.id else f"needs {check.needs}"
+        figures.append(_outcome(check, measured.get(check.id), missing))
     found: dict[str, list[Outcome]] = {"exact": []}
     for claim in claims():  # the averages of its rows, and what was measured of their columns
         rows = {f"{table} / {system}" for table, systems in claim.rows.items() for system in systems}
         about = [o for o in figures if o.id.rpartition(" / ")[0] in rows]
         found[claim.id] = [o for o in about if o.id.endswith(" / avg") or o.verdict != "not run"]
     for check in checks():
-        found[check.claim].append(_check(check, inputs))
+        try:
+            outcome = _outcome(check, WAYS[check.way](check, inputs))
+        except Missing as gap:
+            missing = f"{gap}; needs {check.needs}" if str(check.needs) else str(gap)
+            outcome = _outcome(check, None, missing, required=check.required and gap.record)
+        found[check.claim].append(outcome)
     return Report(found, figures)
 
 
-def _figure(figure: paper.Figure, measured: dict[str, Measured]) -> Outcome:
-    own = measured.get(figure.id)
-    found = verdict(own.value if own else None, figure.paper, figure.tolerance, figure.noise)
-    missing = "" if own else f"needs {figure.needs}"
-    if not own and figure.system == RETRIEVER:
-        missing = "published run and judgements of this set (--bright)"
-        if figure.column == "avg":
-            given = sum(name.startswith(f"{figure.table} / {RETRIEVER} / ") for name in measured)
-            missing = f"published runs and judgements of all 12 sets (--bright); {given} given"
-    text = f"{figure.table}: {figure.system}, {figure.column}"
-    line = (figure.id, text, "value", figure.paper, paper.tables()[figure.table].metric, found, missing)
-    return Outcome(*line, **_ours(own, figure.paper, figure.noise_text if found == "OKish" else ""))
-
-
-def _check(check: Check, inputs: Inputs) -> Outcome:
+def _outcome(check: Check, own: Measured | None, missing: str = "", required: bool = False) -> Outcome:
+    """The verdict on `own`, or `missing` where there is none."""
     line, note = (check.id, check.text, check.kind, check.paper, check.unit), ""
     if check.beside:
         table = paper.tables()["table3_6"]
         note = f"paper, 7B: {table.row('ReasonRank (7B)').avg - table.row(check.beside).avg:+.2f}"
-    try:
-        own = WAYS[check.way](check, inputs)
-    except Missing as gap:
-        needs = f"; needs {check.needs}" if str(check.needs) else ""
-        return Outcome(
-            *line,
-            missing=f"{gap}{needs}",
-            note=note,
-            required=check.required and gap.record,
-        )
+    if own is None:
+        return Outcome(*line, missing=missing, note=note, required=required)
     if check.kind == "value":
-        found = verdict(own.value, check.paper, check.tolerance)
+        found = verdict(own.value, check.paper, check.tolerance, check.noise)
     else:
         found = direction(own, check.paper, check.scale)
-    return Outcome(*line, found, OPPOSITE if found == "not run" else "", **_ours(own, check.paper, note))
-
-
-def _ours(own: Measured | None, paper: float, note: str) -> dict[str, Any]:
-    """The fields of an outcome that tell what was measured."""
-    if own is None:
-        return {"note": note}
-    figures = own.model_dump(include={"low", "high", "n"}) | {"ours": own.value}
-    return figures | {"difference": own.value - paper, "note": "; ".join(filter(None, (note, own.note)))}
+    notes = (note, check.noise_text if found == "OKish" else "", own.note)
+    return Outcome(
+        *line,
+        verdict=found,
+        missing=OPPOSITE if found == "not run" else "",
+        note="; ".join(filter(None, notes)),
+        ours=own.value,
+        difference=own.value - check.paper,
+        **own.model_dump(include={"low", "high", "n"}),
+    )
 
 
 def claims_frame(report: Report) -> pd.DataFrame:
