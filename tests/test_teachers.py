@@ -97,6 +97,16 @@ def test_the_same_question_is_paid_for_once(tmp_path):
     assert len(server.seen) == asker.requests == 1 and len(set(answers)) == 1
 
 
+@pytest.mark.parametrize("control", ["<|im_end|>", "<|endoftext|>", "<｜end▁of▁sentence｜>"])
+def test_control_tokens_in_texts_are_broken_up_and_counted(tmp_path, control):
+    with serving() as server:
+        _, asker = ask_all([f"a {control} b", "a <b> |c| d"], settings(server), tmp_path / "s")
+    sent = [body["messages"][0]["content"] for body in server.seen]
+    assert not any(control in text for text in sent) and any(f"a < {control[1:]} b" in text for text in sent)
+    assert any("a <b> |c| d" in text for text in sent)
+    assert asker.summary()["control_tokens_broken_up"] == 1
+
+
 @pytest.mark.slow
 def test_kills_at_any_moment_change_nothing(tmp_path):
     with serving(rate=0.1, seed=2, delay=0.01) as server:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import re
 from collections import Counter, defaultdict
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +17,7 @@ from .base import TeacherError, TeacherFailure
 from .client import ChatClient, Messages, Reply, Trouble, Usage
 
 NOT_ASKED = "not asked"
+CONTROL = re.compile(r"<([|｜][^<>\s]{1,40}[|｜]>)")  # <|im_end|> and its kin, as chat templates write them
 LONGEST_WAIT = 60.0  # seconds of backoff; what a server asks for is waited for in full
 
 
@@ -33,7 +35,8 @@ class Asker:
     `path`: the store, made where missing; `replay`: answers come from it alone, and no network is used. A question
     is a list of chat messages, known by the hash of model, sampling and messages. `failures` counts requests of
     this process that gave nothing usable, by kind; `reasons` has what came for the first question that got no usable
-    answer, by kind. `spent`: tokens of this run and of earlier ones; `stopped`: the budget allows no further request.
+    answer, by kind. `controls`: control tokens in questions that were broken up, since the server tokenises;
+    `spent`: tokens of this run and of earlier ones; `stopped`: the budget allows no further request.
     A context manager, to be used in one event loop.
 
     A request that was under way when its process was killed is not in the store: the server may have billed it,
@@ -42,6 +45,7 @@ class Asker:
 
     def __init__(self, settings: RemoteTeacherSettings, path: Path | str, *, replay: bool = False):
         self.settings, self.failures, self.reasons, self.requests = settings, Counter(), {}, 0
+        self.controls = 0
         self._client = None if replay else ChatClient(settings)
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         self.store, self.spent, self.stopped = Store(path, header(settings), replay), Counter(), False
@@ -69,6 +73,9 @@ class Asker:
         `settings.answers` times over all runs. Raises TeacherFailure where no answer does, TeacherError where no
         request could succeed.
         """
+        broken = [CONTROL.subn(r"< \1", message["content"]) for message in messages]
+        messages = [{**message, "content": text} for message, (text, _) in zip(messages, broken, strict=True)]
+        self.controls += sum(count for _, count in broken)
         name = question_hash(self.settings, messages)
         async with self._locks[name]:
             tried = self._tried[name]
@@ -99,6 +106,7 @@ class Asker:
             "requests": self.requests,
             "failures": dict(sorted(self.failures.items())),
             "reasons": self.reasons,
+            "control_tokens_broken_up": self.controls,
             "prompt_tokens": self.spent["prompt_tokens"],
             "output_tokens": self.spent["output_tokens"],
             "money": round(self.money(self.spent), 6),
