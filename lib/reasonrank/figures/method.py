@@ -8,6 +8,7 @@ import matplotlib.pyplot as plt
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
+from matplotlib.ticker import MaxNLocator
 
 from .style import BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, WIDTH, drawing
 
@@ -28,12 +29,9 @@ BOXES = {
     "rl": (36, 21, 29, 12, BLUE, "2  GRPO, multi-view reward", RL),
     "rerank": (1, 21, 29, 12, PURPLE, "3  Reranking", RERANK),
 }
-# From one box to the next: where the arrow leaves the first and enters the second, in shares of width and height.
-RIGHT, LEFT, DOWN = ((1, 0.5), (0, 0.5)), ((0, 0.5), (1, 0.5)), ((0.5, 0), (0.5, 1))
 ARROWS = (
-    *(("queries", "pointwise", RIGHT), ("queries", "listwise", RIGHT), ("pointwise", "filter", RIGHT)),
-    *(("listwise", "filter", RIGHT), ("filter", "data", RIGHT), ("data", "sft", DOWN)),
-    *(("sft", "rl", LEFT), ("rl", "rerank", LEFT)),
+    *(((19, 50), (25, 55.5)), ((19, 50), (25, 41.5)), ((51, 55.5), (57, 49.5)), ((51, 41.5), (57, 49.5))),
+    *(((76, 49.5), (82, 49.5)), ((90.5, 43), (90.5, 33)), ((71, 27), (65, 27)), ((36, 27), (30, 27))),
 )
 
 
@@ -52,11 +50,7 @@ def method_diagram() -> Figure:
         middle = {"x": x + width / 2, "ha": "center", "va": "top"}
         ax.text(y=y + height - 1.4, s=head, weight="bold", fontsize=10.5, **middle)
         ax.text(y=y + height - 4.6, s=text, fontsize=9.5, linespacing=1.3, **middle)
-    for *boxes, shares in ARROWS:
-        tail, head = (
-            (x + across * width, y + up * height)
-            for (x, y, width, height, *_), (across, up) in zip(map(BOXES.get, boxes), shares, strict=True)
-        )
+    for tail, head in ARROWS:
         ax.annotate("", head, tail, arrowprops={"arrowstyle": "-|>", "linewidth": 1.6, "color": "#333333"})
     # a candidate list with three of its nine windows over it, under the boxes
     ax.text(1, 15.2, "100 candidates of the first stage, best first", fontsize=9.5)
@@ -83,18 +77,16 @@ def sliding_window_diagram(windows: Sequence[tuple[int, int]], num_candidates: i
     for call, (start, end) in enumerate(windows, start=1):
         if not 0 <= start < end <= num_candidates:
             raise ValueError(f"window ({start}, {end}): expected 0 <= start < end <= {num_candidates}")
-        ax.barh(call, end - start, left=start, height=0.72, color=SKY)
+        ax.barh(call, end - start, left=start + 0.5, height=0.72, color=SKY)
         carried = windows[call][1] - start if call < len(windows) else 0
         if carried > 0:
-            ax.barh(call, carried, left=start, height=0.72, color=BLUE)
+            ax.barh(call, carried, left=start + 0.5, height=0.72, color=BLUE)
     ax.barh(0, 0, color=SKY, label="seen by this call")
     ax.barh(0, 0, color=BLUE, label="seen again by the next call, with the best of this one")
     names = [f"call {call}: {start + 1} to {end}" for call, (start, end) in enumerate(windows, start=1)]
     ax.set_yticks(range(1, len(windows) + 1), names)
-    step = next((s for s in (1, 2, 5, 10, 20, 50, 100) if num_candidates / s <= 12), num_candidates)
-    ranks = sorted({1, *range(step, num_candidates + 1, step)})
-    ax.set_xticks([rank - 0.5 for rank in ranks], ranks)
-    ax.set(xlim=(0, num_candidates), ylim=(len(windows) + 0.6, 0.4))
+    ax.xaxis.set_major_locator(MaxNLocator(12, integer=True))
+    ax.set(xlim=(0.5, num_candidates + 0.5), ylim=(len(windows) + 0.6, 0.4))
     ax.set(xlabel="rank in the candidate list (1 = best)")
     ax.grid(visible=False)
     fig.legend(loc="outside upper right", ncols=2)

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import matplotlib.pyplot as plt
-import pandas as pd
+import numpy as np
 from matplotlib.figure import Figure
 
 from .style import (
@@ -21,7 +21,6 @@ from .style import (
     drawing,
     label,
     look,
-    unique,
     whiskers,
 )
 
@@ -36,23 +35,22 @@ def ndcg_by_collection(rows: Rows, title: str = "Test queries, by collection") -
 
     `rows`: `collection`, `system`, `ndcg`, `low`, `high` (0..1; drawn in percent) and `n` (queries).
     """
-    collections, systems = unique(rows, "collection"), unique(rows, "system")
+    systems, groups = rows["system"].unique(), rows.groupby("collection", sort=False)
+    names = list(groups.groups)
     fig, ax = plt.subplots(figsize=(WIDTH, 4.4))
     for position, system in enumerate(systems):
-        own, (colour, marker) = [row for row in rows if row["system"] == system], look(system, position)
+        own, (colour, marker) = rows[rows["system"] == system], look(system, position)
         shift = 0.8 / max(5, len(systems)) * (position - (len(systems) - 1) / 2)
-        places = [collections.index(row["collection"]) + shift for row in own]
-        values = [100 * row["ndcg"] for row in own]
-        spread = whiskers(own, "ndcg", 100)
-        ax.errorbar(places, values, spread, fmt=marker, color=colour, capsize=3, label=system)
-    counts = [unique([row for row in rows if row["collection"] == name], "n") for name in collections]
-    named = [f"{c}\nn = {' to '.join(map(str, sorted(n)))}" for c, n in zip(collections, counts, strict=True)]
-    ax.set_xticks(range(len(collections)), named)
-    for place in range(1, len(collections)):
+        places = own["collection"].map(names.index) + shift
+        bars = {"yerr": whiskers(own, *SHARES, 100), "color": colour, "capsize": 3, "label": system}
+        ax.errorbar(places, 100 * own["ndcg"], fmt=marker, **bars)
+    counts = [" to ".join(map(str, sorted(set(own["n"])))) for _, own in groups]
+    ax.set_xticks(range(len(names)), [f"{c}\nn = {n}" for c, n in zip(names, counts, strict=True)])
+    for place in range(1, len(names)):
         ax.axvline(place - 0.5, color="#dddddd", linewidth=0.8)
     ax.grid(axis="x", visible=False)
     ax.set(xlabel="collection (n: test queries)", ylabel="NDCG@10 (%), with 95 % interval", title=title)
-    ax.set(xlim=(-0.5, len(collections) - 0.5), ylim=(0, None))
+    ax.set(xlim=(-0.5, len(names) - 0.5), ylim=(0, None))
     fig.legend(loc="outside upper right", ncols=min(4, len(systems)))
     return fig
 
@@ -66,16 +64,15 @@ def answer_status(rows: Rows | Mapping[str, Mapping[str, float]]) -> Figure:
     """
     if isinstance(rows, Mapping):
         rows = [{"system": system, **states} for system, states in rows.items()]
-    rows = checked(rows, ["system", *STATES, "n"], "answer status")
-    table = pd.DataFrame(rows, index=[f"{row['system']}\nn = {row['n']}" for row in rows])
+    table = checked(rows, ["system", *STATES, "n"], "answer status")
     totals = table[[*STATES]].sum(axis=1)
-    for row, total in zip(rows, totals, strict=True):
-        if row["n"] < 1 or min(abs(total - row["n"]), abs(total - 1)) > 0.005:
-            expected = f"states sum to {total}, expected {row['n']} or 1"
-            raise ValueError(f"answer status, system {row['system']!r}: {expected}")
-    fig, ax = plt.subplots(figsize=(WIDTH, 1.5 + 0.55 * len(rows)))
+    for system, n, total in zip(table["system"], table["n"], totals, strict=True):
+        if n < 1 or min(abs(total - n), abs(total - 1)) > 0.005:
+            raise ValueError(f"answer status, system {system!r}: states sum to {total:g}, expected {n} or 1")
+    fig, ax = plt.subplots(figsize=(WIDTH, 1.5 + 0.55 * len(table)))
     bars = {"stacked": True, "color": STATES, "width": 0.65, "edgecolor": "white", "legend": False}
     (100 * table[[*STATES]].div(totals, axis=0)).plot.barh(ax=ax, **bars)
+    ax.set_yticklabels(table["system"] + "\nn = " + table["n"].astype(str))
     for state in ax.containers:
         ax.bar_label(state, fmt=lambda share: f"{share:.0f}" if share >= 5 else "", label_type="center")
     ax.invert_yaxis()
@@ -93,21 +90,21 @@ def latency_figure(ours: Mapping[str, Any], paper: SimpleNamespace) -> Figure:
     `engine`, and `ratio` (`value`, `low`, `high`: pointwise over listwise). `paper`: `facts().figure5`.
     """
     rows = checked(ours["rows"], ["collection", "method", "n", *SECONDS], "latency")
-    by = {(row["collection"], row["method"]): row for row in rows}
-    collections = unique(rows, "collection")
-    for name, method in ((name, method) for name in collections for method in ("listwise", "pointwise")):
-        if (name, method) not in by:
-            raise ValueError(f"latency: collection {name!r} has no row of method {method!r}")
+    table = rows.pivot(index="collection", columns="method").reindex(rows["collection"].unique())
+    for method in ("listwise", "pointwise"):
+        if lacking := [
+            name for name in table.index if method not in set(rows["method"][rows["collection"] == name])
+        ]:
+            raise ValueError(f"latency: collection {lacking[0]!r} has no row of method {method!r}")
     fig, ax = plt.subplots(figsize=(WIDTH, 4.3))
     for shift, method in ((-0.19, "listwise"), (0.19, "pointwise")):
-        own = [by[name, method] for name in collections]
-        bars = {"yerr": whiskers(own, "p50"), "color": look(method)[0], "capsize": 3, "label": method}
-        ax.bar([place + shift for place in range(len(own))], [row["p50"] for row in own], 0.36, **bars)
-    for place, name in enumerate(collections):
-        one, other = by[name, "listwise"], by[name, "pointwise"]
-        top = place, max(one["p50_high"], other["p50_high"])
-        label(ax, f"{other['p50'] / one['p50']:.1f}×", top, (0, 4), weight="bold")
-    ax.set_xticks(range(len(collections)), [f"{c}\nn = {by[c, 'listwise']['n']}" for c in collections])
+        own = table.xs(method, axis="columns", level="method")
+        bars = {"yerr": whiskers(own, *SECONDS), "color": look(method)[0], "capsize": 3, "label": method}
+        ax.bar(np.arange(len(own)) + shift, own["p50"], 0.36, **bars)
+    times = table["p50"]["pointwise"] / table["p50"]["listwise"]
+    for place, (value, top) in enumerate(zip(times, table["p50_high"].max(axis=1), strict=True)):
+        label(ax, f"{value:.1f}×", (place, top), (0, 4), weight="bold")
+    ax.set_xticks(range(len(table)), table.index + "\nn = " + table["n"]["listwise"].astype(str))
     ax.set(xlabel="collection (n: queries)", ylabel="seconds per query (median, 95 % interval)")
     ratio = ours["ratio"]
     found = f"{ratio['value']:.1f} times ({ratio['low']:.1f} to {ratio['high']:.1f}, 95 %)"

@@ -71,8 +71,8 @@ def look(system: str, position: int = 0) -> tuple[str, str]:
     return SYSTEMS.get(system, (CYCLE[position % len(CYCLE)], MARKERS[position % len(MARKERS)]))
 
 
-def checked(rows: Rows, keys: Sequence[str], what: str, shares: Sequence[str] = ()) -> list[dict[str, Any]]:
-    """The rows as dictionaries. ValueError where there are none, or names the row and the key that is missing, or the
+def checked(rows: Rows, keys: Sequence[str], what: str, shares: Sequence[str] = ()) -> pd.DataFrame:
+    """The rows as a table. ValueError where there are none, or names the row and the key that is missing, or the
     value of `shares` that is outside 0..1, as one already in percent is."""
     found = rows.to_dict("records") if isinstance(rows, pd.DataFrame) else [dict(row) for row in rows]
     if not found:
@@ -82,12 +82,7 @@ def checked(rows: Rows, keys: Sequence[str], what: str, shares: Sequence[str] = 
             raise ValueError(f"{what}, row {number}: no {', '.join(missing)}; expected {', '.join(keys)}")
         if odd := [key for key in shares if not 0 <= row[key] <= 1]:
             raise ValueError(f"{what}, row {number}: {odd[0]} = {row[odd[0]]}: expected a value in 0..1")
-    return found
-
-
-def unique(rows: Sequence[Mapping[str, Any]], key: str) -> list[Any]:
-    """The values of `key`, each once, in order of appearance."""
-    return list(dict.fromkeys(row[key] for row in rows))
+    return pd.DataFrame(found)
 
 
 def label(ax: Axes, text: str, at: tuple[float, float], shift: tuple[float, float], **options: Any) -> None:
@@ -96,11 +91,10 @@ def label(ax: Axes, text: str, at: tuple[float, float], shift: tuple[float, floa
     ax.annotate(text, at, shift, textcoords="offset points", **{**align, **options})
 
 
-def whiskers(rows: Sequence[Mapping[str, Any]], value: str, scale: float = 1) -> list[list[float]]:
+def whiskers(rows: pd.DataFrame, value: str, low: str, high: str, scale: float = 1) -> list[pd.Series]:
     """Lengths of the intervals below and above the values, times `scale`, as errorbar takes them."""
-    low, high = (f"{value}_low", f"{value}_high") if f"{value}_low" in rows[0] else ("low", "high")
-    ends = [(row[value] - row[low], row[high] - row[value]) for row in rows]
-    return [[scale * max(0.0, length) for length in side] for side in zip(*ends, strict=True)]
+    below, above = rows[value] - rows[low], rows[high] - rows[value]
+    return [scale * below.clip(lower=0), scale * above.clip(lower=0)]
 
 
 def save(figure: Figure, path: Path | str) -> Path:

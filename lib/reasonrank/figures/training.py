@@ -7,12 +7,11 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
-import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from .style import BLACK, BLUE, CYCLE, GREY, ORANGE, RED, WIDTH, Rows, checked, drawing, label, unique
+from .style import BLACK, BLUE, CYCLE, GREY, ORANGE, RED, WIDTH, Rows, checked, drawing, label
 
 PARTS = {
     "ndcg": "NDCG@10",
@@ -54,27 +53,26 @@ def long_run(curves: Mapping[str, Any], name: str) -> Figure:
         axes[0, 0].set(ylabel="loss (nats per token)", title=f"{name}: loss")
     if dev:
         shares = ("ndcg", "low", "high")
-        rows = checked(dev, ["step", *shares, "n"], f"dev curve, {name}", shares)
-        steps, ax = [row["step"] for row in rows], axes[0, 1]
-        values, low, high = ([100 * row[key] for row in rows] for key in shares)
-        ax.fill_between(steps, low, high, color=ORANGE, alpha=0.2, linewidth=0, label="95 % interval")
-        ax.plot(steps, values, color=ORANGE, marker="o", markersize=4)
-        best = values.index(max(values))
-        ax.plot(steps[best], values[best], "o", ms=11, mfc="none", mec=BLACK, label="kept")
-        ax.set(ylabel="NDCG@10 of the first window (%)", title=f"Dev, n = {rows[0]['n']} queries")
+        rows, ax = checked(dev, ["step", *shares, "n"], f"dev curve, {name}", shares), axes[0, 1]
+        low, high, best = 100 * rows["low"], 100 * rows["high"], rows["ndcg"].idxmax()
+        ax.fill_between(rows["step"], low, high, color=ORANGE, alpha=0.2, linewidth=0, label="95 % interval")
+        ax.plot(rows["step"], 100 * rows["ndcg"], color=ORANGE, marker="o", markersize=4)
+        kept = {"ms": 11, "mfc": "none", "mec": BLACK, "label": "kept"}
+        ax.plot(rows["step"][best], 100 * rows["ndcg"][best], "o", **kept)
+        ax.set(ylabel="NDCG@10 of the first window (%)", title=f"Dev, n = {rows['n'][0]} queries")
         _against_steps(ax)
         ax.legend(loc="lower right")
     return fig
 
 
 def _curve(ax: Axes, logs: Rows, key: str, window: int = 5) -> None:
-    rows = [row for row in checked(logs, ["step"], "training curve") if row.get(key) is not None]
-    if not rows:
+    rows = checked(logs, ["step"], "training curve").reindex(columns=["step", key]).dropna()
+    if rows.empty:
         raise ValueError(f"training curve: no row has a value of {key!r}")
-    steps, values = [row["step"] for row in rows], [row[key] for row in rows]
-    smooth = pd.Series(values).rolling(window, center=True, min_periods=1).mean()
-    ax.scatter(steps, values, s=22, color=BLUE, alpha=0.45, label=f"{key}, n = {len(rows)} logged steps")
-    ax.plot(steps, smooth, color=BLUE, label=f"{key}, mean of {window} logged steps")
+    smooth = rows[key].rolling(window, center=True, min_periods=1).mean()
+    points = {"s": 22, "color": BLUE, "alpha": 0.45, "label": f"{key}, n = {len(rows)} logged steps"}
+    ax.scatter(rows["step"], rows[key], **points)
+    ax.plot(rows["step"], smooth, color=BLUE, label=f"{key}, mean of {window} logged steps")
     _against_steps(ax)
     ax.legend()
 
@@ -91,13 +89,11 @@ def reward_parts(logs: Rows, rollouts: int | None = None) -> Figure:
     `logs`: rows with `step` and the mean of each part over the rollouts of the step; `<part>_std` gives the
     band where present. `rollouts`: how many a step has, named in the title.
     """
-    steps = [row["step"] for row in logs]
     fig, axes = plt.subplots(2, 3, figsize=(WIDTH, 5.4), sharex=True)
     for ax, (part, name), colour in zip(axes.flat, PARTS.items(), (*CYCLE[:4], BLACK), strict=False):
-        mean = np.array([row[part] for row in logs], dtype=float)
-        std = np.array([row.get(f"{part}_std") or 0.0 for row in logs], dtype=float)
-        ax.fill_between(steps, mean - std, mean + std, color=colour, alpha=0.2, linewidth=0)
-        ax.plot(steps, mean, color=colour, marker="o", markersize=3.5)
+        mean, std = logs[part], logs.get(f"{part}_std", 0 * logs[part]).astype(float).fillna(0)
+        ax.fill_between(logs["step"], mean - std, mean + std, color=colour, alpha=0.2, linewidth=0)
+        ax.plot(logs["step"], mean, color=colour, marker="o", markersize=3.5)
         _against_steps(ax)
         ax.set(title=name, ylabel="mean over rollouts")
         ax.tick_params(labelbottom=True)
@@ -114,18 +110,17 @@ def alpha_sweep(rows: Rows, alpha: float = 0.4) -> Figure:
 
     `rows`: `alpha`, `kept`, `dropped` (counts), `share` and `mean_score` (0..1; None where nothing is kept).
     """
-    rows = sorted(rows, key=lambda row: row["alpha"])
-    x, share = [row["alpha"] for row in rows], [100 * row["share"] for row in rows]
-    score = [np.nan if row["mean_score"] is None else row["mean_score"] for row in rows]
+    rows = rows.sort_values("alpha")
+    x, share, score = rows["alpha"], 100 * rows["share"], rows["mean_score"].astype(float)
     fig, (left, right) = plt.subplots(1, 2, figsize=(WIDTH, 3.9))
     for ax, y, colour in ((left, share, BLUE), (right, score, ORANGE)):
         ax.plot(x, y, color=colour, marker="o")
         ax.axvline(alpha, color=RED, linestyle="--", linewidth=1.3, label=f"alpha = {alpha:g}")
         ax.set(xlabel="threshold alpha (NDCG@10, 0 to 1)", xticks=x)
-    for row, value in zip(rows, share, strict=True):
-        white = {"facecolor": "white", "edgecolor": "none", "pad": 1}
-        label(left, str(row["kept"]), (row["alpha"], value), (0, 7), bbox=white)
-    total = rows[0]["kept"] + rows[0]["dropped"]
+    white = {"facecolor": "white", "edgecolor": "none", "pad": 1}
+    for kept, *place in zip(rows["kept"], x, share, strict=True):
+        label(left, str(kept), tuple(place), (0, 7), bbox=white)
+    total = rows["kept"].iloc[0] + rows["dropped"].iloc[0]
     left.set(ylim=(0, 112), ylabel="examples kept (%)", title=f"Kept, of n = {total} (count above)")
     right.set(ylim=(0, 1), ylabel="mean NDCG@10 of the kept (0 to 1)", title="Self-consistency of the kept")
     right.legend(loc="lower right")
@@ -138,12 +133,12 @@ def score_distribution(rows: Rows, alpha: float = 0.4) -> Figure:
 
     `rows`: `scenario` and `score` (NDCG@10 of the listwise by the pointwise label, 0..1).
     """
-    scenarios = unique(rows, "scenario")
+    scenarios = rows["scenario"].unique()
     fig, ax = plt.subplots(figsize=(WIDTH, 1.4 + 0.75 * len(scenarios)))
     labels, rng = [], np.random.default_rng(0)
     box = {"orientation": "horizontal", "widths": 0.6, "showfliers": False}
     for place, scenario in enumerate(scenarios):
-        scores = np.array([row["score"] for row in rows if row["scenario"] == scenario])
+        scores = rows["score"][rows["scenario"] == scenario].to_numpy()
         labels.append(f"{scenario}\nn = {len(scores)}, {(scores >= alpha).mean():.0%} kept")
         colours = np.where(scores >= alpha, BLUE, GREY)
         ax.scatter(scores, place + rng.uniform(-0.25, 0.25, len(scores)), s=14, c=colours, alpha=0.55)
