@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
@@ -23,7 +23,6 @@ from .profiles import Profile
 from .rerank import RerankedRun
 from .rerank.strategies import STRATEGIES
 
-Clock = Literal["seconds", "engine_seconds"]
 WORK = ("calls", "prompt_tokens", "output_tokens")
 DRAWS = 2000
 METHODS = {"listwise": "sliding", "pointwise": "pointwise"}
@@ -38,14 +37,14 @@ class LatencyResult:
     single: Mapping[str, RerankedRun]
     together: float
 
-    def each(self, field: str) -> list[float]:
+    def each(self, field: str = "seconds") -> list[float]:
         """A field of `RerankedRun` for each query by itself, as "seconds" (end to end) or "engine_seconds"
         (generation alone, the time in which the engine had work)."""
         return [getattr(one, field) for one in self.single.values()]
 
-    def quantile(self, q: float, clock: Clock = "seconds", seed: int = 0) -> Interval:
-        """Seconds per query at quantile `q` in 0..1 (0.5: p50, 0.95: p95), queries one by one, 95 % interval."""
-        return bootstrap([self.each(clock)], partial(np.quantile, q=q), seed, DRAWS)
+    def quantile(self, q: float, field: str = "seconds") -> Interval:
+        """A field at quantile `q` in 0..1 (0.5: p50, 0.95: p95) of queries one by one, with its 95 % interval."""
+        return bootstrap([self.each(field)], partial(np.quantile, q=q), 0, DRAWS)
 
     def row(self, collection: str) -> dict[str, Any]:
         """A row of the study's table; times in seconds per query, calls and tokens as means per query."""
@@ -96,7 +95,7 @@ def measure(engine: Engine, settings: Profile, test: TestSet, method: str) -> La
     return LatencyResult(method, single, together.seconds)
 
 
-def ratio(a: LatencyResult, b: LatencyResult, clock: Clock = "seconds", seed: int = 0) -> Interval:
+def ratio(a: LatencyResult, b: LatencyResult) -> Interval:
     """Median seconds per query of `a` by that of `b`: over 1 means that `b` is faster, so many times.
 
     The 95 % interval is a paired bootstrap: each draw takes the same queries from both. Raises ValueError where the
@@ -108,7 +107,7 @@ def ratio(a: LatencyResult, b: LatencyResult, clock: Clock = "seconds", seed: in
     def medians(left: np.ndarray, right: np.ndarray, axis: int) -> np.ndarray:
         return np.median(left, axis=axis) / np.median(right, axis=axis)
 
-    return bootstrap([a.each(clock), b.each(clock)], medians, seed, DRAWS, paired=True)
+    return bootstrap([a.each(), b.each()], medians, 0, DRAWS, paired=True)
 
 
 def pool(results: Sequence[LatencyResult]) -> LatencyResult:
@@ -134,8 +133,8 @@ def strategy_rows(settings: Profile, weights: str | Path) -> list[dict[str, Any]
             found = evaluation.rerank_sets(reranker, sets, own.top)
             values = [list(sets[c].ndcg(done.run).values()) for c, done in found.items()]
             counts, took = evaluation.answer_counts(found.values()), evaluation.cost(found.values())
-            least, most = strategy.calls(own.top, around.window, around.step)
-            row = {"strategy": name, "calls per query": f"{least}" if least == most else f"{least} to {most}"}
+            calls = dict.fromkeys(map(str, strategy.calls(own.top, around.window, around.step)))
+            row = {"strategy": name, "calls per query": " to ".join(calls)}
             row |= {key: took[key] for key in (*WORK, "seconds")}
             row |= {"finished": (counts["ok"] + counts["repaired"]) / counts["n"]}
             rows.append(

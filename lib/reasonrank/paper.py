@@ -129,12 +129,6 @@ class Setting(Strict):
     difference: int | None = Field(default=None, ge=1, le=11)
     why: str = ""
 
-    @model_validator(mode="after")
-    def _one_way(self) -> Setting:
-        if (self.key is None) == (self.ours is None) or (self.key is None) != (self.expected is None):
-            raise ValueError(f"{self.setting}: expected a key with its two expected values, or ours")
-        return self
-
     def values(self) -> tuple[Any, ...]:
         """Those of `key` in the two profiles; KeyError for a part of it that they do not have."""
         parts = (self.key or "").split(".")
