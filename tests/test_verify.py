@@ -39,18 +39,13 @@ def records(tmp_path):
 
 def test_without_any_input_the_exact_checks_are_made_and_nothing_fails(records):
     report = verify.verify(Inputs(records))
+    assert list(report.claims) == ["exact", *(f"C{n}" for n in range(1, 8))] and all(report.claims.values())
     exact = outcomes(report, "exact")
-    assert {name: o.verdict for name, o in exact.items()} == {
-        "reward": "not run",
-        "windows": "OK",
-        "averages": "OK",
-        "table5-total": "OK",
-    }
+    assert [o.verdict for o in exact.values()] == ["not run", "OK", "OK", "OK"]
     assert exact["reward"].missing.startswith("golden data not given")
     assert exact["windows"].ours == 9 and exact["table5-total"].ours == 13517
+    assert [(o.verdict, round(o.ours, 4)) for o in report.claims["C7"]] == [("OK", 0.6131), ("OK", 0.3618)]
     assert report.failures == []
-    assert {o.verdict for o in report.claims["C7"]} == {"OK"}
-    assert [round(o.ours, 4) for o in report.claims["C7"]] == [0.6131, 0.3618]
 
 
 def test_every_printed_value_has_a_verdict_and_what_it_takes(records):
@@ -58,27 +53,13 @@ def test_every_printed_value_has_a_verdict_and_what_it_takes(records):
     tables = [table for name, table in paper.tables().items() if name != "reproduction"]
     printed = sum(len(r.values or ()) + (r.avg is not None) for table in tables for r in table.rows)
     assert len(report.figures) == printed == 601
-    assert {o.verdict for o in report.figures} == {"not run"}
-    assert all(o.missing for o in report.figures)
-    by_id = {o.id: o for o in report.figures}
-    assert "ReasonRank (32B), 2 GPUs of 80 GB, R2MED" in by_id["table2 / ReasonRank (32B) / avg"].missing
-
-
-def test_printed_figures_carry_the_needs_of_their_row():
-    found = {check.id: check for check in verify.printed() if check.id.startswith("table1 ")}
-    assert len(found) == 11 * 13
+    assert {o.verdict for o in report.figures} == {"not run"} and all(o.missing for o in report.figures)
+    found = {check.id: check for check in verify.printed()}
     retriever = found["table1 / ReasonIR (8B) / biology"]
     assert (retriever.paper, retriever.tolerance, retriever.noise) == (43.49, 0.01, 0.0)
     assert str(retriever.needs).startswith("BRIGHT (12 sets)")  # neither model nor hardware
-    large = found["table1 / ReasonRank (32B) / avg"]
-    assert (large.needs.model, large.needs.hardware) == ("ReasonRank (32B)", "2 GPUs of 80 GB")
-    assert (large.paper, large.noise) == (38.03, 0.48)
-
-
-def test_all_claims_are_covered(records):
-    report = verify.verify(Inputs(records))
-    assert list(report.claims) == ["exact", *(f"C{n}" for n in range(1, 8))]
-    assert all(report.claims.values())
+    large = found["table2 / ReasonRank (32B) / avg"]
+    assert str(large.needs).startswith("ReasonRank (32B), 2 GPUs of 80 GB, R2MED") and large.noise == 0.48
 
 
 VERDICTS = [
@@ -116,35 +97,24 @@ def test_golden_cases_are_compared(records, tmp_path):
     good = outcomes(verify.verify(golden(tmp_path, CASE)), "exact")["reward"]
     assert (good.verdict, good.n, good.ours) == ("OK", 1, pytest.approx(0, abs=1e-12))
     report = verify.verify(golden(tmp_path, CASE, CASE | {"reward": 1.3 + 1e-6}))
-    assert outcomes(report, "exact")["reward"].verdict == "FAIL"
-    assert report.failures == ["FAIL: reward"]
+    assert outcomes(report, "exact")["reward"].verdict == "FAIL" and report.failures == ["FAIL: reward"]
 
 
 @pytest.mark.parametrize(
-    ("change", "message"),
+    ("cases", "message"),
     [
-        ({"reward": None}, r"reward: Input should be a valid number"),
-        ({"reward": float("nan")}, "reward: Input should be a finite number"),
-        ({"relevant": None}, "relevant: Input should be a valid set"),
-        ({"num_passages": "two"}, "num_passages: "),
-        ({"num_passages": 0}, "num_passages: "),
-        ({"gold_ranking": [2, "x"]}, r"gold_ranking\.1: "),
-        ({"completion": 3}, "completion: "),
+        ([CASE, CASE | {"reward": None}], "line 2: reward: Input should be a valid number"),
+        ([CASE, CASE | {"reward": float("nan")}], "line 2: reward: Input should be a finite number"),
+        ([CASE, CASE | {"num_passages": 0}], "line 2: num_passages: "),
+        ([CASE, CASE | {"gold_ranking": [2, "x"]}], r"line 2: gold_ranking\.1: "),
+        ([{key: CASE[key] for key in CASE if key != "relevant"}], "line 1: relevant: Field required"),
+        ([CASE, []], "line 2: expected a JSON object"),
+        ([], "holds no case"),
     ],
 )
-def test_a_malformed_golden_case_is_named_with_file_and_line(change, message, records, tmp_path):
-    with pytest.raises(ValueError, match=r"g\.jsonl, line 2: .*" + message):
-        verify.verify(golden(tmp_path, CASE, CASE | change))
-
-
-def test_golden_cases_that_lack_a_key_or_are_none_at_all(records, tmp_path):
-    with pytest.raises(ValueError, match=r"g\.jsonl, line 1: relevant: Field required"):
-        verify.verify(golden(tmp_path, {key: value for key, value in CASE.items() if key != "relevant"}))
-    with pytest.raises(ValueError, match=r"g\.jsonl: holds no case"):
-        verify.verify(golden(tmp_path))
-    (tmp_path / "g.jsonl").write_text("\n[]\n")
-    with pytest.raises(ValueError, match=r"g\.jsonl, line 2: expected a JSON object"):
-        verify.verify(Inputs(records, golden=tmp_path / "g.jsonl"))
+def test_a_malformed_golden_case_is_named_with_file_and_line(cases, message, records, tmp_path):
+    with pytest.raises(ValueError, match=r"g\.jsonl[,:] " + message):
+        verify.verify(golden(tmp_path, *cases))
 
 
 def test_the_authors_golden_cases(shared, records):
@@ -242,14 +212,6 @@ def test_latency_is_compared_at_equal_token_limits_only(records):
     assert unequal.failures == []
 
 
-def test_a_record_that_a_claim_requires_must_be_there(tmp_path):
-    report = verify.verify(Inputs(tmp_path))
-    assert report.failures == [
-        "missing: record default/06_latency_study.json; needs SmolLM2-135M, 2 CPU cores, our collections "
-        "(latency-small)"
-    ]
-
-
 def test_the_record_of_a_run_is_found_too(tmp_path):
     put(tmp_path / "06_latency_study" / "record.json", ratio(1.1, 0.9, 1.3))
     small = outcomes(verify.verify(Inputs(tmp_path)), "C4")["latency-small"]
@@ -306,12 +268,6 @@ def test_a_malformed_record_of_figures_is_named(records, result, message):
         verify.verify(Inputs(records))
 
 
-def test_a_record_without_a_result_is_named(records):
-    (records / "default" / "06_latency_study.json").write_text("[]")
-    with pytest.raises(ValueError, match=r"06_latency_study\.json: expected a record with the key 'result'"):
-        verify.verify(Inputs(records))
-
-
 @pytest.mark.parametrize(
     ("result", "message"),
     [
@@ -330,12 +286,8 @@ def test_tables_show_ours_beside_the_paper(records):
     put(records / "published" / "a.json", figures(("avg", 35.30)))
     report = verify.verify(Inputs(records))
     table = verify.beside_ours(report, "table1")
-    assert table.loc["ReasonRank (7B)", ["avg", "ours", "verdict", "needs"]].tolist() == [
-        35.74,
-        "35.30",
-        "OKish",
-        "",
-    ]
+    own = table.loc["ReasonRank (7B)", ["avg", "ours", "verdict", "needs"]]
+    assert own.tolist() == [35.74, "35.30", "OKish", ""]
     assert table.loc["ReasonRank (32B)", ["ours", "verdict"]].tolist() == ["-", "not run"]
     assert "2 GPUs of 80 GB" in table.loc["ReasonRank (32B)", "needs"]
     assert len(verify.claims_frame(report)) == sum(map(len, report.claims.values()))
@@ -362,15 +314,13 @@ def test_checks_and_claims_name_what_exists():
 
 def test_the_command_prints_and_writes_the_same(records, tmp_path, capsys):
     assert main(["verify", "--records", str(records), "--out", str(tmp_path / "out")]) == 0
-    printed = capsys.readouterr().out
+    printed = " ".join(capsys.readouterr().out.split())
     assert "C7: The worked example" in printed and "601 in all: 601 not run." in printed
-    assert "OK 2.40 [2.10, 2.80] > 1 +1.40 7 direction in a small run" in " ".join(printed.split())
+    assert "OK 2.40 [2.10, 2.80] > 1 +1.40 7 direction in a small run" in printed
     body = json.loads((tmp_path / "out" / "verify.json").read_text())
-    assert body["failures"] == [] and len(body["figures"]) == 601
-    assert body["claims"]["C7"][0]["paper"] == 0.61
+    assert body["failures"] == [] and len(body["figures"]) == 601 and body["claims"]["C7"][0]["paper"] == 0.61
     page = " ".join((tmp_path / "out" / "verify.md").read_text().split())
     assert "| OK | 0.61 | 0.61 | +3.1e-03 | 1 | relevant passages at ranks 1 and 11 of 20 | |" in page
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["verify.json", "verify.md"]
 
 
 def test_the_command_fails_on_fail_and_on_a_missing_record(records, tmp_path, capsys):
@@ -381,7 +331,8 @@ def test_the_command_fails_on_fail_and_on_a_missing_record(records, tmp_path, ca
     assert (tmp_path / "out" / "verify.json").is_file()
     (tmp_path / "empty").mkdir()
     assert main(["verify", "--records", str(tmp_path / "empty"), *out]) == 1
-    assert "missing: record default/06_latency_study.json" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "missing: record default/06_latency_study.json; needs SmolLM2-135M, 2 CPU cores" in said
 
 
 @pytest.mark.parametrize("option", ["--bright", "--records", "--golden"])
