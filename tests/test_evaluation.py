@@ -1,12 +1,9 @@
-"""Scores of runs, intervals and paired tests, systems side by side; the retriever row of Table 1."""
+"""Scores of runs, intervals and paired tests, systems side by side."""
 
 import math
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
-import yaml
-from scipy import stats
 
 from fakes.engine import FakeEngine, FakePrompt, reverse
 from fakes.tokenizer import CharTokenizer
@@ -24,17 +21,6 @@ RUN = {"q1": ["a", "x", "b"], "other": ["a"]}
 Q1 = (1 + 0.5) / (1 + 1 / math.log2(3))
 
 
-@pytest.mark.parametrize("dataset", ["biology", "stackoverflow", "leetcode", "aops", "theoremqa_questions"])
-def test_retriever_row_of_table_1(shared, dataset):
-    tables = yaml.safe_load((shared / "paper" / "tables.yaml").read_text())
-    row = tables["table1_bright_reasonir_top100"]["rows"]["ReasonIR (8B)"]["values"]
-    published = row[tables["columns"]["bright"].index(dataset)]
-    folder = shared / "bright" / dataset
-    run = runs.read_trec(folder / "reasonir_gpt4cot_top100.run.gz", lenient_ids=False, ties="trec_eval")
-    scores = evaluate(run, runs.read_qrels(folder / "qrels.txt.gz"), queries="run")
-    assert 100 * scores.mean["nDCG@10"] == pytest.approx(published, abs=0.01)
-
-
 @pytest.mark.parametrize(("dataset", "value"), [("biology", 43.37), ("stackoverflow", 30.73)])
 def test_file_order_of_ties_gives_other_values(shared, dataset, value):
     folder = shared / "bright" / dataset
@@ -49,11 +35,7 @@ def test_all_judged_queries_or_those_of_the_run():
     assert judged.mean["nDCG@10"] == pytest.approx(Q1 / 3)
     assert of_run.per_query["nDCG@10"] == pytest.approx({"q1": Q1})
     assert of_run.mean["nDCG@10"] == pytest.approx(Q1)
-
-
-def test_several_measures():
-    scores = evaluate(RUN, QRELS, measures=("RR", "R@2"), queries="run")
-    assert scores.mean == {"RR": 1.0, "R@2": 0.5}
+    assert evaluate(RUN, QRELS, ("RR", "R@2"), queries="run").mean == {"RR": 1.0, "R@2": 0.5}
 
 
 def test_the_order_of_the_run_is_what_counts():
@@ -138,13 +120,6 @@ def test_paired_test_extremes():
     assert paired_test(a, {"c": dict.fromkeys(a["c"], 0.0)}, seed=0, draws=99).p_value == 0.01
     with pytest.raises(ValueError, match=r"differ in 2 queries, as \[\('c', '0'\), \('c', 'x'\)\]"):
         paired_test({"c": {"0": 1.0}}, {"c": {"x": 1.0}}, seed=0)
-
-
-def test_paired_test_agrees_with_a_t_test_on_many_queries():
-    rng = np.random.default_rng(5)
-    a = {str(i): float(x) for i, x in enumerate(rng.normal(0.06, 0.3, 100))}
-    expected = stats.ttest_1samp(list(a.values()), 0.0).pvalue
-    assert paired_test({"c": a}, {"c": dict.fromkeys(a, 0.0)}, 0).p_value == pytest.approx(expected, abs=0.02)
 
 
 def made_up(name: str, places: list[int]) -> TestSet:
@@ -237,20 +212,15 @@ def test_rerankers_follow_the_profile(strategy, kind, prompt):
 
 
 def test_open_reranker_closes_its_engine(monkeypatch):
-    opened, closed = [], []
-
-    def fake(kind, model, **options):
-        engine = FakeEngine(reverse)
-        engine.tokenizer = CharTokenizer()
-        engine.close = lambda: closed.append(model)
-        opened.append((kind, model, options))
-        return engine
-
-    monkeypatch.setattr(compare, "open_engine", fake)
+    opened, engine = [], FakeEngine(reverse)
+    engine.tokenizer, engine.close = CharTokenizer(), lambda: opened.append("closed")
+    monkeypatch.setattr(
+        compare, "open_engine", lambda *asked, **options: opened.append((asked, options)) or engine
+    )
     with evaluation.open_reranker(profiles.load("smoke"), "weights", "single", adapter="folder") as reranker:
-        assert reranker.strategy == "single" and closed == []
+        assert reranker.strategy == "single" and len(opened) == 1
     options = {"dtype": "bfloat16", "max_model_len": 1536, "seed": 20250807, "adapter": "folder"}
-    assert opened == [("auto", "weights", options)] and closed == ["weights"]
+    assert opened == [(("auto", "weights"), options), "closed"]
 
 
 def test_all_collections_are_reranked_and_their_costs_summed():
@@ -260,13 +230,7 @@ def test_all_collections_are_reranked_and_their_costs_summed():
     assert results["two"].run == {"q0": ["b", "a", "rel"]}
     counts, took = evaluation.answer_counts(results.values()), evaluation.cost(results.values())
     assert counts == {"ok": 3, "repaired": 0, "truncated": 0, "malformed": 0, "n": 3}
-    assert (
-        took["calls"] == 3
-        and took["output_tokens"] == sum(result.output_tokens for result in results.values()) > 0
-    )
-
-
-def test_a_pointwise_verdict_that_could_not_be_read_is_malformed():
-    result = SimpleNamespace(counts={"ok": 2, "undecided": 3})
-    counts = evaluation.answer_counts([result, result])
-    assert counts == {"ok": 4, "repaired": 0, "truncated": 0, "malformed": 6, "n": 10}
+    tokens = sum(result.output_tokens for result in results.values())
+    assert took["calls"] == 3 and took["output_tokens"] == tokens > 0
+    unread = evaluation.answer_counts([SimpleNamespace(counts={"ok": 2, "undecided": 3})] * 2)
+    assert unread == {"ok": 4, "repaired": 0, "truncated": 0, "malformed": 6, "n": 10}  # pointwise verdicts
