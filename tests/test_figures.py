@@ -117,10 +117,6 @@ def test_windows_carry_over_what_the_next_window_sees_again():
     assert widths == [5, 2, 5, 2, 4]
 
 
-STATES = {"system": "a", "ok": 2, "repaired": 0, "truncated": 0, "malformed": 0, "n": 4}
-HALF = {"rows": RESULTS["06_latency_study"]["rows"][:1]}
-
-
 @pytest.mark.parametrize(
     ("draw", "message"),
     [
@@ -134,10 +130,6 @@ HALF = {"rows": RESULTS["06_latency_study"]["rows"][:1]}
         (lambda: figures.score_distribution([{"scenario": "a", "score": 1.5}]), "score = 1.5"),
         (lambda: figures.training_curve([{"step": 1}]), "no row has a value of 'loss'"),
         (lambda: figures.reward_parts([{"step": 1, "ndcg": 0.1}]), "row 1: no recall"),
-        (lambda: figures.sliding_window_diagram([(0, 21)], 20), r"window \(0, 21\)"),
-        (lambda: figures.sliding_window_diagram([], 20), "no windows"),
-        (lambda: figures.answer_status([STATES]), "system 'a': states sum to 2, expected 4 or 1"),
-        (lambda: figures.latency_figure(HALF, paper.facts().figure5), "no row of method 'pointwise'"),
     ],
 )
 def test_bad_input_is_an_error_that_says_what_was_expected(draw, message):

@@ -83,7 +83,6 @@ def test_a_method_is_warmed_up_then_timed_one_by_one_and_together(study):
 @pytest.mark.parametrize(
     ("run", "windows", "message"),
     [
-        ({}, 10, "no query"),
         ({"q1": [f"d{n}" for n in range(14)]}, 10, "query 'q1' has 14 candidates; expected 15"),
         (None, 5, "listwise, query 'q1': 2 requests; expected 3 to 3 for 15 candidates"),
         (None, 15, "query 'q1': 2 requests; expected 1 to 1"),

@@ -80,9 +80,6 @@ class Table(Strict):
 
     @model_validator(mode="after")
     def _fits(self) -> Table:
-        systems = [row.system for row in self.rows]
-        if twice := {system for system in systems if systems.count(system) > 1}:
-            raise ValueError(f"rows: {sorted(twice)} stand there twice")
         for row in self.rows:
             if row.values is not None and len(row.values) != len(self.columns):
                 expected = f"expected one for each of {len(self.columns)} columns"

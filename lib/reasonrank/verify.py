@@ -85,18 +85,17 @@ class Report:
         counts = ", ".join(f"{number} {verdict}" for verdict, number in sorted(found.items()))
         titles = {"exact": "What can be checked exactly, without a model"} | {c.id: c.text for c in claims()}
         groups = {f"{name}: {titles[name]}": group for name, group in self.claims.items()}
-        groups["Printed figures that have been measured"] = [
-            o for o in self.figures if o.verdict != "not run"
-        ]
-        options = {
-            "disable_numparse": True,
-            "maxcolwidths": [None] * 5 + [48, 48] if form == "simple" else None,
-        }
+        measured = [o for o in self.figures if o.verdict != "not run"]
+        groups["Printed figures that have been measured"] = measured
+        widths = [None] * 5 + [48, 48] if form == "simple" else None
         parts = [f"Printed figures of the paper's tables, {len(self.figures)} in all: {counts}."]
         for title, group in groups.items():
             if group:
-                table = pd.DataFrame([o.cells() for o in group])
-                parts += [heading + title, table.to_markdown(index=False, tablefmt=form, **options)]
+                table, look = (
+                    pd.DataFrame([o.cells() for o in group]),
+                    {"tablefmt": form, "maxcolwidths": widths},
+                )
+                parts += [heading + title, table.to_markdown(index=False, disable_numparse=True, **look)]
         return "\n\n".join(parts)
 
 
@@ -133,9 +132,8 @@ def published(inputs: Inputs) -> dict[str, Measured]:
             own = paper.checked(row, Published, place)
             key = f"{own.table} / {own.system} / {own.column}"
             if key not in known or key in found:
-                raise ValueError(
-                    f"{place}: {key} is {'there twice' if key in found else 'no printed figure'}"
-                )
+                problem = "there twice" if key in found else "no printed figure"
+                raise ValueError(f"{place}: {key} is {problem}")
             found[key] = own
     sets, columns = {}, paper.tables()["table1"].columns
     if inputs.bright:

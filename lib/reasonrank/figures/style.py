@@ -11,7 +11,6 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ..runs import write_bytes
@@ -23,6 +22,7 @@ BLACK, GREY, ORANGE, SKY, GREEN = "#000000", "#7f7f7f", "#E69F00", "#56B4E9", "#
 BLUE, RED, PURPLE = "#0072B2", "#D55E00", "#CC79A7"
 CYCLE = (BLUE, ORANGE, GREEN, RED, PURPLE, SKY, GREY)
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+ABOVE = {"textcoords": "offset points", "ha": "center", "va": "bottom"}  # of a text over a data point
 WIDTH = 9.0  # inches: 900 px on a page at 100 dpi
 
 # The same system has the same colour and marker in every figure.
@@ -33,8 +33,6 @@ SYSTEMS = {
     "SFT + RL": (BLUE, "D"),
     "SFT (this run)": (RED, "v"),
     "SFT + RL (this run)": (GREEN, "P"),
-    "SFT (released adapter)": (ORANGE, "^"),
-    "SFT + RL (released adapter)": (BLUE, "D"),
     "listwise": (BLUE, "D"),
     "pointwise": (RED, "v"),
 }
@@ -68,6 +66,7 @@ def drawing(what: str = "", *keys: str, shares: Sequence[str] = ()) -> Callable[
 
 def look(system: str, position: int = 0) -> tuple[str, str]:
     """Colour and marker of a system; one that is not known takes the colour of its position."""
+    system = system.removesuffix(" (released adapter)")
     return SYSTEMS.get(system, (CYCLE[position % len(CYCLE)], MARKERS[position % len(MARKERS)]))
 
 
@@ -83,12 +82,6 @@ def checked(rows: Rows, keys: Sequence[str], what: str, shares: Sequence[str] = 
         if odd := [key for key in shares if not 0 <= row[key] <= 1]:
             raise ValueError(f"{what}, row {number}: {odd[0]} = {row[odd[0]]}: expected a value in 0..1")
     return pd.DataFrame(found)
-
-
-def label(ax: Axes, text: str, at: tuple[float, float], shift: tuple[float, float], **options: Any) -> None:
-    """Write `text` beside the data point `at`, moved by `shift` points; centred where not moved."""
-    align = {"ha": "left" if shift[0] else "center", "va": "bottom" if shift[1] else "center"}
-    ax.annotate(text, at, shift, textcoords="offset points", **{**align, **options})
 
 
 def whiskers(rows: pd.DataFrame, value: str, low: str, high: str, scale: float = 1) -> list[pd.Series]:

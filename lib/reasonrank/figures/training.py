@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from .style import BLACK, BLUE, CYCLE, GREY, ORANGE, RED, WIDTH, Rows, checked, drawing, label
+from .style import ABOVE, BLACK, BLUE, CYCLE, GREY, ORANGE, RED, WIDTH, Rows, checked, drawing
 
 PARTS = {
     "ndcg": "NDCG@10",
@@ -119,7 +119,7 @@ def alpha_sweep(rows: Rows, alpha: float = 0.4) -> Figure:
         ax.set(xlabel="threshold alpha (NDCG@10, 0 to 1)", xticks=x)
     white = {"facecolor": "white", "edgecolor": "none", "pad": 1}
     for kept, *place in zip(rows["kept"], x, share, strict=True):
-        label(left, str(kept), tuple(place), (0, 7), bbox=white)
+        left.annotate(str(kept), place, (0, 7), bbox=white, **ABOVE)
     total = rows["kept"].iloc[0] + rows["dropped"].iloc[0]
     left.set(ylim=(0, 112), ylabel="examples kept (%)", title=f"Kept, of n = {total} (count above)")
     right.set(ylim=(0, 1), ylabel="mean NDCG@10 of the kept (0 to 1)", title="Self-consistency of the kept")
