@@ -92,9 +92,11 @@ def test_a_malformed_file_is_an_error_that_names_file_and_key(tmp_path, text, me
         paper.load(path, paper.Table)
 
 
-def test_the_map_names_the_eight_notebooks_in_order():
-    names = [line.notebook for line in paper.notebooks()]
-    assert [name[:2] for name in names] == [f"{number:02d}" for number in range(8)]
+def test_the_map_names_the_eight_notebooks_in_order_and_modules_that_exist():
+    lines, lib = paper.notebooks(), paper.ROOT / "lib" / "reasonrank"
+    assert [line.notebook[:2] for line in lines] == [f"{number:02d}" for number in range(8)]
+    for place in (lib / module.replace(".", "/") for line in lines for module in line.modules):
+        assert place.is_dir() or place.with_suffix(".py").is_file()
 
 
 def test_each_table_of_the_paper_says_what_it_takes_and_how_far_off_is_fine():

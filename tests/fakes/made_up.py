@@ -1,4 +1,4 @@
-"""Made-up results of a run, for tests of figures and claims only: no value was measured."""
+"""Made-up results of a run, for tests of figures only: no value was measured."""
 
 from typing import Any
 
@@ -18,37 +18,16 @@ def results(seed: int = 0) -> dict[str, dict[str, Any]]:
     """Stage name to the `result` of its record, with invented values of a plausible size."""
     rng = np.random.default_rng(seed)
     return {
-        "01_synthesis": {"table5": [_synthesis(*item, rng) for item in SCENARIOS.items()]},
         "02_filtering": _filtering(rng),
         "03_sft": {
-            "method": "lora",
-            "steps": 40,
-            "seconds": 100.0,
             "loss": [
                 {"step": s, "loss": float(2 * np.exp(-s / 15) + 0.8 + rng.normal(0, 0.05))}
                 for s in range(1, 41)
             ],
-            "validity": {
-                "before": {"ok": 2, "repaired": 3, "truncated": 4, "malformed": 11, "n": 20},
-                "after": {"ok": 15, "repaired": 4, "truncated": 1, "malformed": 0, "n": 20},
-            },
         },
-        "04_rl": {"steps": 20, "seconds": 200.0, "loss": [], "parts": [_step(s, rng) for s in range(1, 21)]},
+        "04_rl": {"parts": [_step(s, rng) for s in range(1, 21)]},
         "05_gpu_evaluation": _evaluation(rng),
         "06_latency_study": _latency(rng),
-    }
-
-
-def _synthesis(dataset: str, scenario: str, rng: np.random.Generator) -> dict[str, Any]:
-    tokens = float(rng.uniform(90, 200))
-    return {
-        "scenario": scenario,
-        "dataset": dataset,
-        "queries": 60,
-        "examples": 50,
-        "positives_mean": 2.1,
-        "hard_negatives_mean": 3.0,
-        "reasoning_tokens_mean": tokens,
     }
 
 
@@ -64,14 +43,7 @@ def _filtering(rng: np.random.Generator) -> dict[str, Any]:
         kept = values[values >= alpha]
         counts = {"alpha": alpha, "kept": len(kept), "dropped": len(values) - len(kept)}
         sweep.append({**counts, "share": len(kept) / len(values), "mean_score": float(kept.mean())})
-    chosen = sweep[3]
-    return {
-        "alpha": 0.4,
-        "kept": chosen["kept"],
-        "dropped": chosen["dropped"],
-        "sweep": sweep,
-        "scores": scores,
-    }
+    return {"sweep": sweep, "scores": scores}
 
 
 def _step(step: int, rng: np.random.Generator) -> dict[str, Any]:
@@ -96,10 +68,7 @@ def _evaluation(rng: np.random.Generator) -> dict[str, Any]:
             answers.append(
                 {"system": system, "ok": ok, "repaired": 70 - ok, "truncated": 20, "malformed": 10, "n": 100}
             )
-    tokens = [
-        {"system": s, "prompt_tokens": 90_000, "output_tokens": 9_000, "seconds": 60.0} for s in SYSTEMS[1:]
-    ]
-    return {"systems": list(SYSTEMS), "scores": scores, "answers": answers, "tokens": tokens}
+    return {"scores": scores, "answers": answers}
 
 
 def _latency(rng: np.random.Generator) -> dict[str, Any]:
@@ -108,7 +77,6 @@ def _latency(rng: np.random.Generator) -> dict[str, Any]:
         for method, scale in (("listwise", 1.0), ("pointwise", 2.4)):
             value = float(scale * rng.uniform(2.5, 3.5))
             row = {"collection": collection, "method": method, "n": 6, "p50": value, "p95": 1.4 * value}
-            row |= {"p50_low": 0.85 * value, "p50_high": 1.2 * value, "calls": 9, "prompt_tokens": 8000}
-            rows.append(row | {"output_tokens": 900, "generation_seconds": 0.9 * value})
+            rows.append(row | {"p50_low": 0.85 * value, "p50_high": 1.2 * value})
     ratio = {"value": 2.4, "low": 2.1, "high": 2.8}
     return {"rows": rows, "ratio": ratio, "engine": "vllm", "model": "SmolLM2-135M-Instruct"}
