@@ -259,7 +259,8 @@ def test_a_run_at_the_papers_scale_gets_a_verdict_on_each_figure(records):
     [
         (figures(("botany", 1.0)), r"a\.json, figure 1: .*botany is no printed figure"),
         (figures(("pony", 1.0), ("pony", 1.0)), r"figure 2: .*pony is there twice"),
-        ({"figures": [{"table": "table1"}]}, r"figure 1: value: Field required; system: Field required"),
+        ({"figures": [{"table": "table1"}]}, "figure 1: table1 / None / None is no printed figure"),
+        (figures(("pony", "high")), "figure 1: value: Input should be a valid number"),
     ],
 )
 def test_a_malformed_record_of_figures_is_named(records, result, message):

@@ -94,14 +94,6 @@ class Interval(Measured):
     high: float
 
 
-class Published(Measured):
-    """A printed figure, run at the paper's scale, in the unit of its table."""
-
-    table: str
-    system: str
-    column: str
-
-
 class Missing(Exception):
     """A check that cannot be made; the message says what is missing."""
 

@@ -16,10 +16,11 @@ from typing import Any, Literal
 import pandas as pd
 
 from . import paper
-from .checks import WAYS, Check, Inputs, Measured, Missing, Published, checks, claims, read_result, retriever
+from .checks import WAYS, Check, Inputs, Measured, Missing, checks, claims, read_result, retriever
 from .sources.benchmarks import RUN
 
 RETRIEVER = "ReasonIR (8B)"
+PRINTED = ("table", "system", "column")  # what names a printed figure
 Verdict = Literal["OK", "OKish", "FAIL", "not run"]
 OPPOSITE = "this small run points the other way, and is no test of the claim at the paper's scale"
 
@@ -126,15 +127,14 @@ def published(inputs: Inputs) -> dict[str, Measured]:
     known = {figure.id for figure in printed()}
     found: dict[str, Measured] = {}
     for path in sorted((inputs.records / "published").glob("*.json")):
-        rows = paper.checked(read_result(path).get("figures", []), list[Any], f"{path}, result.figures")
+        place = f"{path}, result.figures"
+        rows = paper.checked(read_result(path).get("figures", []), list[dict[str, Any]], place)
         for number, row in enumerate(rows, start=1):
-            place = f"{path}, figure {number}"
-            own = paper.checked(row, Published, place)
-            key = f"{own.table} / {own.system} / {own.column}"
+            place, key = f"{path}, figure {number}", " / ".join(map(str, map(row.get, PRINTED)))
             if key not in known or key in found:
                 problem = "there twice" if key in found else "no printed figure"
                 raise ValueError(f"{place}: {key} is {problem}")
-            found[key] = own
+            found[key] = paper.checked(row, Measured, place)
     sets, columns = {}, paper.tables()["table1"].columns
     if inputs.bright:
         sets = {name: own for name in columns if (own := retriever(name, inputs.bright))}
@@ -206,15 +206,9 @@ def _outcome(check: Check, own: Measured | None, missing: str = "", required: bo
     else:
         found = direction(own, check.paper, check.scale)
     notes = (note, check.noise_text if found == "OKish" else "", own.note)
-    return Outcome(
-        *line,
-        verdict=found,
-        missing=OPPOSITE if found == "not run" else "",
-        note="; ".join(filter(None, notes)),
-        ours=own.value,
-        difference=own.value - check.paper,
-        **own.model_dump(include={"low", "high", "n"}),
-    )
+    said = {"missing": OPPOSITE if found == "not run" else "", "note": "; ".join(filter(None, notes))}
+    figures = {"ours": own.value, "low": own.low, "high": own.high, "n": own.n}
+    return Outcome(*line, found, **said, **figures, difference=own.value - check.paper)
 
 
 def claims_frame(report: Report) -> pd.DataFrame:

@@ -2,7 +2,6 @@
 
 from .compare import (
     MEASURE,
-    STATES,
     TestSet,
     answer_counts,
     cost,
@@ -19,5 +18,5 @@ from .compare import (
     weight_files,
     write_runs,
 )
-from .score import DEFAULT_MEASURES, Scores, evaluate
+from .score import Scores, evaluate
 from .statistics import Interval, PairedTest, bootstrap, mean_interval, paired_test

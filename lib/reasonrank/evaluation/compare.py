@@ -24,7 +24,6 @@ from ..stages import stage_file
 from .score import evaluate
 from .statistics import mean_interval, paired_test
 
-STATES = ("ok", "repaired", "truncated", "malformed")
 MEASURE = "nDCG@10"
 Weights = tuple[str | Path, Path | None]
 """Weights (a name or a folder), and an adapter (a folder) or None."""
@@ -105,10 +104,9 @@ def write_runs(
     for name, test in sets.items():
         write_qrels(folder / f"{name}.qrels", test.qrels)
     written = []
-    for system, found in runs.items():
-        for name, run in found.items():
-            written.append(folder / run_file(name, system))
-            write_trec(written[-1], run, tag="reasonrank")
+    for system, name in ((system, name) for system, found in runs.items() for name in found):
+        written.append(folder / run_file(name, system))
+        write_trec(written[-1], runs[system][name], tag="reasonrank")
     return written
 
 
@@ -219,7 +217,8 @@ def answer_counts(results: Iterable[RerankedRun]) -> dict[str, int]:
     """
     counts = sum((Counter(result.counts) for result in results), Counter())
     counts["malformed"] += counts.pop("undecided", 0)
-    return {state: counts[state] for state in STATES} | {"n": counts.total()}
+    states = ("ok", "repaired", "truncated", "malformed")
+    return {state: counts[state] for state in states} | {"n": counts.total()}
 
 
 def cost(results: Iterable[RerankedRun]) -> dict[str, float]:

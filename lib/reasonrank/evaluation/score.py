@@ -11,8 +11,6 @@ import numpy as np
 
 from ..runs import Qrels
 
-DEFAULT_MEASURES = ("nDCG@10",)
-
 
 @dataclass(frozen=True)
 class Scores:
@@ -26,7 +24,7 @@ class Scores:
 def evaluate(
     run: Mapping[str, Sequence[str]],
     qrels: Qrels,
-    measures: Sequence[str] = DEFAULT_MEASURES,
+    measures: Sequence[str] = ("nDCG@10",),
     queries: Literal["judged", "run"] = "judged",
     excluded: Mapping[str, Collection[str]] | None = None,
 ) -> Scores:
