@@ -100,15 +100,6 @@ class Table(Strict):
         return frame.dropna(axis="columns", how="all").rename_axis("system")
 
 
-class Notebook(Strict):
-    """A line of the project's map: notebook, what it shows, modules under `reasonrank`, paper section."""
-
-    notebook: str
-    shows: str
-    modules: tuple[str, ...]
-    section: str
-
-
 class Setting(Strict):
     """A setting or a behaviour in the paper, in the released code ("same": as in the paper) and here.
 
@@ -177,9 +168,10 @@ def noises() -> dict[str, Margin]:
 
 
 @cache
-def notebooks() -> tuple[Notebook, ...]:
-    """The map notebook, modules, paper section, in order."""
-    return load(DATA / "notebooks.yaml", tuple[Notebook, ...])
+def notebooks() -> tuple[SimpleNamespace, ...]:
+    """The map of the project, in order: `notebook`, what it `shows`, `modules`, `section` of the paper."""
+    lines = load(DATA / "notebooks.yaml", tuple[dict[str, Any], ...])
+    return tuple(SimpleNamespace(**line) for line in lines)
 
 
 @cache
