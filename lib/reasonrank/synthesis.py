@@ -244,15 +244,8 @@ async def make(
     save(stage.path("examples.jsonl"), examples)
     stages.write_json(stage.path("id_query.json"), asked)
     stages.write_json(stage.path("id_doc.json"), texts)
-    save_dataset(
-        stage.path("dataset"),
-        examples,
-        asked,
-        texts,
-        table,
-        f"Queries and passages: {sources}.",
-        cost["model"],
-    )
+    about = f"Queries and passages: {sources}."
+    save_dataset(stage.path("dataset"), examples, asked, texts, table, about, cost["model"])
     funnels = {name: made.funnel for name, made in found.items()}
     failures = {name: made.failures for name, made in found.items()}
     stage.record(
