@@ -59,8 +59,8 @@ def results(folder: Path) -> str:
         f"Difference to the retriever on average, paired randomisation test: {'; '.join(tests)}.",
         f"Answers that are a valid ranking: {'; '.join(valid)}.",
         f"Pointwise takes {ratio['value']:.2f} times as long as listwise (95 % interval {ratio['low']:.2f} to "
-        f"{ratio['high']:.2f}, n = {n} queries; at most {limits['pointwise_tokens']} tokens a passage against "
-        f"{limits['listwise_tokens']} a window).",
+        f"{ratio['high']:.2f}, n = {n} queries of {speed['candidates']} candidates, one at a time; at most "
+        f"{limits['pointwise_tokens']} tokens a passage against {limits['listwise_tokens']} a window).",
         _source(record),
     ])  # fmt: skip
 
