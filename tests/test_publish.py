@@ -18,7 +18,7 @@ def executed(*outputs, source: str = "x"):
     """An executed notebook as papermill leaves it: parameters, injected parameters, one cell."""
     timed = {"papermill": {"duration": 1.5}, "execution": {"iopub.execute_input": "now"}, "tags": []}
     cells = [
-        new_markdown_cell("# Title", id="a"),
+        new_markdown_cell("# Title", id="a", metadata={"papermill": {"duration": 0.1}}),
         new_code_cell("p = 1", id="b", metadata={"tags": ["parameters"]}, execution_count=1),
         new_code_cell("p = 2", id="c", metadata={"tags": ["injected-parameters"]}, execution_count=2),
         new_code_cell(source, id="d", metadata=timed, execution_count=3, outputs=list(outputs)),
@@ -42,6 +42,7 @@ def test_metadata_and_injected_parameters_go():
     assert notebook.metadata.kernelspec.name == "python3"
     assert set(notebook.metadata) == {"kernelspec", "language_info"}
     assert notebook.cells[1].metadata == {"tags": ["parameters"]}
+    assert not any("papermill" in cell.metadata for cell in notebook.cells)
     assert notebook.cells[2].metadata == {}
     assert notebook.cells[2].execution_count == notebook.cells[2].outputs[0].execution_count == 2
 

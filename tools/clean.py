@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from nbconvert.preprocessors import ClearMetadataPreprocessor, TagRemovePreprocessor
+from nbconvert.preprocessors import TagRemovePreprocessor
 from nbformat import NotebookNode, from_dict
 
 from reasonrank.cli.run import KERNEL
@@ -28,15 +28,13 @@ def clean(notebook: NotebookNode, folders: Sequence[Path] = ()) -> NotebookNode:
     """
     notebook = from_dict(notebook)
     injected = TagRemovePreprocessor(remove_cell_tags={"injected-parameters"}, enabled=True)
-    metadata = ClearMetadataPreprocessor(preserve_cell_metadata_mask={"tags"}, enabled=True)
-    for preprocessor in (injected, metadata):
-        notebook, _ = preprocessor.preprocess(notebook, {})
+    notebook, _ = injected.preprocess(notebook, {})
     notebook.metadata = from_dict({"kernelspec": KERNEL, "language_info": {"name": "python"}})
     places = _places(folders)
     count = 0
     for cell in notebook.cells:
-        if not cell.metadata.get("tags"):
-            cell.metadata.pop("tags", None)
+        tags = cell.metadata.get("tags")
+        cell.metadata = from_dict({"tags": tags} if tags else {})
         if cell.cell_type == "code":
             count += bool(cell.source.strip())
             _clean_outputs(cell, count if cell.source.strip() else None, places)
