@@ -111,6 +111,26 @@ def release(
 
 
 @app.command()
+def trace(
+    place: Annotated[
+        Path, typer.Argument(metavar="RUN_OR_RECORD", help="a run's folder, or what `rerank --traces` wrote")
+    ],
+    out: Annotated[Path, typer.Option(metavar="FILE", help="the page, which needs nothing beside it")],
+    qrels: Annotated[Path | None, typer.Option(metavar="FILE", help="TREC judgements of its queries")] = None,
+    limit: Annotated[int, typer.Option(metavar="N", min=1, help="queries shown, the first ones")] = 200,
+) -> None:
+    """Write a page that shows each window before and after, with the reasoning that reordered it."""
+    from itertools import islice
+
+    from .. import stages, traces
+    from ..runs import read_qrels
+
+    rows = list(islice(traces.read(traces.find(place), qrels and read_qrels(qrels)), limit))
+    stages.write_text(out, traces.page(rows))
+    print(f"{len(rows)} queries -> {out}")
+
+
+@app.command()
 def sweep(
     places: Annotated[
         list[Path],

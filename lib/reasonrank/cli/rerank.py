@@ -18,6 +18,7 @@ import typer
 from tqdm import tqdm
 
 from .. import engines, runs, stages
+from .. import traces as tracing
 from ..engines import KINDS, PRESETS, Engine, EngineError
 from ..engines.openai import endpoint
 from ..rerank.run import Reranked, work
@@ -73,6 +74,9 @@ def rerank(
     ] = "shorten",
     sampling: Annotated[Literal[*PRESETS], typer.Option()] = "greedy",
     seed: Annotated[int, typer.Option()] = 0,
+    traces: Annotated[
+        bool, typer.Option("--traces", help="keep all answers, in OUT.traces.jsonl, for `trace`")
+    ] = False,
     retry: Annotated[bool, typer.Option("--retry", help="ask once more for an unfinished answer")] = False,
     constrained: Annotated[
         bool, typer.Option("--constrained", help="hold answers to their form, where the engine can")
@@ -88,7 +92,7 @@ def rerank(
         "model": identity(options, kind),
         "settings": {name: getattr(options, name) for name in SETTINGS},
         "sampling": sampling,
-    }
+    } | ({"traces": True} if traces else {})  # a journal holds the answers of all its queries, or of none
     try:
         store = Store(options.journal, header)
     except (StoreError, OSError) as error:
@@ -174,8 +178,11 @@ def _work(options: Any, kind: str, inputs: Inputs, todo: list[str], store: Store
             bar.update(done - bar.n)
 
         def finished(qid: str, result: Reranked) -> None:
-            statuses = [trace.status for trace in result.windows]
-            store.append(qid, {"docids": result.docids, "statuses": statuses, **work([result.windows])})
+            statuses = [answer.status for answer in result.windows]
+            row = {"docids": result.docids, "statuses": statuses, **work([result.windows])}
+            store.append(
+                qid, row | ({"windows": list(map(tracing.window, result.windows))} if options.traces else {})
+            )
             bar.set_postfix_str(f"{len(store.done)}/{total} queries", refresh=False)
 
         left = {qid: inputs.run[qid][: options.top] for qid in todo}
@@ -223,6 +230,12 @@ def _finish(
         run[qid] = [*head, *docids[len(head) :]]
         statuses.update(done[qid]["statuses"])
     runs.write_trec(options.out, run, options.tag)
+    if options.traces:
+        rows = (
+            tracing.row(qid, inputs.queries[qid], docids, run[qid], done[qid]["windows"], inputs.passages)
+            for qid, docids in inputs.run.items()
+        )
+        runs.write_jsonl(options.out.with_name(options.out.name + tracing.ENDING), rows)
     result = {"queries": len(run), "queries_now": len(todo), "statuses": dict(statuses)}
     result |= {name: sum(done[qid][name] for qid in run) for name in work([])} | took
     record = options.out.with_name(options.out.name + ".json")
