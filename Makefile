@@ -1,6 +1,8 @@
 # make help lists what there is. Settings: make reproduce PROFILE=smoke, make setup KIND=gpu PYTHON=python3.11
 PROFILE ?= default
 RUN ?= runs/$(PROFILE)
+# a folder of published data, for profiles that read it: docs/DATA.md
+DATA ?=
 # lists of parameter values, as in SWEEP='alpha: [0.3, 0.4]'
 SWEEP ?=
 # cpu or gpu: which lock; without a word, the one that is installed
@@ -28,9 +30,9 @@ $(READY): requirements/$(KIND).txt pyproject.toml requirements/install.sh
 lock: ## pin the packages anew, after pyproject.toml changed
 	PYTHONPATH=.cache/uv requirements/compile.sh
 
-reproduce: $(READY) ## run notebooks 00 to 07 (PROFILE, RUN, SWEEP) and print the scores
+reproduce: $(READY) ## run a profile's notebooks (PROFILE, RUN, DATA, SWEEP), print the scores
 	@snakemake --cores all --quiet rules --rerun-incomplete \
-	  --config profile=$(PROFILE) run=$(RUN) $(if $(SWEEP),sweep='$(SWEEP)')
+	  --config profile=$(PROFILE) run=$(RUN) $(if $(DATA),data=$(DATA)) $(if $(SWEEP),sweep='$(SWEEP)')
 	@python -m reasonrank $(if $(SWEEP),sweep,summary) $(RUN)
 	@$(if $(SWEEP),,python -m reasonrank verify --brief --records $(RUN) --out $(RUN)/verify)
 

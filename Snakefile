@@ -1,7 +1,8 @@
 # The notebooks as a graph. `make reproduce` calls this; by hand:
 #   snakemake --cores all --config profile=default
 #   snakemake --cores all --config profile=default sweep="{alpha: [0.3, 0.4], epochs: [1, 2]}"
-# profile: a name in profiles/. run: its folder, else runs/<profile>. deadline: seconds for one notebook. sweep: lists
+# profile: a name in profiles/; its `stages` are the notebooks that are run. run: its folder, else runs/<profile>.
+# data: the profile's data.folder. deadline: seconds for one notebook. sweep: lists
 # of values, as YAML or as a YAML file, by parameter of a notebook or by dotted setting of a profile (sft.epochs).
 # `variant` takes names of data/ablations.yaml, or `all`. Each combination is a point with a folder of its own,
 # runs/<profile>/sweep/alpha=0.3,epochs=1. A stage for which two points do not differ yet is run once and copied.
@@ -32,9 +33,15 @@ if workflow.output_settings.quiet:  # the runner's lines say enough
 
 PROFILE = config.get("profile", "default")
 RUN = str(config.get("run") or f"runs/{profiles.load(PROFILE).name}")
-DEADLINE = config.get("deadline", run.DEADLINE)
-NOTEBOOKS = {path.stem: path for path in sorted(Path("notebooks").glob("[0-9][0-9]_*.ipynb"))}
-NEEDS = {name: fingerprint.stages(path) for name, path in NOTEBOOKS.items()}
+ON_GPUS = profiles.load(PROFILE).hardware.gpus > 0  # whose models take longer than those for a laptop
+DEADLINE = config.get("deadline", run.DEADLINE * (24 if ON_GPUS else 1))
+WANTED = profiles.load(PROFILE).stages
+KNOWN = sorted(path.stem for path in Path(workflow.basedir, "notebooks").glob("[0-9][0-9]_*.ipynb"))
+if unknown := [name for name in WANTED if name not in KNOWN]:
+    raise SystemExit(f"{PROFILE}: stages: no notebook {unknown[0]!r}; there are {', '.join(KNOWN)}")
+FOUND = sorted(Path("notebooks").glob("[0-9][0-9]_*.ipynb"))
+NOTEBOOKS = {path.stem: path for path in FOUND if path.stem in WANTED or path.stem not in KNOWN}
+NEEDS = {name: [n for n in fingerprint.stages(path) if n in NOTEBOOKS] for name, path in NOTEBOOKS.items()}
 PARAMETERS = {name: run.notebook_parameters(run.read_notebook(path)) for name, path in NOTEBOOKS.items()}
 # the first stage that a setting acts on, by section; others act on all stages
 FIRST = {"synthesis": "01", "filtering": "02", "prompting": "03", "model": "03", "sft": "03", "rl": "04"}
@@ -99,6 +106,7 @@ def options(wildcards) -> str:
     """Parameters of a notebook at a point of the sweep, as arguments."""
     pairs = acting(wildcards.run, wildcards.stage).items()
     own = {key: value for key, value in pairs if "." in key or key in PARAMETERS[wildcards.stage]}
+    own |= {"data.folder": str(Path(config["data"]).resolve())} if config.get("data") else {}
     return " ".join(f"-p {shlex.quote(word)}" for word in arguments(own))
 
 

@@ -7,7 +7,7 @@ import pyarrow
 import pytest
 from pyarrow import parquet
 
-from reasonrank import evaluation, retrieval, runs, sources
+from reasonrank import evaluation, profiles, retrieval, runs, sources
 from reasonrank.sources import benchmarks
 
 EXAMPLES = [
@@ -62,9 +62,9 @@ def test_excluded_documents_are_in_no_ranking_at_any_step(bright_folder, tmp_pat
     assert "d4" not in retrieval.bm25(b, b.searched(b.queries), top=100)["1"]
     path, full = tmp_path / "r.run", list(b.passages)
     runs.write_trec(path, {"0": full, "1": ["d4", "d2", "d3", "d/a b.txt"]}, "t")
-    loaded = benchmarks.read_run(b, path, candidates=None)
+    loaded = benchmarks.read_run(b, path)
     assert loaded == {"0": full, "1": ["d2", "d3", "d/a b.txt"]}
-    strict = benchmarks.read_run(b, path, candidates=None, lenient_ids=False)
+    strict = benchmarks.read_run(b, path, lenient_ids=False)
     assert strict == {"0": ["d2", "d3", "d4"], "1": ["d2", "d3"]}
     assert evaluation.evaluate(runs.read_trec(path), b.qrels, excluded=b.excluded).removed == 1
     assert evaluation.evaluate(loaded, b.qrels, excluded=b.excluded).removed == 0
@@ -76,30 +76,82 @@ def test_a_run_by_place_with_its_candidates_counted(bright_folder, tmp_path):
         list(b.passages),
         ["d2", "d3", "d/a b.txt"],
     )  # all that may be retrieved, of four and of three
-    for name in ("r.run", "runs/biology.trec.gz", "more/biology/any.run"):
+    authors = "runs/biology/reasonir_gpt4cot_top100.txt"
+    for name in ("r.run", "flat/biology.trec.gz", "more/biology/any.run", authors):
         runs.write_trec(tmp_path / name, {"0": four, "1": three}, "t")
-        place = tmp_path / name.split("/")[0]
-        assert benchmarks.read_run(b, place) == {"0": four, "1": three}
+        found = benchmarks.find_run(b.name, tmp_path / name.split("/")[0])
+        assert found == tmp_path / name
+        assert benchmarks.read_run(b, found, top=100) == {"0": four, "1": three}
     assert benchmarks.read_run(b, path, top=1) == {"0": four[:1], "1": three[:1]}
-    for ranking, wanted, message in (
-        (three, 3, r"r\.run: query '0' has 4 candidates, expected 3"),
-        (three[:2], 100, "query '1' has 2 candidates, expected 3"),
-        (["d2", "d3", "other"], 100, "query '1': 'other' is no passage of bright/biology"),
-        ([], 100, "query '1' is only in the run, or only in bright/biology"),
+    for ranking, message in (
+        (three[:2], r"r\.run: query '1' has 2 candidates of 3; lower evaluation\.top, or give a longer run"),
+        (["d2", "d3", "other"], "query '1': 'other' is no passage of bright/biology; is it another corpus"),
+        ([], "query '1' of bright/biology is not in the run; give a run of all judged queries"),
     ):
         runs.write_trec(path, {"0": four, "1": ranking}, "t")
         with pytest.raises(ValueError, match=message):
-            benchmarks.read_run(b, path, wanted)
-    with pytest.raises(FileNotFoundError, match=r"one run, biology\.run or biology/\*\.run; found 0"):
-        benchmarks.read_run(b, bright_folder / "documents")
+            benchmarks.read_run(b, path, top=100)
+    runs.write_trec(path, {"0": four, "1": three, "9": three}, "t")
+    with pytest.raises(ValueError, match="query '9' is no judged query of bright/biology"):
+        benchmarks.read_run(b, path)
+    with pytest.raises(FileNotFoundError, match=r"one run of bright/biology, biology\.run or .*; found 0"):
+        benchmarks.find_run(b.name, bright_folder / "documents")
+    with pytest.raises(FileNotFoundError, match=r"nowhere: no such TREC run.*; set evaluation\.first_stage"):
+        benchmarks.find_run(b.name, tmp_path / "nowhere")
+    r2med = tmp_path / "runs" / "r2med_Biology" / "e5-mistral-7b-instruct_top100.txt"
+    runs.write_trec(r2med, {"0": four}, "t")
+    assert benchmarks.find_run("r2med/Biology", tmp_path / "runs") == r2med
 
 
-def test_inputs_are_pinned_by_hash(bright_folder):
-    found = benchmarks.load("bright/biology", bright_folder).inputs
-    assert len(found) == 4
-    assert benchmarks.load("bright/biology", bright_folder, pinned=found).inputs == found
-    with pytest.raises(ValueError, match=rf"{FILE} has the SHA-256 .*; expected 00"):
-        benchmarks.load("bright/biology", bright_folder, pinned={FILE: "00"})
+def evaluated(data, **changes):
+    """A profile that evaluates runs of the folder `data`, at `runs` in it, scored as the authors do."""
+    settings = {"data.folder": str(data), "evaluation.first_stage": {"default": "runs"}, "evaluation.top": 3}
+    return profiles.load("smoke", settings | {"evaluation.scoring": "released"} | changes)
+
+
+def test_a_test_set_of_a_read_run_as_the_authors_score_it(bright_folder):
+    """Blank ids are dropped, ties go by id, descending; the reranker gets the order of the file."""
+    rows = [("0", "d2", 0.5), ("0", "d3", 0.5), ("0", "d/a b.txt", 0.4), ("0", "d4", 0.1)]
+    rows += [("1", "d2", 0.9), ("1", "d3", 0.9), ("1", "d4", 0.9), ("1", "d/a b.txt", 0.5)]
+    path = bright_folder / "runs" / "biology" / "reasonir_gpt4cot_top100.txt"
+    path.parent.mkdir(parents=True)
+    path.write_text("".join(f"{q} Q0 {d} 1 {s} t\n" for q, d, s in rows))
+    test = evaluation.test_set(evaluated(bright_folder), "bright/biology")
+    assert (test.stage, test.run) == (path.name, {"0": ["d2", "d3", "d4"], "1": ["d2", "d3"]})
+    assert test.retriever == {"0": ["d3", "d2", "d4"], "1": ["d3", "d2"]}
+    assert test.queries["1"] == "what do wolves eat" and test.ndcg(test.run) == {"0": 0.0, "1": 1.0}
+    # queries that the run lacks count nothing, and where scores tie the model's order is lost
+    better = {"1": ["d2", "d3"]}
+    assert test.ndcg(better) == {"1": 1.0} and test.released({"1": ["d4", "d2"]}) == test.released(
+        {"1": ["d2", "d4"]}
+    )
+    rows = evaluation.set_rows({"bright/biology": test}, {"retriever": {"bright/biology": test.retriever}})
+    assert (rows[0]["queries"], rows[0]["judged"], rows[0]["released"]) == (2, 2, {"retriever": 0.5})
+    own = evaluation.test_set(evaluated(bright_folder, **{"evaluation.scoring": "ours"}), "bright/biology")
+    assert own.run["0"] == ["d2", "d3", "d/a b.txt"] and own.retriever is own.run
+
+
+def test_inputs_are_recorded_and_pinned_by_hash(bright_folder):
+    runs.write_trec(bright_folder / "runs" / "biology.run", {q: ["d2", "d3", "d/a b.txt"] for q in "01"}, "t")
+    test = evaluation.test_set(evaluated(bright_folder), "bright/biology")
+    named = [FILE, "gpt4_reason/biology-00000-of-00001.parquet", "documents/biology-00000-of-00002.parquet"]
+    named += ["documents/biology-00001-of-00002.parquet", "biology.run"]
+    assert test.inputs.keys() == {f"bright/biology/{name}" for name in named}
+    pinned = {"data.pinned": dict(test.inputs) | {"bright/pony/biology.run": "of another set"}}
+    assert evaluation.test_set(evaluated(bright_folder, **pinned), "bright/biology").inputs == test.inputs
+    pinned = {"data.pinned": {"bright/biology/biology.run": "00"}}
+    with pytest.raises(ValueError, match=r"biology\.run: its SHA-256 is .*; data\.pinned expects 00"):
+        evaluation.test_set(evaluated(bright_folder, **pinned), "bright/biology")
+
+
+def test_passages_of_beir_are_cut_to_the_papers_cap(bright_folder):
+    class Made:
+        prompt = type("P", (), {"passage_tokens": 300})()
+
+    test = evaluation.TestSet(benchmarks.load("bright/biology", bright_folder), "bm25", {}, {}, {})
+    assert evaluation.capped(Made(), test).prompt.passage_tokens == 300  # BRIGHT's is 512
+    test.collection.passage_tokens = 100
+    assert evaluation.capped(Made(), test).prompt.passage_tokens == 100 and Made.prompt.passage_tokens == 300
 
 
 def test_faults_in_bright_are_named(bright_folder):
@@ -107,7 +159,7 @@ def test_faults_in_bright_are_named(bright_folder):
         with pytest.raises(kind, match=message):
             benchmarks.load(f"bright/{name}", bright_folder, **options)
 
-    fault(KeyError, "unknown collection 'bright/botany'; known are bright/economics", "botany")
+    fault(ValueError, "unknown collection 'bright/botany'; known are bright/economics", "botany")
     fault(ValueError, "examples: no subset 'pony'; expected one of biology", "pony")
     path = bright_folder / "gpt4_reason" / "biology-00000-of-00001.parquet"
     for rows, message in (
@@ -137,7 +189,7 @@ def test_faults_in_bright_are_named(bright_folder):
 def test_topics_of_bright_and_its_published_run(shared, name):
     b = benchmarks.load(f"bright/{name}", shared, wanted=())
     assert b.qrels == runs.read_qrels(shared / "bright" / name / "qrels.txt.gz")
-    run = benchmarks.read_run(b, shared / "bright")
+    run = benchmarks.read_run(b, benchmarks.find_run(b.name, shared / "bright"), top=100)
     assert {len(docids) for docids in run.values()} == {100}  # nothing had to be taken out
     assert not any(b.excluded.get(qid, set()) & set(docids) for qid, docids in run.items())
     assert bool(b.excluded) == (name != "biology")
@@ -166,7 +218,7 @@ def test_r2med(tmp_path, suffix):
         runs.write_jsonl(place / f"qrels.jsonl{suffix}", [row])
         with pytest.raises(ValueError, match=message):
             benchmarks.load("r2med/PMC-Clinical", tmp_path)
-    with pytest.raises(KeyError, match="unknown collection 'r2med/PMC'"):
+    with pytest.raises(ValueError, match="unknown collection 'r2med/PMC'"):
         sources.load("r2med/PMC", tmp_path)
     with pytest.raises(FileNotFoundError, match="MedQA-Diag: no such folder; expected the published files"):
         sources.load("r2med/MedQA-Diag", tmp_path)

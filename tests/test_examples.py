@@ -26,17 +26,18 @@ def write_set(folder, chosen=EXAMPLES):
 
 def published(folder):
     """The three sets as on the hub, in small."""
-    write_set(folder / "13k")
+    full, sft, rl = (folder / f"reasonrank_data_{subset}" for subset in ("13k", "sft", "rl"))
+    write_set(full)
     rows = [{key: asdict(e)[key] for key in examples.PUBLISHED} for e in EXAMPLES]
-    runs.write_jsonl(folder / "13k" / "training_data_all.jsonl", rows)
+    runs.write_jsonl(full / "training_data_all.jsonl", rows)
     output = answers.format_completion(EXAMPLES[1].reasoning, EXAMPLES[1].gold_ranking)
-    (folder / "sft").mkdir()
+    sft.mkdir()
     entry = {"instruction": "Rank.", "output": output, "system": "You rank."}
-    (folder / "sft" / "reasonrank_sft-data.json").write_text(json.dumps([entry]))
-    (folder / "rl").mkdir()
+    (sft / "reasonrank_sft-data.json").write_text(json.dumps([entry]))
+    rl.mkdir()
     lists = {key: asdict(EXAMPLES[0])[key] for key in published13k.LISTS}
     row = {"data_source": "ranking", "prompt": [{"role": "user", "content": "Rank."}], "extra_info": lists}
-    Dataset.from_list([row]).to_parquet(str(folder / "rl" / "train.parquet"))
+    Dataset.from_list([row]).to_parquet(str(rl / "train.parquet"))
     return folder
 
 
@@ -72,8 +73,8 @@ def test_statistics_count_words_without_a_tokenizer():
 
 
 def test_the_data_set_is_read_back_by_us_and_by_datasets(tmp_path):
-    folder = write_set(tmp_path / "mine")
-    rows, queries, texts = published13k.load("13k", {"13k": folder})
+    folder = write_set(tmp_path / "reasonrank_data_13k")
+    rows, queries, texts = published13k.load("13k", tmp_path)
     assert [examples.example_of(row) for row in rows] == EXAMPLES
     assert tuple(rows[0]) == examples.FIELDS
     assert queries == {"leetcode": {"q1": "sort"}, "biology": {"q2": "why"}}
@@ -101,7 +102,7 @@ def test_faults_of_published_files_are_named(tmp_path):
     with pytest.raises(
         FileNotFoundError, match=r"training_data_all\.jsonl: no such file; a folder as liuwenhan"
     ):
-        published13k.load("13k", {"13k": tmp_path})
+        published13k.load("13k", tmp_path)
     good = {key: asdict(EXAMPLES[0])[key] for key in examples.PUBLISHED}
     for change, message in (
         ({"final_list": ["a"]}, "line 2: final_list is no permutation"),
@@ -114,9 +115,11 @@ def test_faults_of_published_files_are_named(tmp_path):
         with pytest.raises(ValueError, match=message):
             published13k.rows(tmp_path / "training_data_all.jsonl")
     folder = published(tmp_path / "more")
-    (folder / "sft" / "reasonrank_sft-data.json").write_text('[{"output": "<think> new </think>"}]')
+    (folder / "reasonrank_data_sft" / "reasonrank_sft-data.json").write_text(
+        '[{"output": "<think> new </think>"}]'
+    )
     with pytest.raises(ValueError, match=r"sft-data\.json, entry 1: is no example of the full set"):
-        published13k.load("sft", {"13k": folder / "13k", "sft": folder / "sft"})
+        published13k.load("sft", folder)
 
 
 def test_scenarios_and_whole_numbers_as_ids(tmp_path):

@@ -61,11 +61,14 @@ def study(monkeypatch):
 
     changes = {"latency.top": 15, "latency.listwise_tokens": 60, "latency.collections": ["made_up"]}
     run = {qid: [f"d{n}" for n in range(15)] for qid in ("q1", "q2")}
-    texts = SimpleNamespace(texts=lambda: {f"d{n}": "1" for n in range(15)}, excluded={}, scenario="coding")
+    about = {"excluded": {}, "scenario": "coding", "passage_tokens": None}
+    texts = SimpleNamespace(texts=lambda: {f"d{n}": "1" for n in range(15)}, **about)
     queries, qrels = {"q1": "one", "q2": "two"}, {qid: {"d14": 1} for qid in run}
     test = evaluation.TestSet(texts, "dense", queries, run, qrels)
     monkeypatch.setattr(evaluation, "reranker", reranker)
-    monkeypatch.setattr(evaluation, "test_set", lambda settings, name, split, queries, top: test)
+    monkeypatch.setattr(
+        evaluation, "test_sets", lambda settings, names, split, queries, top: {"made_up": test}
+    )
     return profiles.load("smoke", changes), test
 
 

@@ -1,4 +1,4 @@
-"""The commands synthesise, filter and published: from one's own data, or the published sets, to trained weights."""
+"""From one's own data (synthesise, filter), or the authors' published sets, to trained weights."""
 
 import json
 
@@ -157,16 +157,20 @@ def test_an_earlier_journal_is_taken_over(tmp_path):
 
 
 def test_the_published_sets_are_taken_over_and_filtered(tmp_path):
-    folder = published(tmp_path)
-    places = [f"--data-{name}={folder / name}" for name in ("13k", "sft", "rl")]
+    changes, out = {"data.folder": str(published(tmp_path))}, tmp_path / "run"
     for subset, qids in (("13k", ["q1", "q2"]), ("sft", ["q2"]), ("rl", ["q1"])):
-        out = tmp_path / "runs" / subset
-        assert main(["published", "--subset", subset, *places, "--profile", "smoke", "--out", str(out)]) == 0
-        assert [e.qid for e in loaded(out)] == qids
+        own = profiles.load("smoke", changes | {"synthesis.published": subset})
+        file = examples.source(out, own, "01_synthesis")
+        assert [e.qid for e in examples.load(file)] == qids
+        written = file.stat().st_mtime_ns
+        assert examples.source(out, own, "01_synthesis").stat().st_mtime_ns == written  # it is there
+    unfiltered = profiles.load("smoke", changes | {"synthesis.published": "sft", "stages": ["03_sft"]})
+    assert [e.qid for e in examples.load(examples.source(out, unfiltered, "02_filtering"))] == ["q2"]
     # q1: NDCG@10 1; q2: its positive is second, 1 / log2(3) = 0.63
-    out = tmp_path / "runs" / "13k"
-    assert main(["filter", "--alpha", "0.7", "--profile", "smoke", "--out", str(out)]) == 0
+    words = ["-p", f"data.folder={tmp_path}", "-p", "synthesis.published=13k", "--profile", "smoke"]
+    assert main(["filter", "--alpha", "0.7", *words, "--out", str(out)]) == 0
     assert [e.qid for e in loaded(out, "02_filtering", "kept.jsonl")] == ["q1"]
+    assert main(["filter", "-p", f"data.folder={tmp_path / 'none'}", *words[2:], "--out", str(out)]) == 2
 
 
 @pytest.mark.slow
@@ -174,17 +178,26 @@ def test_the_published_sets_are_taken_over_and_filtered(tmp_path):
 def test_three_commands_lead_to_trained_weights(origin, tmp_path):
     tiny = save_tiny_llama(tmp_path / "tiny", max_position_embeddings=2048)
     changes = {"model.name": str(tiny), "model.dtype": "float32", "evaluation.engine": "transformers"}
-    made = profiles.load("smoke", changes | {"synthesis.window": 5, "synthesis.max_positives": 2})
+    changes |= {"synthesis.window": 5, "synthesis.max_positives": 2}
+    if origin == "published":
+        stages_of = ["02_filtering", "03_sft"]
+        changes |= {
+            "data.folder": str(published(tmp_path)),
+            "synthesis.published": "13k",
+            "stages": stages_of,
+        }
+    made = profiles.load("smoke", changes)
     profile = tmp_path / "small.yaml"
     profile.write_text(yaml.safe_dump(made.model_dump(mode="json", exclude={"overrides"}), sort_keys=False))
     common = ["--profile", str(profile), "--out", str(tmp_path / "run")]
     if origin == "published":
-        assert main(["published", f"--data-13k={published(tmp_path) / '13k'}", *common]) == 0
+        words = ["--profile", str(profile), "--run-dir", str(tmp_path / "run")]
+        assert main(["run", "02_filtering", *words, "-p", "alpha=0"]) == 0
     else:
         labels = [{"query": f"q-{word}", "passage": word} for word in ("apple", "bread", "cloud", "dust")]
         ask = ["synthesise", "--data", str(own_data(tmp_path / "mine", labels)), "--teacher", "offline"]
         assert main([*ask, "--first-stage", "bm25", *common]) == 0
-    assert main(["filter", "--alpha", "0", *common]) == 0
+        assert main(["filter", "--alpha", "0", *common]) == 0
     assert main(["run", "03_sft", "--profile", str(profile), "--run-dir", str(tmp_path / "run")]) == 0
     assert stages.stage_file(tmp_path / "run", "03_sft", "model/model.safetensors").stat().st_size > 0
 

@@ -173,6 +173,33 @@ def tokenizer():
     return load_tokenizer("smollm2-135m-instruct")
 
 
+TURNS = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
+TURNS += "<|im_start|>assistant{{ '\n' }}"
+# in small: Qwen3's, which thinks unless it is told not to; one that opens <think>, unless it is told not to
+CLOSED = "{{ '<think>\n\n</think>\n\n' }}"
+SWITCHED = "{% if enable_thinking is defined and enable_thinking is false %}" + CLOSED + "{% endif %}"
+OPENING = "{% if enable_thinking %}{{ '<think>\n' }}{% else %}" + CLOSED + "{% endif %}"
+
+
+@pytest.mark.parametrize(
+    ("tail", "listwise", "direct"),
+    [
+        (SWITCHED, (True, "", "assistant\n"), (False, EMPTY_CHAIN, "</think>\n\n")),
+        (OPENING, (True, "<think>", "<think>\n"), (False, EMPTY_CHAIN, "</think>\n\n")),
+        ("{{ '<think>\n' }}", (True, "<think>", "<think>\n"), (True, "<think>", "<think>\n")),
+        ("", (True, "", "assistant\n"), (False, EMPTY_CHAIN, "assistant\n")),
+    ],
+)
+def test_templates_that_think_do_so_where_reasoning_is_asked_for(tail, listwise, direct):
+    tokenizer = load_tokenizer("smollm2-135m-instruct")
+    tokenizer.chat_template = TURNS + tail
+    for kind, (chain, begun, end) in ((ListwisePrompt, listwise), (DirectPrompt, direct)):
+        made = kind(tokenizer, **CAPS)
+        assert (made.chain, made.begun) == (chain, begun)
+        assert made.text("why", ["a"]).endswith(end)
+        assert tokenizer.decode(made.encode("why", ["a"])) == made.text("why", ["a"])
+
+
 AWKWARD = [
     "plain words",
     "(starts with a bracket",

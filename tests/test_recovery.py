@@ -5,7 +5,8 @@ import json
 
 import pytest
 
-from reasonrank import recovery
+from fakes import public
+from reasonrank import profiles, recovery
 from reasonrank.prompts import Template, block
 from reasonrank.recovery import RecoveredPrompt, known_as, prepare, recover
 
@@ -129,7 +130,7 @@ class Words:
     def decode(self, ids, skip_special_tokens=True):
         return " ".join(self.known[i] for i in ids)
 
-    def apply_chat_template(self, messages, tokenize, add_generation_prompt):
+    def apply_chat_template(self, messages, **options):
         return "".join(f"<{m['role']}>{m['content']}" for m in messages) + "<assistant>"
 
 
@@ -160,3 +161,62 @@ def test_a_window_is_rendered_with_a_recovered_template():
     assert (rendered.cut, rendered.query_cut) == ((0,), False) and len(rendered.ids) <= 60
     with pytest.raises(ValueError, match="exceeds max_length 60"):
         prompt.encode("w " * 60, ["a"])
+
+
+SMOLLM2 = "smollm2-135m-instruct"
+
+
+def test_the_template_of_a_profile_is_learnt_from_the_published_sets(tmp_path, monkeypatch):
+    data = {"data.folder": str(public.training(tmp_path)), "prompting.template": "recovered"}
+    profile = profiles.load("released-7b", data | {"model.name": SMOLLM2})
+    found = recovery.template_of(profile)
+    assert texts(found) == (public.SYSTEM, public.USER)
+    own = {"source": "recovered", "known_as": None, "choices": 1}
+    assert recovery.record(profile) == own | {"sha256": hashes(public.SYSTEM, public.USER)}
+    assert recovery.record(profiles.load("smoke")) == {"source": "this project"}
+    monkeypatch.setattr("reasonrank.models.load_tokenizer", lambda name: None)
+    with pytest.raises(
+        ValueError, match=r"is not the one of x/reasonrank-7B: its hashes are not in prompt_h"
+    ):
+        recovery.published(tmp_path, "x/reasonrank-7B")
+    known = {"theirs": {**hashes(public.SYSTEM, public.USER), "used_by": ["reasonrank-7B"]}}
+    monkeypatch.setattr(recovery, "read_json", lambda path: known)
+    assert texts(recovery.published(tmp_path / "." / "", "y/reasonrank-7B")) == (public.SYSTEM, public.USER)
+    for name in ("reasonrank_data_rl/train.parquet", "reasonrank_data_13k/training_data_all.jsonl"):
+        (tmp_path / name).unlink()
+        with pytest.raises(FileNotFoundError, match=f"{name}: no such file; a folder as liuwenhan"):
+            recovery.published(tmp_path, f"without {name}")
+
+
+def test_the_hashes_of_the_checkpoints_are_those_that_were_measured(shared):
+    kept = json.loads(recovery.HASHES.read_text())
+    assert kept == json.loads((shared / "golden" / "prompt_hashes.json").read_text())
+
+
+JINJA = "{% block system %}Sort {{ num }}.{% endblock %}\n"
+JINJA += "{% block user %}\n{{ passages }}For: {{ query }}{% endblock %}"
+
+
+def test_a_template_from_a_jinja_file(tmp_path):
+    path = tmp_path / "mine.jinja"
+    path.write_text(JINJA)
+    assert texts(recovery.read_template(path)) == ("Sort {num}.", "{passages}For: {query}")
+    assert (
+        texts(recovery.template_of(profiles.load("smoke", {"prompting.template": str(path)})))[0]
+        == "Sort {num}."
+    )
+    for text, message in (
+        (
+            JINJA.replace("block user", "block asked"),
+            "mine.jinja: no block 'user'; expected the blocks system",
+        ),
+        (JINJA.replace("{% endblock %}", "", 1), r"mine\.jinja, line \d: "),
+        (JINJA.replace("num", "number"), "mine.jinja: 'number' is undefined"),
+        (JINJA.replace("{{ passages }}", ""), r"expected \{\{ passages \}\} once in the block user"),
+        (JINJA.replace("{{ query }}", ""), r"and \{\{ query \}\}"),
+    ):
+        path.write_text(text)
+        with pytest.raises(ValueError, match=message):
+            recovery.read_template(path)
+    with pytest.raises(FileNotFoundError, match=r"none\.jinja: no such template; expected a Jinja file"):
+        recovery.read_template(tmp_path / "none.jinja")

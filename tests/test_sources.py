@@ -78,5 +78,5 @@ def test_collections_that_do_not_fit_are_refused(changes, message):
 
 @pytest.mark.parametrize(("name", "known"), [("brigth", "complex_qa"), ("bright", "bright/economics")])
 def test_unknown_collections_are_named(name, known):
-    with pytest.raises(KeyError, match=f"known are {known}"):
+    with pytest.raises(ValueError, match=f"known are {known}"):
         sources.load(name)

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from .profiles import Profile
 from .runs import write_jsonl
 from .sources import published13k
-from .stages import ROOT, write_json, write_text
+from .stages import ROOT, Stage, read_json, sha256, stage_file, write_json, write_text
 
 PUBLISHED = ("dataset", "qid", "initial_list", "final_list", "reasoning", "relevant_docids")
 FIELDS = (*PUBLISHED, "scenario", "hard_negatives")  # the last two are ours
@@ -49,6 +51,36 @@ class Example:
         """The pointwise label as 1-based positions in `initial_list`."""
         chosen = set(self.relevant_docids)
         return [i for i, docid in enumerate(self.initial_list, start=1) if docid in chosen]
+
+
+def source(run: Path, profile: Profile, stage: str) -> Path:
+    """The file of examples that the next stage goes on from: those of `stage`, "01_synthesis" or "02_filtering".
+
+    Where the profile names a set of the authors (`synthesis.published`), that is stage 01 of the run; where it has no
+    stage 02, nothing is filtered. Raises FileNotFoundError where the stage has not run, errors of `published13k.load`.
+    """
+    if stage == "02_filtering" and stage in profile.stages:
+        return stage_file(run, stage, "kept.jsonl")
+    if subset := profile.synthesis.published:
+        _take_over(run, profile, subset)
+    return stage_file(run, "01_synthesis", "examples.jsonl")
+
+
+def _take_over(run: Path, profile: Profile, subset: str) -> None:
+    """Make stage 01 of a run from a published set, unless it is there."""
+    files = published13k.files(subset, profile.data.path).values()
+    hashes, done = {path.name: sha256(path) for path in files}, run / "01_synthesis" / "manifest.json"
+    if done.is_file() and read_json(done)["inputs"] == hashes:
+        return
+    rows, queries, texts = published13k.load(subset, profile.data.path)
+    found = [example_of(row) for row in rows]
+    stage = Stage(run, "01_synthesis", profile, profile.seed, inputs=files)
+    save(stage.path("examples.jsonl"), found)
+    write_json(stage.path("id_query.json"), queries)
+    write_json(stage.path("id_doc.json"), texts)
+    table = statistics(found, Counter(example.dataset for example in found))
+    stage.record({"table5": table, "teacher": "DeepSeek-R1, published", "published": subset})
+    stage.finish()
 
 
 def example_of(row: Mapping[str, Any]) -> Example:

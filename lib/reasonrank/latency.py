@@ -67,7 +67,8 @@ def measure(engine: Engine, settings: Profile, test: TestSet, method: str) -> La
     """
     own, around = settings.latency, settings.evaluation
     limit = own.listwise_tokens if method == "listwise" else own.pointwise_tokens
-    reranker, texts = evaluation.reranker(settings, engine, METHODS[method], limit), test.collection.texts()
+    reranker = evaluation.capped(evaluation.reranker(settings, engine, METHODS[method], limit), test)
+    texts = test.collection.texts()
     for qid, docids in test.run.items():
         if len(docids) < own.top:
             raise ValueError(
@@ -122,7 +123,7 @@ def strategy_rows(settings: Profile, weights: str | Path) -> list[dict[str, Any]
     """
     own, around, rows = settings.latency, settings.evaluation, []
     queries = own.strategy_queries
-    sets = {c: evaluation.test_set(settings, c, "test", queries, own.top) for c in own.collections}
+    sets = evaluation.test_sets(settings, own.collections, "test", queries, own.top)
     with evaluation.open_reranker(settings, weights) as opened:
         for name, strategy in STRATEGIES.items():
             limit = own.pointwise_tokens if name == "pointwise" else own.listwise_tokens

@@ -12,6 +12,7 @@ from typing import Any, Literal
 import numpy as np
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic.v1.utils import deep_update
 
 from .stages import ROOT, write_text
 
@@ -28,7 +29,15 @@ class Model(Strict):
     max_length: int = Field(gt=0)  # tokens of prompt and answer
 
 
+class Data(Strict):
+    folder: str | None  # of published data, as in docs/DATA.md, relative to the project; None: the hub
+    pinned: dict[str, str]  # an input as records name it, as "bright/biology/qrels.txt" -> its SHA-256
+
+    path = property(lambda self: ROOT / self.folder if self.folder else None)
+
+
 class Prompting(Strict):
+    template: str | None  # None: ours; "recovered": the authors', from their RL data; else a Jinja file
     passage_tokens: int = Field(gt=0)
     query_tokens: int = Field(gt=0)
     reasoning: bool  # False: prompts, labels and answers have no chain (paper, Table 3, non-reasoning)
@@ -56,6 +65,7 @@ class RemoteTeacherSettings(Strict):
 
 class Synthesis(Strict):
     teacher: Literal["offline", "remote"]
+    published: Literal["13k", "sft", "rl"] | None  # the authors' data in place of stage 01; None: ours
     first_stage: dict[str, Literal["dense", "bm25"]]  # by collection, "default" for the others
     train_queries: int | None  # per collection, None: all
     candidates: int = Field(gt=1)  # K of the first stage
@@ -144,10 +154,11 @@ class Rl(Training):
 
 class Evaluation(Strict):
     engine: Literal["auto", "vllm", "transformers", "openai"]
-    systems: list[Literal["zero-shot", "SFT", "SFT + RL"]] = Field(min_length=1)  # of this run
+    systems: list[Literal["zero-shot", "SFT", "SFT + RL", "checkpoint"]] = Field(min_length=1)
     adapters: bool  # the released adapters too, where there are any for the model
     queries: int | None  # test queries per collection, None: all
-    first_stage: dict[str, Literal["dense", "bm25"]]
+    first_stage: dict[str, str]  # by collection, family or "default": dense, bm25, or where TREC runs lie
+    scoring: Literal["ours", "released"]  # of runs that are read; released: as the authors' code does
     top: int = Field(gt=0)
     strategy: Literal["sliding", "single", "full", "topdown", "pointwise", "direct"]
     window: int = Field(gt=0)
@@ -188,6 +199,8 @@ class Profile(Strict):
     about: str
     seed: int = Field(ge=0, lt=2**32)
     report_to: Literal["none", "tensorboard", "wandb", "trackio"]  # where training logs go
+    stages: list[str] = Field(min_length=1)  # notebooks that a run of this profile has
+    data: Data
     collections: list[str] = Field(min_length=1)
     model: Model
     prompting: Prompting
@@ -218,7 +231,7 @@ def load(profile: str, overrides: Mapping[str, Any] | None = None) -> Profile:
     for key, value in changed.items():
         for part in reversed(key.split(".")):
             value = {part: value}
-        raw = _merged(raw, value)
+        raw = deep_update(raw, value)
     try:
         return Profile.model_validate(raw | {"overrides": changed})
     except ValidationError as error:
@@ -236,9 +249,8 @@ def _read(
     if not path.is_file():
         raise FileNotFoundError(f"no profile {profile!r}; known are {', '.join(known)}, or give a YAML file")
     if path.resolve() in children:
-        raise ValueError(
-            f"{children[-1].name}: extends: {profile!r}: expected a profile that does not extend this one"
-        )
+        wrong = f"{profile!r}: expected a profile that does not extend this one"
+        raise ValueError(f"{children[-1].name}: extends: {wrong}")
     try:
         raw = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -246,16 +258,7 @@ def _read(
     if not isinstance(raw, dict) or not isinstance(raw.get("extends", ""), str):
         raise ValueError(f"{path.name}: expected a mapping of settings, `extends` the name of a profile")
     base = raw.pop("extends", "")
-    return path, _merged(_read(base, path.parent, (*children, path.resolve()))[1], raw) if base else raw
-
-
-def _merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
-    """`base` with the values of `changes`, section by section."""
-    merged = dict(base)
-    for key, new in changes.items():
-        old = merged.get(key)
-        merged[key] = _merged(old, new) if isinstance(old, dict) and isinstance(new, dict) else new
-    return merged
+    return path, deep_update(_read(base, path.parent, (*children, path.resolve()))[1], raw) if base else raw
 
 
 def start(
@@ -270,8 +273,8 @@ def start(
 
     `profile`: a name or a file; "" takes $REASONRANK_PROFILE, else "default". `run_dir`: "" takes
     $REASONRANK_RUN_DIR, else runs/<profile> of the project. `model`: the backbone. `collections`: the
-    latency study takes those of its own that are among them, else all. `overrides`: other settings by keyword,
-    with a double underscore for the dot (`filtering__alpha=0.3`). None leaves the profile's value.
+    latency study takes those of its own that are among them, else all. `overrides`: other settings by keyword, with a
+    double underscore for the dot (`filtering__alpha=0.3`). None leaves the profile's value.
     """
     profile = profile or os.environ.get("REASONRANK_PROFILE", "") or "default"
     plain = load(profile)
@@ -290,7 +293,7 @@ def start(
 
 
 def seed_everything(seed: int) -> None:
-    """Seed Python, NumPy and, where it is loaded already, torch; engines and trainers are given the seed too."""
+    """Seed Python, NumPy and torch, where it is loaded; engines and trainers are given the seed too."""
     random.seed(seed)
     np.random.seed(seed)  # noqa: NPY002 - libraries still read the global state
     if "torch" in sys.modules:

@@ -45,8 +45,10 @@ def block(passages: Sequence[str]) -> str:
     return "".join(f"[{number}] {text}\n" for number, text in enumerate(passages, start=1))
 
 
-def frame(tokenizer: Any, system: str) -> tuple[str, str]:
+def frame(tokenizer: Any, system: str, thinking: bool = True) -> tuple[str, str]:
     """What the tokenizer's chat template puts before and after a user's message, up to where the model goes on.
+
+    `thinking`: for templates that have such a switch, as Qwen3's.
 
     Where the template raises at a system message, or drops it, the system text begins the user's message.
     Raises ValueError, with the template's own words, for any other failure.
@@ -54,7 +56,8 @@ def frame(tokenizer: Any, system: str) -> tuple[str, str]:
 
     def rendered(**messages: str) -> str:
         rows = [{"role": role, "content": content} for role, content in messages.items()]
-        return tokenizer.apply_chat_template(rows, tokenize=False, add_generation_prompt=True)
+        options = {"tokenize": False, "add_generation_prompt": True, "enable_thinking": thinking}
+        return tokenizer.apply_chat_template(rows, **options)
 
     name = getattr(tokenizer, "name_or_path", "the tokenizer")
     try:
@@ -201,7 +204,8 @@ class Prompt:
 
     def _frame_of(self, system: str) -> list[Piece]:
         """The chat template around the user's message; control tokens in it are such."""
-        return [Piece(part, self._tokenise(part, control=True)) for part in frame(self.tokenizer, system)]
+        parts = frame(self.tokenizer, system, self.reasoning)
+        return [Piece(part, self._tokenise(part, control=True)) for part in parts]
 
     def _passage_of(self, passage: str, cap: int) -> Piece:
         kept = self.cut(passage, cap)

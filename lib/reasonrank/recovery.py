@@ -2,7 +2,8 @@
 
 Their prompts are not part of this project. A row of that data holds the messages that a template made of a
 query and passages which are known, so the template is what remains when these are taken out. A recovered
-template must render every row anew, character by character; its hashes tell whether it is a known one.
+template must render every row anew, character by character; its hashes (data/prompt_hashes.json) tell whether it is the
+one that a checkpoint was trained with. A template may also come from a Jinja file, see `read_template`.
 """
 
 from __future__ import annotations
@@ -10,14 +11,102 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import chain, combinations, pairwise, product
+from functools import cache
+from itertools import chain, combinations, islice, pairwise, product
+from pathlib import Path
 from typing import Any
 
 from .answers import clean_identifiers
+from .profiles import Profile
 from .prompts import ListwisePrompt, Piece, Template, block, fill
+from .sources import published13k
+from .stages import ROOT, read_json
 
+HASHES = ROOT / "data" / "prompt_hashes.json"
+ROWS = 500  # of the RL set that are looked at, one of each number of passages
+CAP = 512  # tokens of a passage in them, as in evaluation
 _LIST = "\0"  # stands for the passages
 LIMIT = 14  # places of the query and the number in one message; more would take too many trials
+
+
+def template_of(profile: Profile) -> Template | None:
+    """The template that a profile names: recovered, or from a Jinja file relative to the project; None: our own.
+
+    ValueError or FileNotFoundError, with the file, for one that is none, or that is not the model's.
+    """
+    named = profile.prompting.template
+    if named == "recovered":
+        return published(profile.data.path, profile.model.name)
+    return read_template(ROOT / named) if named else None
+
+
+@cache
+def published(data_dir: Path | None, model: str) -> Template:
+    """The template behind the authors' RL data, as `published13k.prompts` finds them.
+
+    ValueError where it is not the one that `model` was trained with, told by the name of a released checkpoint
+    (data/prompt_hashes.json); a model of another name takes any. Other errors as for `recover`.
+    """
+    from .models import load_tokenizer
+
+    known, tokenizer = read_json(HASHES), load_tokenizer(model)
+    chosen: dict[int, Mapping[str, Any]] = {}
+    refused = ValueError("no rows to learn a template from")
+    for number, row in enumerate(islice(published13k.prompts(data_dir), ROWS), start=1):
+        if (size := len(row["passages"])) not in chosen:
+            try:  # a passage that was cut in another way hides the template
+                _row(row, f"row {number}", tokenizer, CAP)
+                chosen[size] = row
+            except ValueError as error:
+                refused = error
+    if not chosen:
+        raise ValueError(f"{published13k.HUB['rl']}: {refused}")
+    made = recover(chosen.values(), known, tokenizer=tokenizer, passage_tokens=CAP)
+    name = model.rstrip("/").rpartition("/")[2].lower()
+    theirs = [e["used_by"] for e in known.values() if isinstance(e, Mapping)]
+    wanted = next((used for used in theirs if name in [word.split()[0].lower() for word in used]), None)
+    found = known_as(made, known)
+    if wanted and (found is None or known[found]["used_by"] != wanted):
+        wrong = f"the recovered template is not the one of {model}: its hashes are not in {HASHES.name}"
+        raise ValueError(f"{wrong}; get the RL data again, or give prompting.template a Jinja file")
+    return made
+
+
+def read_template(path: Path) -> Template:
+    """A template from a Jinja file with the blocks `system` and `user`, in which `{{ num }}`, `{{ query }}` and, once,
+    `{{ passages }}` (lines `[i] text`, each with its line break) stand. A line break right after a tag is left out.
+
+    FileNotFoundError, or ValueError with file and line, for one that is none.
+    """
+    import jinja2
+    from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"{path}: no such template; expected a Jinja file with blocks system and user"
+        )
+    strict = {"undefined": jinja2.StrictUndefined, "keep_trailing_newline": True, "trim_blocks": True}
+    try:
+        made = ImmutableSandboxedEnvironment(**strict).from_string(path.read_text(encoding="utf-8-sig"))
+        context = made.new_context({name: f"{{{name}}}" for name in ("num", "query", "passages")})
+        texts = {role: "".join(made.blocks[role](context)) for role in ("system", "user")}
+    except KeyError as error:
+        raise ValueError(f"{path}: no block {error}; expected the blocks system and user") from None
+    except (jinja2.TemplateError, UnicodeDecodeError) as error:
+        place = f"{path}, line {error.lineno}" if hasattr(error, "lineno") else path
+        raise ValueError(f"{place}: {getattr(error, 'message', error)}") from None
+    if texts["user"].count("{passages}") != 1 or "{query}" not in texts["system"] + texts["user"]:
+        raise ValueError(f"{path}: expected {{{{ passages }}}} once in the block user, and {{{{ query }}}}")
+    return Template(**texts)
+
+
+def record(profile: Profile) -> dict[str, Any]:
+    """What a record says of the template: where it is from, its hashes, and the name that they are known by."""
+    template = template_of(profile)
+    if template is None:
+        return {"source": "this project"}
+    found = {"source": profile.prompting.template, "known_as": known_as(template, read_json(HASHES))}
+    return found | {"sha256": _hashes(template), "choices": template.choices}
 
 
 def recover(
@@ -48,10 +137,14 @@ def recover(
 
 def known_as(template: Template, known: Mapping[str, Any]) -> str | None:
     """The name under which `known` (name -> SHA-256 of the text in UTF-8, by role) has this template, or None."""
-    texts = {"system": template.system, "user": template.user}
-    own = {role: hashlib.sha256(text.encode()).hexdigest() for role, text in texts.items()}
+    own = _hashes(template)
     names = (name for name, e in known.items() if isinstance(e, Mapping) and own.items() <= e.items())
     return next(names, None)
+
+
+def _hashes(template: Template) -> dict[str, str]:
+    texts = {"system": template.system, "user": template.user}
+    return {role: hashlib.sha256(text.encode()).hexdigest() for role, text in texts.items()}
 
 
 def _row(row: Mapping[str, Any], place: str, tokenizer: Any, tokens: int | None) -> dict[str, str]:

@@ -18,6 +18,7 @@ from .sources import Collection
 # Thai to Lao, Burmese, Hangul, Khmer, kana, Han: written without blanks between words, or with few
 _SCRIPTS = "\u0e00-\u0eff\u1000-\u11ff\u1780-\u17ff\u3005\u3040-\u30fa\u30fc-\u318f\u31f0-\u31ff\u3400-\u4dbf"
 _SCRIPTS += "\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff\uff66-\uff9f\U00020000-\U0003ffff"
+FIRST_STAGES = ("dense", "bm25")
 _UNSPACED = re.compile(f"[{_SCRIPTS}]+")
 # In the scripts of India, vowel signs are no letters to `\w`.
 _TERM = rf"[{_SCRIPTS}]{{1,2}}|[\w\u0900-\u0963\u0966-\u0dff]{{2,}}"
@@ -57,10 +58,9 @@ def first_stage(kind: str, collection: Collection, queries: Mapping[str, str], t
 
     Excluded passages are in no ranking.
     """
-    stages = {"dense": dense, "bm25": bm25}
-    if kind not in stages:
-        raise ValueError(f"first stage {kind!r} is none of {', '.join(stages)}")
-    return stages[kind](collection, queries, top)
+    if kind not in FIRST_STAGES:
+        raise ValueError(f"first stage {kind!r} is none of {', '.join(FIRST_STAGES)}")
+    return {"dense": dense, "bm25": bm25}[kind](collection, queries, top)
 
 
 def dense(collection: Collection, queries: Mapping[str, str], top: int = 100) -> Run:

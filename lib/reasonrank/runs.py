@@ -52,11 +52,12 @@ def read_trec(path: Path | str, lenient_ids: bool = True, ties: Literal["file", 
     return {qid: sorted(found, key=found.__getitem__, reverse=True) for qid, found in scores.items()}
 
 
-def read_scores(path: Path | str) -> dict[str, list[float]]:
-    """The scores of a TREC run by query, descending; errors as for `read_trec`."""
+def read_scores(path: Path | str, lenient_ids: bool = True) -> dict[str, list[float]]:
+    """The scores of a TREC run by query, descending; `lenient_ids` and errors as for `read_trec`."""
     scores: dict[str, list[float]] = {}
-    for _, qid, _, score in _scored(path):
-        scores.setdefault(qid, []).append(score)
+    for _, qid, docid, score in _scored(path):
+        if lenient_ids or not re.search(r"[ \t]", docid):
+            scores.setdefault(qid, []).append(score)
     return {qid: sorted(found, reverse=True) for qid, found in scores.items()}
 
 

@@ -16,7 +16,7 @@ from typing import Any
 import pandas as pd
 from pydantic import ValidationError
 
-from .evaluation import MEASURE, evaluate, run_file
+from .evaluation import MEASURE, evaluate, qrels_file, run_file
 from .profiles import Strict
 from .runs import read_qrels, read_trec
 from .stages import read_json, stage_file
@@ -112,7 +112,7 @@ def _of_folder(folder: Path) -> Point:
     for system, collection, recorded in rows:
         if collection != "average":
             run = file.parent / "runs" / run_file(collection, system)
-            qrels = read_qrels(run.with_name(f"{collection}.qrels"))
+            qrels = read_qrels(run.with_name(qrels_file(collection)))
             values = evaluate(read_trec(run), qrels).per_query[MEASURE]
             if abs((own := fmean(values.values())) - recorded) > 1e-6:
                 raise ValueError(

@@ -19,6 +19,7 @@ from .sources import Collection, Passage
 from .sources.base import EXTRA
 from .sources.worked import Worked
 from .teachers import Asker, OfflineTeacher, RemoteTeacher, Teacher, TeacherFailure, WorkedTeacher
+from .teachers.asking import NOT_ASKED
 
 QUERY_STEPS = ("queries", "answered", "with positives", "lists")
 PASSAGE_STEPS = ("candidates", "without the query's text", "without copies", "positives", "hard negatives")
@@ -191,16 +192,9 @@ class Made:
 
     def funnel_rows(self) -> list[dict[str, Any]]:
         """Rows with dataset, unit ("queries" or "passages"), step and count."""
-        return [
-            {
-                "dataset": name,
-                "unit": "queries" if step in QUERY_STEPS else "passages",
-                "step": step,
-                "count": n,
-            }
-            for name, made in self.collections.items()
-            for step, n in made.funnel.items()
-        ]
+        steps = [(name, *step) for name, made in self.collections.items() for step in made.funnel.items()]
+        units = {step: "queries" if step in QUERY_STEPS else "passages" for _, step, _ in steps}
+        return [{"dataset": name, "unit": units[step], "step": step, "count": n} for name, step, n in steps]
 
 
 def training_queries(collection: Collection, wanted: profiles.Synthesis) -> dict[str, str]:
@@ -277,6 +271,14 @@ async def _label(
             bar.update()
 
         return await synthesise(collection, teacher, candidates, wanted, settings.seed, progress)
+
+
+def require_all(made: Made, replay: bool = False) -> None:
+    """ValueError where a remote teacher was not asked about all queries, since its budget or its store had an end."""
+    if missing := sum(result.failures.get(NOT_ASKED, 0) for result in made.collections.values()):
+        limits = "the budget would be passed; raise synthesis.remote.money_budget or token_budget and run this again"
+        why = "the store has no answer for them" if replay else limits
+        raise ValueError(f"{missing} queries are not done: {why}")
 
 
 def report(made: Mapping[str, Synthesised], cost: Mapping[str, Any]) -> list[str]:

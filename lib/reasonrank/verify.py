@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 import pandas as pd
 
-from . import paper
+from . import paper, reproduction
 from .checks import WAYS, Check, Inputs, Measured, Missing, checks, claims, read_result, retriever
 from .sources.benchmarks import RUN
 
@@ -120,12 +120,13 @@ def printed() -> tuple[Check, ...]:
 
 def published(inputs: Inputs) -> dict[str, Measured]:
     """Our figures by the id of the printed one: of runs at the paper's scale (`result.figures` of the records
-    `published/*.json`), and the retriever's in Tables 1 and 9, its average where all twelve sets are given.
+    `published/*.json`), of a run on the benchmarks (see `reproduction.measured`), and the retriever's in Tables 1 and
+    9, its average where all twelve sets are given.
 
     ValueError naming file and row for a malformed record, or the folder of BRIGHT where it holds no set.
     """
     known = {figure.id for figure in printed()}
-    found: dict[str, Measured] = {}
+    found = reproduction.measured(inputs.records)
     for path in sorted((inputs.records / "published").glob("*.json")):
         place = f"{path}, result.figures"
         rows = paper.checked(read_result(path).get("figures", []), list[dict[str, Any]], place)
@@ -201,6 +202,8 @@ def _outcome(check: Check, own: Measured | None, missing: str = "", required: bo
         note = f"paper, 7B: {table.row('ReasonRank (7B)').avg - table.row(check.beside).avg:+.2f}"
     if own is None:
         return Outcome(*line, missing=missing, note=note, required=required)
+    if own.partial:
+        return Outcome(*line, missing=own.partial, note=own.note, ours=own.value, n=own.n)
     if check.kind == "value":
         found = verdict(own.value, check.paper, check.tolerance, check.noise)
     else:

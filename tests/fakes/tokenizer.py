@@ -17,5 +17,5 @@ class CharTokenizer:
     def decode(self, ids):
         return "".join(map(chr, ids))
 
-    def apply_chat_template(self, messages, tokenize, add_generation_prompt):
+    def apply_chat_template(self, messages, **options):
         return "".join(f"{message['content']}\n" for message in messages)

@@ -19,6 +19,7 @@ DATA = {  # what a module reads of data/: a folder, or a file
     "reasonrank.adapters": "adapters",
     "reasonrank.examples": "cards",
     "reasonrank.paper": "paper",
+    "reasonrank.recovery": "prompt_hashes.json",
     "reasonrank.sources.authored": "authored",
     "reasonrank.teachers.remote": "teacher",
 }

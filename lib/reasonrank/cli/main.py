@@ -162,6 +162,6 @@ def sweep(
         write_text(folder / "comparison.md", "\n\n".join(parts) + "\n")
 
 
-for function in (rerank, synthesise.synthesise, synthesise.published, verify):
+for function in (rerank, synthesise.synthesise, verify):
     app.command()(function)
 app.command("filter")(synthesise.filter_examples)

@@ -21,6 +21,7 @@ from .. import engines, runs, stages
 from .. import traces as tracing
 from ..engines import KINDS, PRESETS, Engine, EngineError
 from ..engines.openai import endpoint
+from ..recovery import read_template
 from ..rerank.run import Reranked, work
 from ..rerank.strategies import STRATEGIES, build
 from ..store import Store, StoreError
@@ -32,6 +33,7 @@ SETTINGS = (
     *("strategy", "top", "window", "step", "max_tokens", "passage_tokens", "query_tokens"),
     *("max_model_len", "overlong", "retry", "constrained", "seed"),
 )
+TEMPLATE = "a Jinja file with the blocks system and user, in place of our prompt"
 
 
 def _file(about: str, metavar: str = "FILE") -> Any:
@@ -81,18 +83,25 @@ def rerank(
     constrained: Annotated[
         bool, typer.Option("--constrained", help="hold answers to their form, where the engine can")
     ] = False,
+    template: Annotated[Path | None, _file(TEMPLATE)] = None,
 ) -> None:
     """Rerank a TREC run of your own. What is finished is kept: the same command goes on after a kill."""
     options = SimpleNamespace(**locals())
     options.journal = journal or out.with_name(out.name + ".journal")
     kind = _check(options)
+    try:
+        options.template = read_template(template) if template else None
+    except (OSError, ValueError) as error:
+        raise UsageError(f"--template {error}") from None
     inputs = read_inputs(run, top, queries, corpus, data, subset)
     header = {
         "inputs": {name: digest(getattr(inputs, name)) for name in ("run", "queries", "passages")},
         "model": identity(options, kind),
         "settings": {name: getattr(options, name) for name in SETTINGS},
         "sampling": sampling,
-    } | ({"traces": True} if traces else {})  # a journal holds the answers of all its queries, or of none
+    }
+    header |= {"traces": True} if traces else {}  # a journal holds the answers of all its queries, or of none
+    header |= {"template": digest(asdict(options.template))} if template else {}
     try:
         store = Store(options.journal, header)
     except (StoreError, OSError) as error:
@@ -134,6 +143,9 @@ def _check(options: Any) -> str:
         and options.adapter,
         "--tokenizer and --text-prompts are for --engine openai": not served
         and (options.tokenizer or options.text_prompts),
+        f"--template goes with reasoning over windows; --strategy {options.strategy} has a prompt of its own": (
+            options.template and options.strategy in ("direct", "pointwise")
+        ),
         "--constrained: only vLLM can, in this process or as a server without --text-prompts": unheld
         and options.constrained,
     }
@@ -169,6 +181,7 @@ def _work(options: Any, kind: str, inputs: Inputs, todo: list[str], store: Store
         settings = {name: getattr(options, name) for name in names} | {
             "max_length": room,
             "sampling": sampling,
+            "template": options.template,
         }
         # two prompts more than the engine computes at a time, so that it is never short of one
         reranker = build(options.strategy, engine, max_in_flight=options.max_in_flight + 2, **settings)

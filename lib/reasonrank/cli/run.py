@@ -28,6 +28,7 @@ from .errors import CommandError, UsageError
 START = 300  # seconds for a kernel to start: a cold disk and busy cores are slow
 SECRET = re.compile(r"(?:^|_)(?:api)?(?:key|token)(?:_|$)|password|passwd|secret|credential", re.IGNORECASE)
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
+SAID = ("ValueError", "FileNotFoundError", "ConnectionError")  # what the library raises for bad input
 KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
 
 
@@ -174,9 +175,16 @@ def _execute(source: Path, content: Any, target: Path, parameters: dict[str, Any
             on_cell_start=started,
         )
     except PapermillExecutionError as error:
-        trace = ANSI.sub("", "\n".join(error.traceback)).splitlines()[-20:]
+        trace = ANSI.sub("", "\n".join(error.traceback)).splitlines()
         failed = f"(In [{error.exec_count}]): {error.ename}: {error.evalue}".splitlines()[0]
-        raise CommandError("\n".join([*trace, f"{source.stem}, cell {cell} {failed}"])) from error
+        places = [line for line in trace if line.startswith("File ")]
+        ours = str(Path(__file__).parents[1].relative_to(ROOT)) in (places or [""])[-1]
+        told = (
+            ours and error.ename in SAID
+        )  # one of our own messages, which says what is wrong in its own line
+        raise CommandError(
+            "\n".join([*trace[-20:] * (not told), f"{source.stem}, cell {cell} {failed}"])
+        ) from error
     except CellTimeoutError as error:
         late = f"not done by the deadline of {deadline:g} seconds; --deadline gives it more time"
         raise CommandError(f"{source.stem}, cell {cell}: {late}") from error

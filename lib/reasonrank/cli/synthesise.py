@@ -1,4 +1,4 @@
-"""From your own queries and passages, or from the published data, to a filtered training set in a run's folder.
+"""From your own queries and passages to a filtered training set in a run's folder.
 
 The folder is that of a run: what these commands write are its stages 01_synthesis and 02_filtering, so notebooks 02
 to 04 go on from them.
@@ -7,7 +7,6 @@ to 04 go on from them.
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -15,10 +14,9 @@ from typing import Annotated, Any, Literal
 import typer
 
 from .. import examples, filtering, profiles, stages, synthesis
-from ..sources import SCENARIOS, folder, published13k
+from ..sources import SCENARIOS, folder
 from ..sources.base import with_parts
 from ..teachers import TeacherError
-from ..teachers.asking import NOT_ASKED
 from .errors import CommandError, UsageError
 from .parameters import Parameters, read_parameters
 
@@ -33,9 +31,6 @@ Queries = Annotated[int | None, typer.Option(min=1, metavar="N", help="the first
 Words = Annotated[int, typer.Option(min=1, metavar="N", help="longer passages are split")]
 Replay = Annotated[bool, typer.Option("--replay", help="answers from the run's store alone, no network")]
 Alpha = Annotated[float | None, typer.Option(help="least NDCG@10, 0..1; default: the profile's")]
-Copy = Annotated[
-    Path | None, typer.Option(metavar="FOLDER", help="a local copy of that set; default: the hub")
-]
 
 
 def synthesise(
@@ -71,10 +66,7 @@ def synthesise(
         raise CommandError(str(error)) from None
     print("\n".join(synthesis.report(made.collections, made.cost)))
     print(f"{len(made.examples)} examples: {stage.finish()}")
-    if missing := made.collections[collection.name].failures.get(NOT_ASKED):
-        limits = "the budget would be passed; raise synthesis.remote.money_budget or token_budget and run this again"
-        why = "the store has no answer for them" if replay else limits
-        raise CommandError(f"{missing} queries are not done: {why}")
+    synthesis.require_all(made, replay)
 
 
 def filter_examples(
@@ -86,7 +78,7 @@ def filter_examples(
     """Keep the examples whose two labels agree (self-consistency, section 4.1.5)."""
     settings = _settings(profile, out, parameter, {"filtering.alpha": alpha})
     try:
-        source = stages.stage_file(out, "01_synthesis", "examples.jsonl")
+        source = examples.source(out, settings, "01_synthesis")
         found = examples.load(source)
     except (OSError, ValueError) as error:
         raise UsageError(str(error)) from None
@@ -94,32 +86,6 @@ def filter_examples(
     kept = filtering.save(stage, found, settings.filtering).kept
     alpha = settings.filtering.alpha
     print(f"kept {len(kept)} of {len(found)} examples at alpha {alpha:g}: {stage.finish() / 'kept.jsonl'}")
-
-
-def published(
-    out: Out,
-    profile: Profile = "default",
-    subset: Literal["13k", "sft", "rl"] = "13k",
-    data_13k: Copy = None,
-    data_sft: Copy = None,
-    data_rl: Copy = None,
-    parameter: Parameters = [],  # noqa: B006
-) -> None:
-    """Take the authors' training data over, from local folders or from the hub."""
-    settings = _settings(profile, out, parameter, {})
-    copies = {"13k": data_13k, "sft": data_sft, "rl": data_rl}
-    try:
-        rows, queries, texts = published13k.load(subset, copies)
-        found = [examples.example_of(row) for row in rows]
-    except (OSError, ValueError) as error:
-        raise UsageError(str(error)) from None
-    stage = stages.Stage(out, "01_synthesis", settings, settings.seed)
-    examples.save(stage.path("examples.jsonl"), found)
-    stages.write_json(stage.path("id_query.json"), queries)
-    stages.write_json(stage.path("id_doc.json"), texts)
-    table = examples.statistics(found, Counter(example.dataset for example in found))
-    stage.record({"table5": table, "teacher": "DeepSeek-R1, published"})
-    print(f"{len(found)} examples of {published13k.HUB[subset]}: {stage.finish()}")
 
 
 def _settings(

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from .. import reproduction
 from .. import verify as verdicts
 from ..checks import RECORDS, Inputs
 from ..stages import ROOT, commit, versions, write_json, write_text
@@ -32,6 +33,8 @@ def verify(
     except ValueError as error:
         raise CommandError(f"verify: {error}") from None
     print(report.brief if brief else report.page("simple"))
+    if table := reproduction.page({o.id: o for o in report.figures}, records):
+        print("\n" + table)
     groups = {name: [vars(o) for o in group] for name, group in report.claims.items()}
     body = {"commit": commit(), "versions": versions(), "failures": report.failures, "claims": groups}
     write_json(out / "verify.json", body | {"figures": [vars(outcome) for outcome in report.figures]})

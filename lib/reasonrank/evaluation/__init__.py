@@ -1,22 +1,23 @@
-"""Scores of runs (`score`), intervals and paired tests (`statistics`), systems side by side (`compare`)."""
+"""Scores of runs (`score`), intervals and tests (`statistics`), test sets (`sets`), systems compared (`compare`)."""
 
 from .compare import (
-    MEASURE,
-    TestSet,
     answer_counts,
+    capped,
     cost,
     first_windows,
     open_reranker,
+    qrels_file,
     rerank_sets,
     reranker,
     run_file,
     score_frame,
     score_rows,
     systems,
-    test_set,
     this_run,
+    trained,
     weight_files,
     write_runs,
 )
 from .score import Scores, evaluate
+from .sets import MEASURE, TestSet, set_rows, test_set, test_sets
 from .statistics import Interval, PairedTest, bootstrap, mean_interval, paired_test

@@ -6,7 +6,8 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from copy import copy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,54 +15,17 @@ import pandas as pd
 
 from ..engines import PRESETS, Engine, open_engine
 from ..profiles import Profile
+from ..recovery import template_of
 from ..rerank import strategies
 from ..rerank.listwise import WindowTrace
 from ..rerank.run import RerankedRun, Reranker
-from ..retrieval import first_stage
-from ..runs import Qrels, Run, write_qrels, write_trec
-from ..sources import Collection, load
-from ..stages import stage_file
-from .score import evaluate
+from ..runs import Run, write_qrels, write_trec
+from ..stages import read_json, stage_file
+from .sets import TestSet, test_sets
 from .statistics import mean_interval, paired_test
 
-MEASURE = "nDCG@10"
 Weights = tuple[str | Path, Path | None]
 """Weights (a name or a folder), and an adapter (a folder) or None."""
-
-
-@dataclass(frozen=True)
-class TestSet:
-    """Queries of one split of a collection with their first-stage run and judgements."""
-
-    __test__ = False  # no test case, whatever pytest makes of the name
-
-    collection: Collection
-    stage: str
-    queries: dict[str, str]
-    run: Run
-    qrels: Qrels
-
-    def ndcg(self, run: Run) -> dict[str, float]:
-        """NDCG@10 in 0..1 of each query in a run on this set, without its excluded documents."""
-        return evaluate(run, self.qrels, excluded=self.collection.excluded).per_query[MEASURE]
-
-
-def test_set(
-    settings: Profile, name: str, split: str = "test", queries: int | None = None, top: int | None = None
-) -> TestSet:
-    """The first `queries` (None: all) judged queries of a split, with the first-stage run the profile names.
-
-    `top`: candidates of a query; None: the profile's `evaluation.top`.
-    """
-    collection = load(name)
-    chosen = {qid: collection.queries[qid].text for qid in collection.ids(split, queries)}
-    stages = settings.evaluation.first_stage
-    stage = stages.get(name, stages["default"])
-    run = first_stage(stage, collection, collection.searched(chosen), top or settings.evaluation.top)
-    return TestSet(collection, stage, chosen, run, {qid: collection.qrels[qid] for qid in chosen})
-
-
-test_set.__test__ = False
 
 
 def this_run(system: str) -> str:
@@ -74,16 +38,34 @@ def systems(settings: Profile, run: Path, stages: Mapping[str, str]) -> dict[str
 
     `stages`: trained system -> the stage that left its weights in the run, as {"SFT": "03_sft"}.
     Those of `evaluation.systems`, then the released adapters where `evaluation.adapters` asks for them and there
-    are any for the model. Labels say where the weights come from. FileNotFoundError where a stage has not run.
+    are any for the model. Labels say where the weights come from; "checkpoint" is the last part of the model's name.
+    What the run trained from another model is left out, so that `-p model=` takes any checkpoint. FileNotFoundError
+    where a stage has not run.
     """
     from ..adapters import released  # needs torch, which no other scoring does
 
     own, base = settings.evaluation, settings.model.name
-    found: dict[str, Weights] = {name: (base, None) for name in own.systems if name not in stages}
-    for name in (name for name in own.systems if name in stages):
-        found[this_run(name)] = stage_file(run, stages[name], "model"), None
+    labels = {"checkpoint": base.rstrip("/").rpartition("/")[2]}
+    found: dict[str, Weights] = {}
+    for name in own.systems:
+        weights = trained(settings, run, stages[name]) if name in stages else None
+        if weights:
+            found[this_run(name)] = weights, None
+        elif name not in stages:
+            found[labels.get(name, name)] = base, None
+    found = found or {labels["checkpoint"]: (base, None)}
     adapters = released(base) if own.adapters else {}
     return found | {f"{name} (released adapter)": (base, adapter) for name, adapter in adapters.items()}
+
+
+def trained(settings: Profile, run: Path, stage: str) -> Path | None:
+    """The weights that a stage left in a run; None where the profile has no such stage, or they were trained from
+    another model than the profile's. FileNotFoundError where the stage has not run."""
+    if stage not in settings.stages:
+        return None
+    config = read_json(stage_file(run, stage, "manifest.json"))["config"]
+    same = config.get("model", {}).get("name", settings.model.name) == settings.model.name
+    return stage_file(run, stage, "model") if same else None
 
 
 def weight_files(systems: Mapping[str, Weights]) -> list[Path]:
@@ -94,7 +76,16 @@ def weight_files(systems: Mapping[str, Weights]) -> list[Path]:
 
 def run_file(collection: str, system: str) -> str:
     """The name of a system's run on a collection: "coding.sft-rl-this-run.trec"."""
-    return f"{collection}.{re.sub(r'[^a-z0-9]+', '-', system.lower()).strip('-')}.trec"
+    return f"{_file(collection)}.{re.sub(r'[^a-z0-9]+', '-', system.lower()).strip('-')}.trec"
+
+
+def qrels_file(collection: str) -> str:
+    """The name of the judgements of a collection: "bright-biology.qrels"."""
+    return f"{_file(collection)}.qrels"
+
+
+def _file(collection: str) -> str:
+    return re.sub(r"[^\w.-]+", "-", collection)
 
 
 def write_runs(
@@ -102,7 +93,7 @@ def write_runs(
 ) -> list[Path]:
     """Write all runs (system -> collection -> run) and judgements as TREC files; returns those of the runs."""
     for name, test in sets.items():
-        write_qrels(folder / f"{name}.qrels", test.qrels)
+        write_qrels(folder / qrels_file(name), test.qrels)
     written = []
     for system, name in ((system, name) for system, found in runs.items() for name in found):
         written.append(folder / run_file(name, system))
@@ -139,7 +130,8 @@ def reranker(
     return strategies.build(
         strategy or own.strategy,
         engine,
-        **settings.prompting.model_dump(),
+        **settings.prompting.model_dump(exclude={"template"}),
+        template=template_of(settings),
         **own.model_dump(include={"overlong", "window", "step", "max_in_flight", "retry", "constrained"}),
         max_length=settings.model.max_length - limit,
         sampling=replace(PRESETS[own.sampling], max_tokens=limit, seed=settings.seed),
@@ -149,11 +141,23 @@ def reranker(
 def rerank_sets(
     reranker: Reranker, sets: Mapping[str, TestSet], top: int | None = None
 ) -> dict[str, RerankedRun]:
-    """Rerank the first `top` documents (None: all) of each collection's run; by the collection's name."""
+    """Rerank the first `top` documents (None: all) of each collection's run; by the collection's name.
+
+    Passages of a benchmark are cut to the paper's cap, where it is lower than the reranker's.
+    """
     return {
-        name: reranker.rerank_run_sync(test.run, test.queries, test.collection.texts(), top)
+        name: capped(reranker, test).rerank_run_sync(test.run, test.queries, test.collection.texts(), top)
         for name, test in sets.items()
     }
+
+
+def capped(reranker: Reranker, test: TestSet) -> Reranker:
+    """The reranker for a test set: with the paper's cap on its passages (100 tokens on BEIR), where it is lower."""
+    made, cap = copy(reranker), test.collection.passage_tokens
+    if cap and cap < reranker.prompt.passage_tokens:
+        made.prompt = copy(reranker.prompt)
+        made.prompt.passage_tokens = cap
+    return made
 
 
 class FirstWindows(NamedTuple):
@@ -166,7 +170,7 @@ class FirstWindows(NamedTuple):
 def first_windows(settings: Profile, weights: str | Path) -> FirstWindows:
     """The answers to the first window of `sft.validity_queries` dev queries; the sample is always the same query's."""
     count = -(-settings.sft.validity_queries // len(settings.collections))
-    sets = {name: test_set(settings, name, "dev", count) for name in settings.collections}
+    sets = test_sets(settings, settings.collections, "dev", count)
     with open_reranker(settings, weights, "sliding") as opened:
         found = list(rerank_sets(opened, sets, settings.evaluation.window).values())
     sample = next(iter(found[len(found) // 2].traces.values()))[0]

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from reasonrank.engines import Engine
-from reasonrank.prompts import DirectPrompt, ListwisePrompt, Overlong, PointwisePrompt
+from reasonrank.prompts import DirectPrompt, ListwisePrompt, Overlong, PointwisePrompt, Template
+from reasonrank.recovery import RecoveredPrompt
 
 from .listwise import ListwiseReranker
 from .pointwise import PointwiseReranker
@@ -70,6 +71,7 @@ def build(
     reasoning: bool = True,
     retry: bool = False,
     constrained: bool = False,
+    template: Template | None = None,
     **options: Any,
 ) -> Reranker:
     """A reranker of the strategy `name`, with its prompt, over an open engine.
@@ -78,13 +80,16 @@ def build(
     the rest as the rerankers take it. What a strategy has no use for is left out: `step` and `variant` (of the
     window rule) without a slide; `window`, `retry` and `constrained` where there is no permutation.
     `reasoning=False`: rankings are asked for without it, as by "direct", whatever the schedule; a pointwise
-    judgement always reasons. Raises ValueError for an unknown strategy or a setting out of range.
+    judgement always reasons. `template`: of listwise prompts with reasoning, in place of ours. Raises ValueError for
+    an unknown strategy or a setting out of range.
     """
     if name not in STRATEGIES:
         raise ValueError(f"unknown strategy {name!r}: expected one of {', '.join(STRATEGIES)}")
     listwise = ListwisePrompt if reasoning else DirectPrompt
     kind = {"pointwise": PointwisePrompt, "direct": DirectPrompt}.get(name, listwise)
     caps = {"passage_tokens": passage_tokens, "query_tokens": query_tokens, "max_length": max_length}
+    if template is not None and kind is ListwisePrompt:
+        kind, caps = RecoveredPrompt, caps | {"template": template}
     prompt = kind(engine.tokenizer, **caps, overlong=overlong)
     if name == "pointwise":
         return PointwiseReranker(engine, prompt, **options)

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from collections.abc import Collection as Container
 from functools import partial
 from pathlib import Path
 
+from ..stages import ROOT
 from . import authored, benchmarks, champ, folder, humaneval, worked
 from .base import SCENARIOS, Collection, Passage, Query, split_of
 
-__all__ = ["COLLECTIONS", "SCENARIOS", "Collection", "Passage", "Query", "load", "load_all", "split_of"]
+__all__ = [
+    *("COLLECTIONS", "SCENARIOS", "Collection", "Passage", "Query"),
+    *("expand", "load", "load_all", "split_of"),
+]
 
 COLLECTIONS: dict[str, Callable[[], Collection]] = {
     "complex_qa": authored.complex_qa,
@@ -22,26 +27,33 @@ COLLECTIONS: dict[str, Callable[[], Collection]] = {
 }
 
 
-def load(name: str, data_dir: Path | str | None = None) -> Collection:
+def load(name: str, data_dir: Path | str | None = None, wanted: Container[str] | None = None) -> Collection:
     """A collection by name: one of COLLECTIONS, a set of a benchmark as "bright/biology", or "folder/PATH".
 
-    `data_dir`: where the benchmarks lie, see `benchmarks.load`. A folder of your own needs queries, passages and
-    judgements, all for evaluation; see `folder.parts` for their forms. A KeyError names the collections that exist.
+    `data_dir`: where the benchmarks lie, and `wanted`: ids of the passages that are needed, see `benchmarks.load`. A
+    folder of your own needs queries, passages and judgements, all for evaluation; see `folder.parts` for their forms.
+    Its PATH is relative to the project. A ValueError names the collections that exist.
     """
     if name in COLLECTIONS:
         return COLLECTIONS[name]()
     kind, _, place = name.partition("/")
     if kind == "folder" and place:
-        return folder.read(place, split="test")
+        found = folder.read(ROOT / place, split="test", wanted=wanted)
+        found.name = name
+        return found
     if kind in benchmarks.FAMILIES:
-        return benchmarks.load(name, data_dir)
+        return benchmarks.load(name, data_dir, wanted=wanted)
     more = ", ".join(f"{family}/SET" for family in benchmarks.FAMILIES)
-    raise KeyError(f"unknown collection {name!r}; known are {', '.join(COLLECTIONS)}, {more}, folder/PATH")
+    raise ValueError(f"unknown collection {name!r}; known are {', '.join(COLLECTIONS)}, {more}, folder/PATH")
+
+
+def expand(names: Iterable[str]) -> list[str]:
+    """The collections that are meant: "bright" stands for its twelve sets, "r2med" and "beir" for theirs."""
+    return [
+        sub for name in names for sub in (benchmarks.names(name) if name in benchmarks.FAMILIES else [name])
+    ]
 
 
 def load_all(names: Iterable[str], data_dir: Path | str | None = None) -> dict[str, Collection]:
-    """Several collections, by name; "bright" stands for its twelve, and so do "r2med" and "beir" for theirs."""
-    expanded = (
-        sub for name in names for sub in (benchmarks.names(name) if name in benchmarks.FAMILIES else [name])
-    )
-    return {name: load(name, data_dir) for name in expanded}
+    """Several collections, by name, see `expand`."""
+    return {name: load(name, data_dir) for name in expand(names)}

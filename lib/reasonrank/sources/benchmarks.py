@@ -70,20 +70,18 @@ def load(
     data_dir: Path | str | None = None,
     *,
     wanted: Container[str] | None = None,
-    pinned: Mapping[str, str] | None = None,
 ) -> Collection:
     """A set such as "bright/biology", its judged queries all in the split "test".
 
     `data_dir`: the benchmark's folder, or one that holds it (`bright`, `r2med`, `beir`); None: the hub. `wanted`: ids
-    of the passages that are kept, as those of a run; None: all, to search in; an empty one needs no corpus. `pinned`:
-    file -> SHA-256 of its content. Raises KeyError for an unknown set, FileNotFoundError for what a folder lacks,
-    ConnectionError where the hub is needed and not there, ValueError for a malformed row, a query without its
-    rewritten twin, or another hash.
+    of the passages that are kept, as those of a run; None: all, to search in; an empty one needs no corpus. Raises
+    FileNotFoundError for what a folder lacks, ConnectionError where the hub is needed and not there, ValueError for an
+    unknown set, a malformed row, or a query without its rewritten twin.
     """
     kind, _, key = name.partition("/")
     if kind not in FAMILIES or key not in FAMILIES[kind].sets:
         known = names(kind) if kind in FAMILIES else FAMILIES
-        raise KeyError(f"unknown collection {name!r}; known are {', '.join(known)}")
+        raise ValueError(f"unknown collection {name!r}; known are {', '.join(known)}")
     family, bright = FAMILIES[kind], kind == "bright"
     if data_dir is not None:
         roots = [_local(name, Path(data_dir))]
@@ -100,9 +98,6 @@ def load(
     made = folder.collection(files, name, family.sets[key], family.source, wanted=wanted)
     for root, own in found.items():
         made.inputs |= folder.hashes(root, [path for paths in own.values() for path in paths])
-    for file, digest in (pinned or {}).items():
-        if made.inputs.get(file) != digest:
-            raise ValueError(f"{roots[0]}: {file} has the SHA-256 {made.inputs.get(file)}; expected {digest}")
     for qid in sorted(made.queries.keys() ^ made.rewritten.keys()) if made.rewritten else ():
         raise ValueError(f"{roots[0]}: query {qid!r} of {name} is in only one of examples and gpt4_reason")
     judged = {qid: query for qid, query in made.queries.items() if made.qrels.get(qid)}
@@ -137,37 +132,51 @@ def fetch(repository: str, patterns: list[str] | None = None) -> Path:
         raise ConnectionError(f"{reason}; unset HF_HUB_OFFLINE, or give a local folder instead") from None
 
 
-def read_run(
-    collection: Collection,
-    place: Path | str,
-    candidates: int | None = 100,
-    top: int | None = None,
-    **options: Any,
-) -> Run:
+def find_run(name: str, place: Path | str) -> Path:
+    """The TREC run of a collection: a file, or one in a folder, as the authors' `runs` or as `<set>.run`, `<set>.trec`,
+    `<set>/*.run`. FileNotFoundError where there is none, or more than one."""
+    family, _, key = name.rpartition("/")
+    path = Path(place)
+    if path.is_file():
+        return path
+    if not path.is_dir():
+        raise FileNotFoundError(f"{path}: no such TREC run, nor a folder of them; set evaluation.first_stage")
+    files = [f"{key}.{end}" for end in ("run", "trec")]
+    forms = [*files, f"{key}/*.run", f"{key}/*_top100.txt", f"{family}_{key}/*_top100.txt"]
+    found = [file for form in forms for end in ("", ".gz") for file in sorted(path.glob(form + end))]
+    if len(found) != 1:
+        expected = f"expected one run of {name}, {' or '.join(forms)}"
+        raise FileNotFoundError(f"{path}: {expected}; found {len(found)}")
+    return found[0]
+
+
+def read_run(collection: Collection, path: Path, top: int | None = None, **options: Any) -> Run:
     """A first-stage run from a TREC file, checked against a collection, `top` documents a query, none excluded.
 
-    `place`: the file, or a folder that holds it as `<set>.run`, `<set>.trec` or `<set>/*.run`. `candidates`: documents
-    that each query must have (None: any; fewer only where all that may be retrieved are there). `options`: how it is
+    Each query must have `top` documents (None: any number), or all that may be retrieved. `options`: how the file is
     read after the check, as for `runs.read_trec`. Raises ValueError naming file and query for a query that is missing
-    or foreign, a document that is no passage, or another count.
+    or foreign, a document that is no passage, or too few of them.
     """
-    key, path = collection.name.rpartition("/")[2], Path(place)
-    if path.is_dir():
-        forms = (f"{key}.run*", f"{key}.trec*", f"{key}/*.run*")
-        found = [file for form in forms for file in path.glob(form)]
-        if len(found) != 1:
-            raise FileNotFoundError(f"{path}: expected one run, {key}.run or {key}/*.run; found {len(found)}")
-        path = found[0]
-    run, passages, excluded = read_trec(path), collection.passages, collection.excluded
+    name, passages, excluded = collection.name, collection.passages, collection.excluded
+    run = read_trec(path)
     judged = {qid for qid, grades in collection.qrels.items() if grades}
-    for qid in sorted((judged - run.keys()) | (run.keys() - collection.queries.keys())):
-        raise ValueError(f"{path}: query {qid!r} is only in the run, or only in {collection.name}")
+    for qid in sorted(judged - run.keys()):
+        raise ValueError(
+            f"{path}: query {qid!r} of {name} is not in the run; give a run of all judged queries"
+        )
+    for qid in sorted(run.keys() - collection.queries.keys()):
+        raise ValueError(
+            f"{path}: query {qid!r} is no judged query of {name}; give that query, or another run"
+        )
     for qid, docids in run.items():
         for docid in (docid for docid in docids if passages and docid not in passages):
-            raise ValueError(f"{path}: query {qid!r}: {docid!r} is no passage of {collection.name}")
+            raise ValueError(
+                f"{path}: query {qid!r}: {docid!r} is no passage of {name}; is it another corpus?"
+            )
         allowed = len(passages) - len(excluded.get(qid, set()) & passages.keys())
-        expected = min(candidates, allowed) if candidates and passages else candidates
-        if expected is not None and len(docids) != expected:
-            raise ValueError(f"{path}: query {qid!r} has {len(docids)} candidates, expected {expected}")
+        expected = min(top, allowed) if top and passages else top
+        if expected is not None and len(docids) < expected:
+            wrong = f"query {qid!r} has {len(docids)} candidates of {expected}"
+            raise ValueError(f"{path}: {wrong}; lower evaluation.top, or give a longer run")
     run = read_trec(path, **options) if options else run
     return {qid: [d for d in docids if d not in excluded.get(qid, ())][:top] for qid, docids in run.items()}

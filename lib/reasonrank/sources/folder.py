@@ -35,8 +35,13 @@ NOTHING = "N/A"  # stands in BRIGHT's excluded ids where nothing is excluded
 Row = tuple[str, dict[str, Any]]  # "FILE, line N", and the columns
 
 
-def read(folder: Path | str, scenario: str = "complex QA", split: str = "train") -> Collection:
-    """The queries, passages and, if there are any, judgements of a folder.
+def read(
+    folder: Path | str,
+    scenario: str = "complex QA",
+    split: str = "train",
+    wanted: Container[str] | None = None,
+) -> Collection:
+    """The queries, passages and, if there are any, judgements of a folder; `wanted` as for `collection`.
 
     `split`: where all queries belong. Those of "train" need an `answer` (text) or a `solution` (text, or a list of
     steps), from which a teacher selects positives; "test" needs judgements. Raises FileNotFoundError for what is
@@ -45,7 +50,7 @@ def read(folder: Path | str, scenario: str = "complex QA", split: str = "train")
     place = Path(folder)
     files = parts(place)
     require(files, ("queries", "passages"), place)
-    found = collection(files, place.resolve().name, scenario, "own data", split)
+    found = collection(files, place.resolve().name, scenario, "own data", split, wanted)
     if split == "test" and not found.qrels:
         raise ValueError(f"{place}: no judgement; expected qrels.txt, or one of {', '.join(PARTS['qrels'])}")
     found.inputs = hashes(place, [path for paths in files.values() for path in paths])

@@ -9,7 +9,7 @@ relevant_docids). The last two are renderings of examples of the first, and are 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -29,19 +29,30 @@ Texts = dict[str, dict[str, str]]
 Row = dict[str, Any]
 
 
-def load(
-    subset: Literal["13k", "sft", "rl"], folders: Mapping[str, Path | None]
-) -> tuple[list[Row], Texts, Texts]:
+def files(subset: Literal["13k", "sft", "rl"], data_dir: Path | None) -> dict[str, Path]:
+    """The table of the full set, and of `subset`, in folders of `data_dir`, or fetched from the hub where that is None.
+
+    Raises ConnectionError where the hub is needed and not there, FileNotFoundError for a file that is missing.
+    """
+    found = {}
+    for name in ("13k", subset):
+        repository = HUB[name]
+        place = data_dir / repository.partition("/")[2] if data_dir else fetch(repository)
+        found[name] = place / FILES[name]
+        if not found[name].is_file():
+            raise FileNotFoundError(
+                f"{found[name]}: no such file; a folder as {repository} on the hub has it"
+            )
+    return found
+
+
+def load(subset: Literal["13k", "sft", "rl"], data_dir: Path | None = None) -> tuple[list[Row], Texts, Texts]:
     """The rows of a published set, and the queries and passages of the full set: data set -> id -> text.
 
-    `folders`: where "13k" and `subset` lie; None: fetched from the hub. Raises ConnectionError where the hub is needed
-    and not there, FileNotFoundError or ValueError, with the place, for what is missing, does not fit, or is a rendering
-    of no row of the full set.
+    `data_dir` as for `files`. Raises its errors, and ValueError, with the place, for what does not fit, or is a
+    rendering of no row of the full set.
     """
-    paths = {name: Path(folders.get(name) or fetch(HUB[name])) / FILES[name] for name in {"13k", subset}}
-    for name, path in paths.items():
-        if not path.is_file():
-            raise FileNotFoundError(f"{path}: no such file; a folder as {HUB[name]} on the hub has it")
+    paths = files(subset, data_dir)
     full = rows(paths["13k"])
     queries, passages = (
         {path.stem: read_json(path) for path in sorted((paths["13k"].parent / name).glob("*.json"))}
@@ -50,6 +61,19 @@ def load(
     if not queries or not passages:
         raise FileNotFoundError(f"{paths['13k'].parent}: expected JSON files in id_query/ and id_doc/")
     return full if subset == "13k" else _rendered(subset, paths[subset], full), queries, passages
+
+
+def prompts(data_dir: Path | None = None) -> Iterator[Row]:
+    """Rows of the RL set as `recovery.recover` takes them: `messages`, `query`, `passages`; errors as for `load`."""
+    examples, queries, texts = load("rl", data_dir)
+    table = parquet(files("rl", data_dir)["rl"])
+    for (place, row), example in zip(table, examples, strict=True):
+        name = example["dataset"]
+        try:
+            query, passages = queries[name][example["qid"]], [texts[name][d] for d in example["initial_list"]]
+        except KeyError as error:
+            raise ValueError(f"{place}: no text for {error} of {name} in id_query/ or id_doc/") from None
+        yield {"messages": _field(row, "prompt", place), "query": query, "passages": passages}
 
 
 def rows(path: Path) -> list[Row]:

@@ -14,7 +14,7 @@ from pathlib import Path
 from accelerate import PartialState
 
 from .. import profiles, stages
-from ..examples import load
+from ..examples import load, source
 from . import train_grpo, train_sft, window_rows
 
 STAGES = {"sft": "03_sft", "rl": "04_rl"}
@@ -48,7 +48,7 @@ def train(which: str, profile: str, run: Path) -> None:
             f"{settings.name}: {which}.evaluate_every scores dev queries with an engine of its own, beside one "
             f"training process; with {state.num_processes} it must be null"
         )
-    examples = load(stages.stage_file(run, "02_filtering", "kept.jsonl"))
+    examples = load(source(run, settings, "02_filtering"))
     start = stages.stage_file(run, STAGES["sft"], "model") if which == "rl" else None
     if state.is_main_process:
         profiles.start(profile, str(run))

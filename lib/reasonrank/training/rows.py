@@ -11,6 +11,7 @@ from ..examples import Example, passages_of
 from ..models import load_tokenizer
 from ..profiles import Profile
 from ..prompts import DirectPrompt, ListwisePrompt, Prompt
+from ..recovery import RecoveredPrompt, template_of
 from ..stages import read_json, stage_file
 
 
@@ -32,9 +33,10 @@ def window_prompt(profile: Profile, weights: str, max_length: int | None = None)
 
     `weights`: whose tokenizer counts; `max_length`: tokens of a prompt, None: what an answer of evaluation leaves.
     """
-    kind = ListwisePrompt if profile.prompting.reasoning else DirectPrompt
+    template = template_of(profile) if profile.prompting.reasoning else None
+    kind = RecoveredPrompt if template else ListwisePrompt if profile.prompting.reasoning else DirectPrompt
     room = profile.model.max_length - profile.evaluation.max_tokens
-    caps = profile.prompting.model_dump(exclude={"reasoning"})
+    caps = profile.prompting.model_dump(exclude={"reasoning", "template"}) | {"template": template}
     return kind(load_tokenizer(weights), **caps, max_length=max_length or room)
 
 
