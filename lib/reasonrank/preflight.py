@@ -115,6 +115,9 @@ def cache_bytes(config: Any) -> int:
     return 2 * 2 * config.num_hidden_layers * config.num_key_value_heads * width
 
 
+STAGES = {"SFT": "03_sft", "RL": "04_rl", "evaluation": "05_gpu_evaluation"}
+
+
 @dataclass
 class Preflight:
     """A profile held against its hardware and, unless `dry_run`, against this machine too.
@@ -195,12 +198,12 @@ class Preflight:
 
         profile, rate, operations = self.profile, self.rate, 2.0 * self.count
         sft, rl, own, wanted = profile.sft, profile.rl, profile.evaluation, profile.synthesis
-        collections = [sources.load(name) for name in profile.collections]
+        asked, named = wanted.train_queries, sources.expand(profile.collections)
+        collections = [sources.load(name) for name in named if name in sources.COLLECTIONS]
         parts = {"train": wanted.lists_per_query, "extra": int(wanted.extra_queries)}
-        lists = sum(
-            n * len(c.ids(part, wanted.train_queries)) for c in collections for part, n in parts.items()
-        )
+        lists = sum(n * len(c.ids(part, asked)) for c in collections for part, n in parts.items())
         queries = sum(len(c.ids("test", own.queries)) for c in collections)
+        queries += sum(min(own.queries or 115, 115) for name in named if name not in sources.COLLECTIONS)
         calls = len(windows(own.top, own.window, own.step)) if own.strategy == "sliding" else 1
         prompts = len(own.systems) * queries * calls
         steps = ceil(lists * sft.epochs / self.sft_batch)
@@ -223,6 +226,7 @@ class Preflight:
             ),
             "evaluation": (f"{prompts} prompts", 0, final, own.max_tokens, 0, prompts, prompts),
         }
+        plan = {stage: row for stage, row in plan.items() if STAGES[stage] in profile.stages}
         for stage, (items, steps, prompt, answer, trained, scored, decoded) in plan.items():
             tokens = (3 * trained + scored) * (prompt + answer)
             seconds = tokens * operations / (rate["tflops"] * 1e12 * rate["tflops_share"])
@@ -263,12 +267,10 @@ class Preflight:
         """SFT, RL and, where vLLM generates, its cache beside its weights, held against the hardware."""
         rl, own, hardware = self.profile.rl, self.profile.evaluation, self.hardware
         room = hardware.gpu_memory * (1 - RESERVED)
-        for stage in ("SFT", "RL"):
+        for stage in (stage for stage in ("SFT", "RL") if STAGES[stage] in self.profile.stages):
             need = {name: size / GIB for name, size in self.needs(stage).items()}
             shown = ", ".join(f"{name} {size:.1f}" for name, size in need.items() if size >= 0.05)
-            text = (
-                f"{sum(need.values()):.1f} GiB ({shown}), {room:.1f} of {hardware.gpu_memory:g} can be used"
-            )
+            text = f"{sum(need.values()):.1f} GiB ({shown}), {room:.1f} of {hardware.gpu_memory:g} usable"
             self._check(f"memory, {stage}", sum(need.values()) <= room, text)
         caches = {"RL": (rl.use_vllm, hardware.vllm_memory, rl.max_prompt_tokens + rl.max_completion_tokens)}
         length = self._prompt(min(own.window, own.top)) + own.max_tokens

@@ -26,7 +26,7 @@ class CharTokenizer:
     def decode(self, ids, **options):
         return "".join(map(chr, ids))
 
-    def apply_chat_template(self, messages, tokenize=False, add_generation_prompt=True):
+    def apply_chat_template(self, messages, **options):
         return "".join(f"{message['content']}\n" for message in messages)
 
 
