@@ -1,0 +1,99 @@
+"""The published layouts through the notebooks, without the hub: every passage and query is made up here."""
+
+import pytest
+import yaml
+
+from fakes import public
+from fakes.tiny import save_tiny_llama
+from reasonrank import stages
+from reasonrank.cli.main import main
+
+TINY = {"dtype": "float32", "max_length": 2048}
+
+
+@pytest.fixture
+def run(tmp_path):
+    """Run a notebook of a profile that extends another, in a run's folder; the exit code and the record."""
+
+    def started(notebook, base, **sections):
+        model = {"name": str(save_tiny_llama(tmp_path / "tiny", max_position_embeddings=2048))}
+        body = {"extends": base, "model": TINY | model, **sections}
+        body["evaluation"] = {"engine": "transformers"} | body.get("evaluation", {})
+        (tmp_path / "mine.yaml").write_text(yaml.safe_dump(body))
+        words = [
+            "run",
+            notebook,
+            "--profile",
+            str(tmp_path / "mine.yaml"),
+            "--run-dir",
+            str(tmp_path / "run"),
+        ]
+        code = main(words)
+        record = tmp_path / "run" / notebook / "record.json"
+        return code, stages.read_json(record)["result"] if record.is_file() else None
+
+    return started
+
+
+SMALL = {"systems": ["zero-shot"], "max_tokens": 8, "top": 15}
+
+
+def test_bright_through_notebook_05(run, tmp_path):
+    public.bright(tmp_path, "stackoverflow")
+    public.training(tmp_path)
+    data, caps = {"folder": str(tmp_path)}, {"passage_tokens": 12, "query_tokens": 12}
+    own = {"max_tokens": 8, "top": 15, "window": 10, "step": 5, "bootstrap": 100}
+    sections = {"data": data, "prompting": caps, "collections": ["bright/stackoverflow"], "evaluation": own}
+    code, result = run("05_gpu_evaluation", "released-7b", **sections)
+    (row,) = result["sets"]
+    assert code == 0 and result["systems"] == ["retriever", "tiny"]
+    assert (row["first_stage"], row["queries"]) == ("reasonir_gpt4cot_top100.txt", 2)
+    assert len(row["inputs"]) == 5 and result["template"]["source"] == "recovered"
+    trec = (tmp_path / "run" / "05_gpu_evaluation" / "runs" / "bright-stackoverflow.tiny.trec").read_text()
+    assert len(trec.splitlines()) == 2 * 15 and "a page" not in trec
+    assert result["cost"][0]["calls"] == 2 * 2
+
+
+@pytest.mark.slow
+def test_r2med_and_beir_with_graded_and_negative_judgements(run, tmp_path):
+    public.beir(public.r2med(tmp_path))
+    sections = {"data": {"folder": str(tmp_path)}, "collections": ["r2med/Biology", "beir/covid"]}
+    code, result = run("05_gpu_evaluation", "smoke", **sections, evaluation=SMALL)
+    assert code == 0 and [row["first_stage"] for row in result["sets"]] == ["dense", "dense"]
+    assert "beir/covid/qrels/test.tsv" in result["sets"][1]["inputs"]
+    assert {row["collection"] for row in result["scores"]} == {"r2med/Biology", "beir/covid", "average"}
+
+
+@pytest.mark.slow
+def test_a_run_and_judgements_of_ones_own(run, tmp_path):
+    public.r2med(tmp_path)
+    mine = tmp_path / "r2med" / "Biology"
+    rows = [f"q{q} Q0 p{n} {n} {30 - n} x\n" for q in range(3) for n in range(15)]
+    (mine / "first.trec").write_text("".join(rows))
+    own = SMALL | {"first_stage": {"folder": str(mine / "first.trec")}}
+    code, result = run("05_gpu_evaluation", "smoke", collections=[f"folder/{mine}"], evaluation=own)
+    assert code == 0 and result["sets"][0]["first_stage"] == "first.trec"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            {"data": {"folder": "no/such"}},
+            "no/such/runs: no such TREC run, nor a folder of them; set evaluation",
+        ),
+        ({"evaluation": {"top": 200}}, "candidates of 105; lower evaluation.top, or give a longer run"),
+        ({"data": {"pinned": {"bright/pony/reasonir_gpt4cot_top100.txt": "0"}}}, "data.pinned expects 0"),
+        ({"prompting": {"template": "none.jinja"}}, "none.jinja: no such template"),
+    ],
+)
+def test_bad_input_ends_in_one_line(run, tmp_path, capsys, change, message):
+    public.bright(tmp_path, "pony")
+    sections = {"data": {"folder": str(tmp_path)}, "collections": ["bright/pony"]}
+    for key, value in change.items():
+        sections[key] = sections[key] | value if isinstance(sections.get(key), dict) else value
+    code, _ = run("05_gpu_evaluation", "released-7b", **sections)
+    error = [line for line in capsys.readouterr().err.splitlines() if "error: " in line]
+    assert code == 1 and len(error) == 1 and message in error[0]
+    assert error[0].startswith("error: 05_gpu_evaluation, cell ")
