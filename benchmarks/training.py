@@ -2,11 +2,11 @@
 
     python benchmarks/training.py [--quick] [--repeats 3] [--out data/records/training_benchmark.json]
 
-- SFT: optimiser steps of `SFTTrainer`, and the same with the vocabulary head on label tokens only. Rows are lists
-  of complex QA; both see the same batches, so their losses can be compared.
+- SFT: optimiser steps of `SFTTrainer`, and ours: the vocabulary head on label tokens only, LoRA in the weights, grouped
+  attention. Rows are lists of complex QA; both see the same batches, so their losses can be compared.
 - GRPO: the gradient of a micro-batch, one prompt with its answers, as `GRPOTrainer` computes it, with the shared
-  prefix alone, and with the label head too; and the log-probabilities of the reference beside it. Tokens are
-  random, answers have the same length.
+  prefix alone, and ours, which adds the three parts above; and the log-probabilities of the reference beside it. Tokens
+  are random, answers have the same length.
 - GRPO, a whole step from the released SFT adapter, by part: TRL as it comes, which writes answers by `generate`,
   and ours as notebook 04 trains, which opens an engine for them. Answers are sampled, so they differ.
 
@@ -20,9 +20,11 @@ import json
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from statistics import median
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from datasets import Dataset
@@ -31,7 +33,7 @@ from trl import GRPOConfig, GRPOTrainer
 
 from reasonrank import adapters, models, profiles, retrieval, sources, stages, training
 from reasonrank.examples import Example
-from reasonrank.training import common, label_head, shared_prefix
+from reasonrank.training import common, label_head, processor, shared_prefix
 from reasonrank.training.shared_prefix import SharedPrefixGRPOTrainer, pack
 
 OUT = stages.ROOT / "data" / "records" / "training_benchmark.json"
@@ -61,17 +63,16 @@ def sft_steps(
 ) -> dict[str, Any]:
     """Seconds, tokens and losses of `steps` optimiser steps from the same start."""
     torch.manual_seed(settings.seed)
-    plain = label_head.use_label_head
-    label_head.use_label_head = (
-        plain if ours else lambda *_: None
-    )  # ours but for the head is TRL's own trainer
     own = settings.sft.model_copy(
         update={"max_steps": steps}
     )  # batches are drawn by the seed, alike for both
-    try:
+    plain = {"use_label_head": label_head, "write_lora": processor}
+    with ExitStack() as stack:
+        if not ours:  # ours without these is TRL's own trainer
+            for name, module in plain.items():
+                stack.enter_context(patch.object(module, name, lambda *_, **__: None))
+            stack.enter_context(patch.object(processor, "GROUPED", "sdpa"))
         trainer = training.sft_trainer(rows, settings.model_copy(update={"sft": own}), folder)
-    finally:
-        label_head.use_label_head = plain
     begin = time.perf_counter()
     trainer.train()
     seconds = time.perf_counter() - begin
@@ -94,10 +95,10 @@ def grpo_trainers(settings: profiles.Profile, group: int, folder: Path) -> dict[
         report_to="none",
     )
 
-    def one(kind: type[GRPOTrainer]) -> GRPOTrainer:
+    def one(kind: type[GRPOTrainer], attention: str = "sdpa") -> GRPOTrainer:
         torch.manual_seed(settings.seed)
         made = kind(
-            model=common.trainable(settings.model.name, settings, settings.rl.lora),
+            model=common.trainable(settings.model.name, settings, settings.rl.lora, attention),
             args=config,
             train_dataset=Dataset.from_list([{"prompt": "none"}]),
             processing_class=models.load_tokenizer(settings.model.name),
@@ -108,16 +109,13 @@ def grpo_trainers(settings: profiles.Profile, group: int, folder: Path) -> dict[
         made.model.train()
         return made
 
-    plain = shared_prefix.use_label_head
-    shared_prefix.use_label_head = lambda *_, **__: None
-    try:
+    nothing = lambda *_, **__: None  # noqa: E731
+    with patch.multiple(shared_prefix, use_label_head=nothing, write_lora=nothing):
         packed = one(SharedPrefixGRPOTrainer)
-    finally:
-        shared_prefix.use_label_head = plain
     return {
         "TRL": one(GRPOTrainer),
         "shared prefix": packed,
-        "shared prefix, label head": one(SharedPrefixGRPOTrainer),
+        "ours": one(SharedPrefixGRPOTrainer, processor.GROUPED),
     }
 
 
@@ -191,7 +189,7 @@ def main() -> None:
         print("SFT, optimiser steps:", steps)
         ways = {
             "TRL": lambda: sft_steps(settings, rows, False, steps, folder),
-            "label head": lambda: sft_steps(settings, rows, True, steps, folder),
+            "ours": lambda: sft_steps(settings, rows, True, steps, folder),
         }
         tuned = interleave(ways, repeats)
         trainers = grpo_trainers(settings, group, folder)

@@ -14,13 +14,24 @@ def example(relevant, scenario="math", **more):
     return {"dataset": "d", "qid": "7", "scenario": scenario} | labels | more
 
 
-FIRST, SECOND, THIRD, NONE = example(["a"]), example(["b"]), example(["c"], "coding"), example([], "coding")
+FIRST, SECOND, THIRD, UNMOVED = (
+    example(["a"]),
+    example(["b"]),
+    example(["c"], "coding"),
+    example([], "coding"),
+)
+NONE = UNMOVED | {"initial_list": list("bac")}
 EXAMPLES = [THIRD, NONE, FIRST, SECOND]
 
 
 def test_score_is_the_ndcg_of_the_listwise_by_the_pointwise_label():
-    expected = [1.0, 1 / math.log2(3), 0.5, 0.0]
-    assert [score(item) for item in (FIRST, SECOND, THIRD, NONE)] == pytest.approx(expected)
+    expected = [1.0, 1 / math.log2(3), 0.5]
+    assert [score(item) for item in (FIRST, SECOND, THIRD)] == pytest.approx(expected)
+
+
+def test_without_a_relevant_document_the_list_has_to_stay_as_it_was():
+    unknown = {"final_list": ["a"], "relevant_docids": []}
+    assert [score(item) for item in (UNMOVED, NONE, unknown)] == [1.0, 0.0, 0.0]
 
 
 def test_objects_are_taken_as_well_as_mappings():

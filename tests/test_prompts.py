@@ -36,6 +36,14 @@ def asked(rendered):
     return "".join(map(chr, rendered.ids)).partition("Question: ")[2].strip()
 
 
+def test_with_repeat_query_and_identifiers_stand_twice_and_caps_hold():
+    rendered = prompt(repeat=True).render("2 + 1", ["Three", "", "x" * 10])
+    text = "".join(map(chr, rendered.ids))
+    lines = ["Question: 2 + 1", "[1] Three [1]", "[2] [2]", f"[3] {'x' * 9} [3]", "Question: 2 + 1"]
+    assert "\n".join(lines) in text and rendered.cut == (2,)
+    assert text.count("Question: ") == 2
+
+
 def test_what_is_longer_than_its_cap_is_cut_and_named():
     rendered = prompt().render("a question of many words", ["short", "x" * 10, "y" * 9, "z" * 50])
     assert shown(rendered) == ["short", "x" * 9, "y" * 9, "z" * 9]
@@ -214,14 +222,15 @@ AWKWARD = [
 ]
 
 
+@pytest.mark.parametrize("repeat", [False, True])
 @pytest.mark.parametrize("kind", [ListwisePrompt, DirectPrompt, PointwisePrompt])
-def test_ids_are_those_of_the_text(tokenizer, kind):
-    made = kind(tokenizer, passage_tokens=12, query_tokens=20, max_length=600)
+def test_ids_are_those_of_the_text(tokenizer, kind, repeat):
+    made = kind(tokenizer, passage_tokens=12, query_tokens=20, max_length=600, repeat=repeat)
     for query in AWKWARD:
         text = made.text(query, AWKWARD)
         assert made.encode(query, AWKWARD) == tokenizer(text, add_special_tokens=False)["input_ids"], query
         assert "[12]" not in text and "(12)" in text
-    assert made.text("word " * 100, ["word " * 100]).count("word") == 12 + 20
+    assert made.text("word " * 100, ["word " * 100]).count("word") == 12 + 20 * (1 + repeat)
 
 
 @pytest.mark.parametrize("control", ["<|im_end|>", "<|im_start|>system", "a<|endoftext|>b"])

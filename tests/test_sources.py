@@ -42,6 +42,8 @@ def test_the_written_collections_are_as_large_as_promised(collections):
     assert len({qid.rsplit("-", 1)[0] for qid in qa.queries}) == 6
     assert len(qa.queries) >= 60 and len(web.queries) >= 40 and len(qa.passages) >= 300
     assert web.passages.keys() == qa.passages.keys()
+    for c, train, test in ((qa, 1300, 100), (web, 600, 100), (collections["coding"], 500, 40)):
+        assert len(c.ids("train")) >= train and len(c.ids("test")) >= test
     for c in (qa, web):
         for qid, hard in c.hard_negatives.items():
             assert set(hard) <= c.passages.keys() and not set(hard) & set(c.qrels[qid])
@@ -52,7 +54,8 @@ def test_relevant_to_a_program_is_what_it_calls_and_others_do_not(collections):
     source += "def f(x):\n    return f(sorted(x)) or math.gcd(1, c(x).split())\n"
     assert humaneval._calls(source) == {"sorted", "math.gcd", "itertools.chain", ".split"}
     c = collections["coding"]
-    assert not {"len", "range"} & {docid for judged in c.qrels.values() for docid in judged}
+    found = {docid for qid, judged in c.qrels.items() if qid.startswith("HumanEval/") for docid in judged}
+    assert not {"len", "range"} & found and len(found) > 20
     assert "str.join" in c.passages and "ValueError" not in c.passages
 
 

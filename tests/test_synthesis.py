@@ -72,6 +72,16 @@ def test_labels_fit_the_list_and_a_query_without_positives_is_counted_as_dropped
         assert set(example.relevant_docids) <= {"p3", "p11"} and example.relevant_docids
 
 
+def test_a_share_of_lists_holds_no_positive_and_is_ranked_all_the_same():
+    teacher, made = make(collection(), lists_per_query=40, without_positives=0.25)
+    empty = [e for e in made.examples if not e.relevant_docids]
+    assert 3 <= len(empty) <= 20 and made.funnel["lists"] == len(made.examples) == 40
+    for example in empty:
+        assert not {"p3", "p11"} & set(example.initial_list) and example.final_list in [
+            seen[::-1] for seen in teacher.seen
+        ]
+
+
 def test_the_same_seed_makes_the_same_lists_and_another_one_others():
     first, again, other = (make(collection(), lists_per_query=4, seed=s)[1].examples for s in (1, 1, 2))
     assert first == again != other

@@ -6,6 +6,7 @@ import random
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from pathlib import Path
@@ -466,6 +467,15 @@ def test_the_annotation_counts_as_much_as_it_is_told_to(offline_teacher, weight,
     teacher = offline_teacher(annotated=weight)
     assert asyncio.run(teacher.rank(QUERY, PASSAGES)).docids[0] == first
     assert asyncio.run(teacher.select_positives(QUERY, PASSAGES)) == ["3"]
+
+
+def test_where_the_annotation_counts_and_names_none_the_order_stays(offline_teacher):
+    teacher, query = offline_teacher(annotated=0.3), replace(QUERY, chain="Words [2] are split. More.")
+    ranked = asyncio.run(teacher.rank(query, PASSAGES[:2]))
+    assert ranked.docids == ["1", "2"] and ranked.reasoning == "Words (2) are split. None of these."
+    assert asyncio.run(teacher.rank(query, PASSAGES)).reasoning.startswith(
+        "Words (2) are split. Useful here: "
+    )
 
 
 @pytest.mark.slow

@@ -29,8 +29,9 @@ class Filtered:
 
 
 def score(example: Any) -> float:
-    """NDCG@10 of `final_list` by `relevant_docids`, in 0..1; 0.0 for an example without relevant documents.
+    """NDCG@10 of `final_list` by `relevant_docids`, in 0..1.
 
+    Without relevant documents it is 1.0 where the list stays as it was, which takes the field `initial_list`, else 0.0.
     Raises ValueError, with the example's name and the key, for a missing field or one that is no list.
     """
     fields = _fields(example)
@@ -41,6 +42,8 @@ def score(example: Any) -> float:
         if isinstance(fields[key], str) or not isinstance(fields[key], Sequence):
             found = type(fields[key]).__name__
             raise ValueError(f"{name}: {key!r} is {found}; expected a list of document ids")
+    if not fields["relevant_docids"] and "initial_list" in fields:
+        return float(list(fields["final_list"]) == list(fields["initial_list"]))
     return metrics.ndcg(fields["final_list"], fields["relevant_docids"], k=10)
 
 

@@ -41,6 +41,7 @@ class Prompting(Strict):
     passage_tokens: int = Field(gt=0)
     query_tokens: int = Field(gt=0)
     reasoning: bool  # False: prompts, labels and answers have no chain (paper, Table 3, non-reasoning)
+    repeat: bool  # query and identifiers stand twice, for small models (see prompts.Prompt)
 
 
 class RemoteTeacherSettings(Strict):
@@ -67,7 +68,7 @@ class Synthesis(Strict):
     teacher: Literal["offline", "remote"]
     published: Literal["13k", "sft", "rl"] | None  # the authors' data in place of stage 01; None: ours
     first_stage: dict[str, Literal["dense", "bm25"]]  # by collection, "default" for the others
-    train_queries: int | None  # per collection, None: all
+    train_queries: int | dict[str, int] | None  # per collection, or by collection and "default"; None: all
     candidates: int = Field(gt=1)  # K of the first stage
     extra_queries: bool  # parts of training queries as queries too, where a collection has them
     window: int = Field(gt=1)  # passages of a list
@@ -75,6 +76,7 @@ class Synthesis(Strict):
     shuffled: float = Field(ge=0, le=1)  # share of lists in random order in place of the first stage's
     max_positives: int = Field(gt=0)
     max_hard_negatives: int = Field(ge=0)
+    without_positives: float = Field(ge=0, lt=1)  # share of lists from which the positives are left out
     lists_per_query: int = Field(gt=0)
     near_duplicate: float = Field(gt=0, le=1)  # of two passages this similar the later one is dropped
     threshold: float  # offline teacher: evidence needed to move a passage up
@@ -87,6 +89,11 @@ class Synthesis(Strict):
         if not self.max_positives < (self.smallest_window or self.window) <= self.window:
             raise ValueError(f"a list needs room for {self.max_positives} positives and a negative")
         return self
+
+    def queries_of(self, collection: str) -> int | None:
+        """How many training queries of a collection are asked for; None: all."""
+        wanted = self.train_queries
+        return wanted.get(collection, wanted["default"]) if isinstance(wanted, dict) else wanted
 
 
 class Filtering(Strict):

@@ -107,7 +107,9 @@ class Prompt:
     `tokenizer`: of the model that reads it; `passage_tokens`, `query_tokens`: caps in tokens (section 5.1 of the
     paper caps passages); `max_length`: longest prompt in tokens. `overlong`: what becomes of a longer one: "error",
     or "shorten", which cuts the query to what the passages leave of the room, but not under half of it, and then
-    caps the passages lower, all alike, until the prompt fits. `template`: in place of the class's own.
+    caps the passages lower, all alike, until the prompt fits. `template`: in place of the class's own, as it is. `repeat`: the
+    query before the passages too, in fewer words, and each identifier behind its passage again: a small model copies,
+    and after words that it quotes comes what came after them in the prompt.
 
     `chain`: the output begins with reasoning that `</think>` has to close: where the chat template opens or closes
     a `<think>` at the end of the prompt, that decides, else `reasoning`. `begun`: what makes the output a whole
@@ -115,6 +117,7 @@ class Prompt:
     """
 
     template: Template
+    repeating: Template
     reasoning = True
     """Whether it asks for a chain before the answer."""
 
@@ -127,6 +130,7 @@ class Prompt:
         max_length: int,
         overlong: Overlong = "error",
         template: Template | None = None,
+        repeat: bool = False,
     ):
         if min(passage_tokens, query_tokens, max_length) < 1:
             raise ValueError("passage_tokens, query_tokens and max_length are counts of tokens, at least 1")
@@ -134,7 +138,8 @@ class Prompt:
             raise ValueError(f"overlong is {overlong!r}; expected 'error' or 'shorten'")
         self.tokenizer, self.max_length, self.overlong = tokenizer, max_length, overlong
         self.passage_tokens, self.query_tokens = passage_tokens, query_tokens
-        self.template = template or self.template
+        self.repeat = repeat and template is None
+        self.template = template or (self.repeating if repeat else self.template)
         self._before, _, self._after = self.template.user.partition("{passages}")
         self._frame = lru_cache(maxsize=1000)(self._frame_of)
         self._piece = lru_cache(maxsize=20_000)(lambda text: Piece(text, self._tokenise(text)))
@@ -163,7 +168,7 @@ class Prompt:
         pieces, excess = self._fit(query, passages, cap, query_cap)
         if excess > 0 and self.overlong == "shorten":
             asked = len(self._query(query, query_cap).ids)
-            half = (asked - excess + sum(len(piece.ids) for piece in pieces[3:-2:2])) // 2
+            half = (asked - excess + sum(len(piece.ids) for piece in pieces[2:-2:2])) // 2
             query_cap = max(1, min(query_cap, max(half, asked - excess)))
             pieces, excess = self._fit(query, passages, cap, query_cap)
         while excess > 0:
@@ -173,10 +178,10 @@ class Prompt:
                     f"a prompt of {self.max_length + excess} tokens{tried} exceeds max_length {self.max_length}; "
                     "lower the window, passage_tokens or query_tokens"
                 )
-            cap = _lower([len(piece.ids) for piece in pieces[3:-2:2]], excess, cap)
+            cap = _lower([len(piece.ids) for piece in pieces[2:-2:2]], excess, cap)
             pieces, excess = self._fit(query, passages, cap, query_cap)
         ids = [token for piece in pieces for token in piece.ids]
-        cut = tuple(place for place, piece in enumerate(pieces[3:-2:2]) if piece.was_cut)
+        cut = tuple(place for place, piece in enumerate(pieces[2:-2:2]) if piece.was_cut)
         return Rendered(ids, cap, cap < self.passage_tokens, cut, self._query(query, query_cap).was_cut)
 
     def cut(self, text: str, limit: int) -> Piece:
@@ -194,13 +199,14 @@ class Prompt:
         return pieces, sum(len(piece.ids) for piece in pieces) - self.max_length
 
     def _pieces(self, query: str, passages: Sequence[str], cap: int, query_cap: int) -> list[Piece]:
-        """Head, text before the passages, then identifier and passage by turns, text after them, tail."""
+        """Head, then what leads to a passage and the passage by turns, what follows the last one, tail."""
         values = {"num": str(len(passages)), "query": self._query(query, query_cap).text}
         head, tail = self._frame(fill(self.template.system, values))
-        pieces = [head, self._piece(fill(self._before, values))]
+        pieces, between = [head], fill(self._before, values)
         for number, passage in enumerate(passages, start=1):
-            pieces += [self._piece(f"[{number}]"), self._passage(passage, cap)]
-        return [*pieces, self._piece(fill(self._after, values)), tail]
+            pieces += [self._piece(f"{between}[{number}]"), self._passage(passage, cap)]
+            between = f" [{number}]\n" if self.repeat else ""
+        return [*pieces, self._piece(between + fill(self._after, values)), tail]
 
     def _frame_of(self, system: str) -> list[Piece]:
         """The chat template around the user's message; control tokens in it are such."""
@@ -209,7 +215,8 @@ class Prompt:
 
     def _passage_of(self, passage: str, cap: int) -> Piece:
         kept = self.cut(passage, cap)
-        line = f" {kept.text}\n" if kept.text else "\n"
+        line = f" {kept.text}" if kept.text else ""
+        line += "" if self.repeat else "\n"
         return Piece(line, self._tokenise(line), kept.was_cut)
 
     def _tokenise(self, text: str, control: bool = False) -> array[int]:
@@ -234,6 +241,11 @@ class ListwisePrompt(Prompt):
         "Think about what the question needs inside <think> </think>. Then rank all {num} passages, best first, "
         "inside <answer> </answer>, as in <answer> [2] > [1] </answer>.\nQuestion: {query}",
     )
+    repeating = Template(
+        template.system,
+        "Question: {query}\n{passages}Question: {query}\nThink inside <think> </think>, then rank all {num} passages "
+        "inside <answer> </answer>, best first.",
+    )
 
 
 class DirectPrompt(Prompt):
@@ -245,6 +257,11 @@ class DirectPrompt(Prompt):
         "Here are {num} passages, each after its identifier.\n{passages}Rank all {num} passages, best first, "
         "inside <answer> </answer>, as in <answer> [2] > [1] </answer>.\nQuestion: {query}",
     )
+    repeating = Template(
+        template.system,
+        "Question: {query}\n{passages}Question: {query}\nRank all {num} passages inside <answer> </answer>, "
+        "best first.",
+    )
 
 
 class PointwisePrompt(Prompt):
@@ -254,4 +271,9 @@ class PointwisePrompt(Prompt):
         "You judge whether a passage helps to answer a question.",
         "Here is a passage.\n{passages}Think inside <think> </think>, then say true if the passage helps with the "
         "question, else false.\nQuestion: {query}",
+    )
+    repeating = Template(
+        template.system,
+        "Question: {query}\n{passages}Question: {query}\nThink inside <think> </think>, then say true if the passage "
+        "helps with the question, else false.",
     )

@@ -163,7 +163,9 @@ async def _of_query(
     examples = []
     for number in range(1, 1 + (1 if collection.splits.get(qid) == EXTRA else wanted.lists_per_query)):
         rng = Random(f"{seed}/{collection.name}/{qid}/{number}")
-        initial, chosen, kept_hard = assemble(retrieved, positives, hard, wanted, rng)
+        some = [] if wanted.without_positives and rng.random() < wanted.without_positives else positives
+        others = retrieved if some else [docid for docid in retrieved if docid not in positives]
+        initial, chosen, kept_hard = assemble(others, some, hard, wanted, rng)
         ranked = await teacher.rank(query, [collection.passages[docid] for docid in initial])
         labels = (initial, ranked.docids, ranked.reasoning, chosen, kept_hard)
         examples.append(Example(collection.name, collection.scenario, qid, *labels))
@@ -200,7 +202,7 @@ class Made:
 def training_queries(collection: Collection, wanted: profiles.Synthesis) -> dict[str, str]:
     """Id -> text of the training queries that a profile asks for, with extra queries after them if it does."""
     splits = ("train", EXTRA) if wanted.extra_queries else ("train",)
-    ids = [qid for split in splits for qid in collection.ids(split, wanted.train_queries)]
+    ids = [qid for split in splits for qid in collection.ids(split, wanted.queries_of(collection.name))]
     return {qid: collection.queries[qid].text for qid in ids}
 
 

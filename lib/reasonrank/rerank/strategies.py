@@ -69,6 +69,7 @@ def build(
     step: int = 10,
     variant: Variant = "ours",
     reasoning: bool = True,
+    repeat: bool = False,
     retry: bool = False,
     constrained: bool = False,
     template: Template | None = None,
@@ -76,9 +77,9 @@ def build(
 ) -> Reranker:
     """A reranker of the strategy `name`, with its prompt, over an open engine.
 
-    Caps and `max_length` (of a prompt) in tokens, see `prompts.Prompt`; `options` (`sampling`, `max_in_flight`) and
-    the rest as the rerankers take it. What a strategy has no use for is left out: `step` and `variant` (of the
-    window rule) without a slide; `window`, `retry` and `constrained` where there is no permutation.
+    Caps and `max_length` (of a prompt) in tokens, and `repeat`: see `prompts.Prompt`; `options` (`sampling`,
+    `max_in_flight`) and the rest as the rerankers take it. What a strategy has no use for is left out: `step` and
+    `variant` (of the window rule) without a slide; `window`, `retry` and `constrained` where there is no permutation.
     `reasoning=False`: rankings are asked for without it, as by "direct", whatever the schedule; a pointwise
     judgement always reasons. `template`: of listwise prompts with reasoning, in place of ours. Raises ValueError for
     an unknown strategy or a setting out of range.
@@ -90,7 +91,7 @@ def build(
     caps = {"passage_tokens": passage_tokens, "query_tokens": query_tokens, "max_length": max_length}
     if template is not None and kind is ListwisePrompt:
         kind, caps = RecoveredPrompt, caps | {"template": template}
-    prompt = kind(engine.tokenizer, **caps, overlong=overlong)
+    prompt = kind(engine.tokenizer, **caps, overlong=overlong, repeat=repeat)
     if name == "pointwise":
         return PointwiseReranker(engine, prompt, **options)
     options |= {"window": window, "retry": retry, "constrained": constrained}

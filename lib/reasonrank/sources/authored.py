@@ -1,16 +1,20 @@
 """Complex QA and web search: two sets written for this project, under data/authored.
 
 A folder per subject with `passages.jsonl` (id, title, text), `questions.jsonl` (id, title, text, answer, positives,
-hard_negatives) and `web.jsonl` (id, text, answer, positives, hard_negatives). Both sets search all passages.
+hard_negatives) and `web.jsonl` (id, text, answer, positives, hard_negatives). Both sets search all passages. More
+questions lie under `train` and `test`, a folder per subject too; those for training have a `chain`. `train` also holds
+problems and tasks for the collections of `champ` and `humaneval`.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from ..stages import ROOT
-from .base import Collection, Query
+from .base import Collection, Query, split_of
 from .folder import QUERY_TEXTS, collection, rows
 
 FOLDER = ROOT / "data" / "authored"
@@ -18,21 +22,33 @@ FOLDER = ROOT / "data" / "authored"
 
 def complex_qa(folder: Path = FOLDER) -> Collection:
     """Questions as people ask them on expert sites -> passages that carry a concept the answer needs."""
-    return _collection("complex_qa", "complex QA", sorted(folder.glob("*/questions.jsonl")))
+    return _collection("complex_qa", "complex QA", folder, "questions.jsonl")
 
 
 def web_search(folder: Path = FOLDER) -> Collection:
     """Short queries -> passages that answer them; the same passages as complex QA."""
-    return _collection("web_search", "web search", sorted(folder.glob("*/web.jsonl")))
+    return _collection("web_search", "web search", folder, "web.jsonl")
 
 
-def _collection(name: str, scenario: str, files: list[Path]) -> Collection:
-    queries, qrels, hard = {}, {}, {}
-    for _, qid, text, row in rows(files, QUERY_TEXTS):
+def written(file: Path | str, folder: Path = FOLDER) -> Iterator[tuple[Query, dict[str, Any]]]:
+    """The queries of a file under `folder`, each with its row. A solution is the row's list of steps, or the sentences
+    of its answer; without a file there are none."""
+    path = folder / file
+    for _, qid, text, row in rows([path] if path.is_file() else [], QUERY_TEXTS):
         asked = f"{row['title']}. {text}" if row.get("title") else text
-        queries[qid] = Query(qid, asked, tuple(re.split(r"(?<=[.!?])\s+", row["answer"].strip())))
-        qrels[qid] = dict.fromkeys(row["positives"], 1)
-        hard[qid] = list(row.get("hard_negatives", []))
-    passages = collection({"passages": [file.parent / "passages.jsonl" for file in files]}, name).passages
+        steps = row.get("solution") or re.split(r"(?<=[.!?])\s+", row["answer"].strip())
+        steps = [line for line in steps.splitlines() if line.strip()] if isinstance(steps, str) else steps
+        yield Query(qid, asked, tuple(steps), row.get("chain", "")), row
+
+
+def _collection(name: str, scenario: str, folder: Path, file: str) -> Collection:
+    queries, qrels, hard, splits = {}, {}, {}, {}
+    subjects = sorted(path.parent.name for path in folder.glob("*/passages.jsonl"))
+    for split, subject in ((split, subject) for split in ("", "train", "test") for subject in subjects):
+        for query, row in written(Path(split, subject, file), folder):
+            queries[query.id], splits[query.id] = query, split or split_of(query.id)
+            qrels[query.id] = dict.fromkeys(row["positives"], 1)
+            hard[query.id] = list(row.get("hard_negatives", []))
+    passages = collection({"passages": [folder / s / "passages.jsonl" for s in subjects]}, name).passages
     source = "written for this project"
-    return Collection(name, scenario, source, queries, passages, qrels, hard_negatives=hard)
+    return Collection(name, scenario, source, queries, passages, qrels, splits, hard_negatives=hard)

@@ -14,11 +14,13 @@ EXTRA = "extra"  # queries made from parts of training queries
 
 @dataclass(frozen=True)
 class Query:
-    """A query. `solution` holds its gold answer or solution in steps, which only a teacher may see."""
+    """A query. `solution` holds its gold answer or solution in steps, and `chain` what a person wrote on which passage
+    it needs, and why; only a teacher may see these."""
 
     id: str
     text: str
     solution: tuple[str, ...] = ()
+    chain: str = ""
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 270 competition problems whose solution steps people annotated with the concepts that they use; 223 problems
 name at least one of 89 concepts. Both collections split by problem, so that a problem is in the same split in both.
+Problems written for this project are training queries of both.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from functools import cache
 
 from ..models import package_folder
 from ..stages import read_json
+from .authored import written
 from .base import EXTRA, Collection, Passage, Query, split_of
 
 
@@ -21,13 +23,19 @@ def _raw() -> dict:
 
 @cache
 def _problems() -> tuple[dict[str, Query], dict[str, list[str]]]:
-    """The problems that name at least one concept, and their concepts, by id."""
+    """The problems that name at least one concept, those written for training last, and their concepts, by id."""
     queries, named = {}, {}
     for qid, raw in _raw()["problems"].items():
         if concepts := _concepts(raw["ch_list"]):
             steps = tuple(step["_text"].strip() for step in raw["solution"]["steps"])
             queries[qid], named[qid] = Query(qid, raw["_text"].strip(), steps), concepts
+    for query, row in written("train/math/problems.jsonl"):
+        queries[query.id], named[query.id] = query, row["concepts"]
     return queries, named
+
+
+def _split(qid: str) -> str:
+    return split_of(qid) if qid in _raw()["problems"] else "train"
 
 
 def _concepts(named: Iterable[str]) -> list[str]:
@@ -40,7 +48,12 @@ def concepts() -> Collection:
     89 passages, each the statement of a concept with its name where it has one.
     """
     problems, named = _problems()
-    parts = [part for qid in problems if split_of(qid) == "train" for part in _parts(qid)]
+    parts = [
+        part
+        for qid in problems
+        if qid in _raw()["problems"] and _split(qid) == "train"
+        for part in _parts(qid)
+    ]
     passages = {
         docid: Passage(docid, raw["_text"].strip(), (raw["name"] or "").strip())
         for docid, raw in _raw()["concepts"].items()
@@ -48,7 +61,7 @@ def concepts() -> Collection:
     queries = problems | {query.id: query for query, _ in parts}
     named = named | {query.id: concepts for query, concepts in parts}
     qrels = {qid: dict.fromkeys(concepts, 1) for qid, concepts in named.items()}
-    splits = {qid: split_of(qid) if qid in problems else EXTRA for qid in queries}
+    splits = {qid: _split(qid) if qid in problems else EXTRA for qid in queries}
     source = "CHAMP, problem to concept"
     return Collection("math_theorem", "math: theorem", source, queries, passages, qrels, splits)
 
@@ -73,7 +86,7 @@ def similar_problems() -> Collection:
     test problem among the passages would give away its own labels. The query's own problem is excluded.
     """
     queries, named = _problems()
-    solved = [qid for qid in queries if split_of(qid) == "train"]
+    solved = [qid for qid in queries if qid in _raw()["problems"] and _split(qid) == "train"]
     texts = {qid: f"{queries[qid].text} Solution: {' '.join(queries[qid].solution)}" for qid in solved}
     passages = {qid: Passage(qid, text) for qid, text in texts.items()}
     qrels = {
@@ -82,4 +95,5 @@ def similar_problems() -> Collection:
     }
     own = {qid: {qid} for qid in solved}
     source = "CHAMP, problem to solved problem"
-    return Collection("math_problem", "math: problem", source, dict(queries), passages, qrels, excluded=own)
+    splits = {qid: _split(qid) for qid in queries}
+    return Collection("math_problem", "math: problem", source, dict(queries), passages, qrels, splits, own)

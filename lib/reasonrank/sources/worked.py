@@ -166,9 +166,15 @@ def _add(made: Worked, split: str, town: str, words: dict, problems: list, state
 
 
 def _trace(value: int, operations: list[tuple[str, int]], unit: str = "") -> Working:
-    """Steps such as "7 x 13 = 91", and the last value."""
+    """Steps such as "31 + 5 = 36", and the last value. A product is taken apart: "10 x 7 = 70", "3 x 7 = 21", "70 + 21
+    = 91", so that each step is one that a small model can take."""
     steps = []
     for sign, n in operations:
+        small, large = sorted((value, n))
+        if sign in ("x", "*") and large > 10 and large % 10:
+            parts = [part * small for part in (large - large % 10, large % 10)]
+            steps += [f"{part // small} {sign} {small} = {part}" for part in parts]
+            value, sign, n = parts[0], "+", parts[1]
         steps.append(f"{value} {sign} {n} = {(value := SIGNS[sign](value, n))}{unit}")
     return Working(tuple(steps), (f"{value}{unit}",))
 

@@ -20,6 +20,7 @@ from .base import Ranked
 
 CALLED = 0.3  # what a call in the solution adds to the similarity of the documentation it goes to
 MOST_CITED = 3  # passages that are moved up
+NONE = "None of these."
 
 
 class OfflineTeacher:
@@ -54,7 +55,8 @@ class OfflineTeacher:
     async def rank(self, query: Query, passages: Sequence[Passage]) -> Ranked:
         """Passages whose text states what the solution uses come first, best first; the rest keep their order.
 
-        With the chain "verdicts" those with a yes keep their order too, since nothing in it tells them apart.
+        With the chain "verdicts" those with a yes keep their order too, since nothing in it tells them apart. Where
+        the annotation counts, and nobody judged one of these relevant, all keep their order.
         """
         vectors, steps = self._embed([passage.full for passage in passages]), _steps(query)
         by_step = vectors @ self._embed(steps).T
@@ -62,7 +64,10 @@ class OfflineTeacher:
         score += CALLED * _called(passages, query.solution)
         if self.wanted.annotated:
             judged = self.collection.qrels.get(query.id, {})
-            score += self.wanted.annotated * np.array([judged.get(p.id, 0) > 0 for p in passages])
+            relevant = np.array([judged.get(p.id, 0) > 0 for p in passages])
+            if not relevant.any():
+                return Ranked([passage.id for passage in passages], f"{_thought(query)}{NONE}")
+            score += self.wanted.annotated * relevant
         enough = score.mean() + self.wanted.threshold * (score.std() or 1.0)
         strong = [int(i) for i in np.argsort(-score, kind="stable") if score[i] >= enough]
         cited = strong[:MOST_CITED] or [int(score.argmax())]
@@ -70,7 +75,8 @@ class OfflineTeacher:
             cited.sort()
         order = cited + [i for i in range(len(passages)) if i not in cited]
         evidence = [(i + 1, passages[i], steps[int(by_step[i].argmax())]) for i in cited]
-        return Ranked([passages[i].id for i in order], CHAINS[self.wanted.chain](evidence, len(passages)))
+        chain = CHAINS[self.wanted.chain](evidence, len(passages))
+        return Ranked([passages[i].id for i in order], f"{_thought(query)}{chain}")
 
     def _embed(self, texts: Sequence[str]) -> np.ndarray:
         new = [text for text in dict.fromkeys(texts) if text not in self._vectors]
@@ -93,6 +99,12 @@ def _steps(query: Query) -> list[str]:
 
 def _with_solution(query: Query) -> str:
     return f"{query.text} {' '.join(query.solution)}"
+
+
+def _thought(query: Query) -> str:
+    """What the query needs: the first sentence of the chain that came with it, where there is one."""
+    first = re.match(r"[^.!?]+[.!?]", query.chain.replace("[", "(").replace("]", ")"))
+    return f"{first[0]} " if first else ""
 
 
 Evidence = Sequence[tuple[int, Passage, str]]

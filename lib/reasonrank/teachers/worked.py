@@ -36,8 +36,11 @@ class WorkedTeacher:
 
 
 def chain(working: Working, passages: Sequence[Passage]) -> str:
-    """Numbered single steps, then the passage that they lead to, to the letter and with its identifier behind it:
-    "(1) 7 x 13 = 91. (2) 91 + 5 = 96. In Fern Bridge, Carl Hall has 96 seats. [6]"."""
+    """Numbered single steps, then the passage that they lead to: to the letter from the answer on, with its identifier
+    behind it, as it stands in the prompt: "(1) 7 x 13 = 91. (2) 91 + 5 = 96. So 96 seats. [6]"."""
     steps = " ".join(f"({number}) {step}." for number, step in enumerate(working.steps, start=1))
-    quotes = (f"{p.full} [{i}]" for i, p in enumerate(passages, start=1) if p.id == working.docid)
-    return f"{steps} {next(quotes, 'None of these.')}"
+    for number, passage in enumerate(passages, start=1):
+        if passage.id == working.docid:
+            start = min(passage.full.index(part) for part in working.answer)
+            return f"{steps} So {passage.full[start:]} [{number}]"
+    return f"{steps} None of these."

@@ -60,9 +60,9 @@ class Trained:
         return f"{batches}{self.steps} optimiser steps, {self.seconds:.0f} s{several}"
 
 
-def trainable(name: str, profile: Profile, lora: Lora | None) -> Any:
+def trainable(name: str, profile: Profile, lora: Lora | None, attention: str = "sdpa") -> Any:
     """A model to train: with LoRA in the profile's dtype, else in float32 (master weights)."""
-    return load_model(name, profile.model.dtype if lora else "float32", attn_implementation="sdpa")
+    return load_model(name, profile.model.dtype if lora else "float32", attn_implementation=attention)
 
 
 def peft_config(lora: Lora | None) -> Any:

@@ -139,6 +139,7 @@ def grpo_trainer(
     logging.getLogger("vllm").setLevel(logging.ERROR)  # TRL imports vLLM, which warns of what a CPU lacks
     from datasets import Dataset
 
+    from .processor import GROUPED
     from .rollouts import EngineRollouts
     from .shared_prefix import SharedPrefixGRPOTrainer
 
@@ -153,7 +154,7 @@ def grpo_trainer(
     columns = ("gold_ranking", "relevant", "num_passages")
     return SharedPrefixGRPOTrainer(
         rollouts=EngineRollouts(profile) if cpu and processes == 1 else None,
-        model=trainable(str(start_from), profile, profile.rl.lora),
+        model=trainable(str(start_from), profile, profile.rl.lora, GROUPED if cpu else "sdpa"),
         args=config,
         train_dataset=Dataset.from_list(
             [{"prompt": row["prompt_ids"]} | {key: row[key] for key in columns} for row in rows]

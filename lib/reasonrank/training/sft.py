@@ -30,23 +30,27 @@ def sft_config(profile: Profile, output: Path, cpu: bool) -> Any:
 
 
 def sft_trainer(rows: Sequence[dict[str, Any]], profile: Profile, output: Path) -> Any:
-    """TRL's SFTTrainer over rows of `windows_of`, ready to train, with the vocabulary head on label tokens only (see
-    `label_head.use_label_head`). Prompt and label are one line of tokens, with a mask that is 1 on the label."""
+    """TRL's SFTTrainer over rows of `windows_of`, ready to train: the vocabulary head on label tokens only (see
+    `label_head.use_label_head`), on a processor LoRA in the weights (see `processor.write_lora`). Prompt and label are
+    one line of tokens, with a mask that is 1 on the label."""
     from datasets import Dataset
     from trl import SFTTrainer
 
     from .label_head import use_label_head
+    from .processor import GROUPED, write_lora
 
     pairs = [(row["prompt_ids"], row["completion_ids"]) for row in rows]
     data = [{"input_ids": p + c, "completion_mask": [0] * len(p) + [1] * len(c)} for p, c in pairs]
+    cpu = on_cpu()
     trainer = SFTTrainer(
-        model=trainable(profile.model.name, profile, profile.sft.lora),
-        args=sft_config(profile, output, on_cpu()),
+        model=trainable(profile.model.name, profile, profile.sft.lora, GROUPED if cpu else "sdpa"),
+        args=sft_config(profile, output, cpu),
         train_dataset=Dataset.from_list(data),
         processing_class=load_tokenizer(profile.model.name),
         peft_config=peft_config(profile.sft.lora),
     )
     use_label_head(trainer.model, trainer.accelerator.device)
+    write_lora(trainer.model, trainer.accelerator)
     return trainer
 
 

@@ -19,6 +19,7 @@ from trl import GRPOTrainer
 from trl.trainer.utils import split_tensor_dict
 
 from .label_head import use_label_head
+from .processor import write_lora
 
 logger = logging.getLogger(__name__)
 
@@ -98,7 +99,7 @@ def block_mask(owner: torch.Tensor) -> torch.Tensor:
 
 
 class SharedPrefixGRPOTrainer(GRPOTrainer):
-    """TRL's GRPOTrainer with shared prompts. Text only; the model's attention is `sdpa` or `eager`.
+    """TRL's GRPOTrainer with shared prompts. Text only; the model's attention is `sdpa`, `eager` or "grouped".
 
     Before the first gradient step the packed log-probabilities of one micro-batch are compared with TRL's own;
     where they differ by more than `TOLERANCE` a warning says so and TRL's own way serves from then on.
@@ -117,6 +118,7 @@ class SharedPrefixGRPOTrainer(GRPOTrainer):
         own = {"temperature": self.temperature, "entropy_gradient": bool(self.args.entropy_coef)}
         for model in filter(None, (self.model, self.ref_model)):
             use_label_head(model, self.accelerator.device, **own)
+        write_lora(self.model, self.accelerator)
         self.tokens_packed = self.tokens_plain = 0
         self.checked: float | None = None
         # one answer shares its prompt with no other

@@ -1,0 +1,125 @@
+"""LoRA on a processor: the adapter in the weights, and attention without copies of keys.
+
+PEFT adds (x A) B to each product x W: small products for every token, in both directions. Here a layer keeps a copy of
+its weight, W + s B A, written anew when A or B has changed, so that a layer is one product; the gradients of A and B
+follow from the weight's gradient G: s B^T G and s G A^T (Hu et al. 2021, equation 3). PEFT's layers stay what they
+are: what is saved, merged, resumed or switched off goes its own way.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import torch
+from torch.nn import functional
+from transformers import AttentionInterface, AttentionMaskInterface
+from transformers.masking_utils import eager_mask
+
+logger = logging.getLogger(__name__)
+
+GROUPED = "grouped"
+"""The name of `grouped_attention` for `from_pretrained(attn_implementation=...)`."""
+TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 2e-2}
+"""Relative difference of outputs and gradients that `write_lora` allows, by compute type."""
+
+
+class WrittenLora:
+    """A LoRA layer of PEFT whose adapter is written into a copy of its weight; takes the place of its `forward`."""
+
+    def __init__(self, layer: Any) -> None:
+        self.layer, self.plain, self.versions = layer, layer.forward, None
+        self.down, self.up = layer.lora_A["default"].weight, layer.lora_B["default"].weight
+        self.weight = layer.get_base_layer().weight.detach().clone().requires_grad_(True)
+        self.weight.register_post_accumulate_grad_hook(self.pass_on)
+
+    def __call__(self, x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
+        layer = self.layer
+        if layer.disable_adapters or layer.merged:
+            return self.plain(x, *args, **kwargs)
+        if self.versions != (now := (self.down._version, self.up._version)):
+            kind, base = self.weight.dtype, layer.get_base_layer().weight
+            down, up, scale = self.down.detach().to(kind), self.up.detach().to(kind), layer.scaling["default"]
+            torch.addmm(base, up, down, alpha=scale, out=self.weight.data)
+            self.versions = now
+        return functional.linear(x, self.weight, layer.get_base_layer().bias)
+
+    def pass_on(self, weight: torch.Tensor) -> None:
+        """Turn the weight's gradient into those of A and B, which add up over passes as any other."""
+        gradient, scale = weight.grad, self.layer.scaling["default"]
+        weight.grad = None
+        up, down = self.up.detach().to(gradient.dtype), self.down.detach().to(gradient.dtype)
+        for own, new in ((self.down, up.T @ gradient), (self.up, gradient @ down.T)):
+            new = new.to(own.dtype) * scale
+            own.grad = new if own.grad is None else own.grad + new
+
+
+def write_lora(model: Any, accelerator: Any) -> int:
+    """Give every LoRA layer of a PEFT model its `WrittenLora`; returns how many.
+
+    0, and nothing is changed, on a GPU, without LoRA, in several processes (they exchange the gradients that autograd
+    leaves), and, with a warning, where one layer's outputs or gradients are not those of PEFT's own way, as with
+    dropout or DoRA. It takes one copy of the adapted weights as memory.
+    """
+    from peft.tuners.lora import Linear
+
+    layers = [module for module in model.modules() if isinstance(module, Linear)]
+    if not layers or accelerator.device.type != "cpu" or accelerator.num_processes > 1:
+        return 0
+    if (difference := _difference(layers[0])) > TOLERANCE.get(layers[0].weight.dtype, 0.0):
+        logger.warning("LoRA is trained in PEFT's own way: written weights differ by %.2g of it", difference)
+        return 0
+    for layer in layers:
+        layer.forward = WrittenLora(layer)
+    return len(layers)
+
+
+def _difference(layer: Any) -> float:
+    """The largest relative difference of output and gradients of A and B between both ways, for an input and an
+    adapter at random."""
+    down, up = layer.lora_A["default"].weight, layer.lora_B["default"].weight
+    kept, kind, found = up.detach().clone(), layer.weight.dtype, []
+    with torch.random.fork_rng(devices=[]), torch.autocast("cpu", kind, kind != torch.float32):
+        torch.manual_seed(0)
+        up.data.normal_(std=0.02)
+        x = torch.randn(64, down.size(1), dtype=kind)
+        for way in (layer.forward, WrittenLora(layer)):
+            output = way(x)
+            output.float().square().sum().backward()
+            found.append([output.detach().float(), down.grad, up.grad])
+            down.grad = up.grad = None
+    up.data.copy_(kept)
+    return max(float((a - b).norm() / a.norm()) for a, b in zip(*found, strict=True))
+
+
+def grouped_attention(
+    module: Any,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    scaling: float | None = None,
+    **_: Any,
+) -> tuple[torch.Tensor, None]:
+    """Attention by plain products, the query heads of a group side by side so that keys are not copied for each.
+
+    `query` (batch, heads, length, width), `key` and `value` (batch, groups, keys, width), `attention_mask` (batch, 1,
+    length, keys), added where it is of floats, and true where a key is seen where it is of booleans. Returns (batch,
+    length, heads, width) and None. Equal to sdpa.
+    """
+    batch, heads, length, width = query.shape
+    groups, keys = key.shape[1:3]
+    scaled = (query * (scaling or width**-0.5)).reshape(batch, groups, heads // groups * length, width)
+    scores = (scaled @ key.transpose(-1, -2)).view(batch, groups, heads // groups, length, keys)
+    if attention_mask is not None:
+        mask = attention_mask[:, :, None, :, :keys]
+        hidden = mask.logical_not() if mask.dtype == torch.bool else None
+        scores = (
+            scores + mask if hidden is None else scores.masked_fill(hidden, torch.finfo(scores.dtype).min)
+        )
+    seen = functional.softmax(scores, dim=-1).view(batch, groups, -1, keys)
+    return (seen @ value).view(batch, heads, length, width).transpose(1, 2).contiguous(), None
+
+
+AttentionInterface.register(GROUPED, grouped_attention)
+AttentionMaskInterface.register(GROUPED, eager_mask)

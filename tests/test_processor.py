@@ -1,0 +1,99 @@
+"""Training on a processor: LoRA in the weights and grouped attention give what PEFT and sdpa give."""
+
+import copy
+import logging
+from types import SimpleNamespace
+
+import peft
+import pytest
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from reasonrank.training.processor import GROUPED, WrittenLora, write_lora
+
+HERE = SimpleNamespace(device=torch.device("cpu"), num_processes=1)
+
+
+def model(attention="sdpa"):
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 48, "intermediate_size": 64, "num_hidden_layers": 2, "vocab_size": 90}
+    config = LlamaConfig(num_attention_heads=6, num_key_value_heads=2, **sizes)
+    config._attn_implementation = attention
+    return LlamaForCausalLM(config)
+
+
+def adapted(written, **settings):
+    config = peft.LoraConfig(**({"r": 4, "lora_alpha": 8, "target_modules": "all-linear"} | settings))
+    made = peft.get_peft_model(model(), config)
+    for name, value in made.named_parameters():
+        if "lora_B" in name:
+            torch.manual_seed(len(name))
+            torch.nn.init.normal_(value, std=0.05)
+    if written:
+        assert write_lora(made, HERE) == 14
+    return made
+
+
+def step(made, optimiser):
+    torch.manual_seed(1)
+    for _ in range(2):  # gradients of two passes add up
+        ids = torch.randint(0, 90, (2, 12))
+        made(input_ids=ids, labels=ids).loss.backward()
+    gradients = {n: v.grad.clone() for n, v in made.named_parameters() if v.grad is not None}
+    optimiser.step()
+    optimiser.zero_grad()
+    return gradients
+
+
+def test_gradients_and_weights_of_three_steps_are_those_of_peft():
+    made = [adapted(False), adapted(True)]
+    optimisers = [torch.optim.AdamW([v for v in m.parameters() if v.requires_grad], lr=1e-2) for m in made]
+    for _ in range(3):
+        plain, written = map(step, made, optimisers)
+        assert plain.keys() == written.keys() and all("lora_" in name for name in written)
+        for name, gradient in plain.items():
+            torch.testing.assert_close(written[name], gradient, rtol=1e-3, atol=1e-6)
+    before, after = (dict(m.named_parameters()) for m in (adapted(False), made[1]))
+    assert any(not torch.equal(before[name], after[name]) for name in before)
+    for name, value in made[0].named_parameters():
+        torch.testing.assert_close(after[name], value, rtol=1e-3, atol=1e-5)
+
+
+def test_a_merged_copy_and_a_switched_off_adapter_are_pefts():
+    plain, written = adapted(False), adapted(True)
+    ids = torch.arange(20)[None]
+    with torch.no_grad():
+        merged = copy.deepcopy(written).merge_and_unload()
+        torch.testing.assert_close(merged(ids).logits, written(ids).logits, rtol=1e-4, atol=1e-5)
+        with plain.disable_adapter(), written.disable_adapter():
+            torch.testing.assert_close(written(ids).logits, plain(ids).logits)
+
+
+@pytest.mark.parametrize(
+    ("settings", "place"),
+    [
+        ({"lora_dropout": 0.5}, HERE),
+        ({}, SimpleNamespace(device=torch.device("cpu"), num_processes=2)),
+        ({}, SimpleNamespace(device=torch.device("cuda"), num_processes=1)),
+    ],
+)
+def test_where_it_would_not_be_the_same_pefts_own_way_serves(settings, place, caplog):
+    made = adapted(False, **settings)
+    with caplog.at_level(logging.WARNING):
+        assert write_lora(made, place) == 0
+    assert not any(isinstance(module.__dict__.get("forward"), WrittenLora) for module in made.modules())
+    assert ("PEFT's own way" in caplog.text) == bool(settings)
+
+
+@pytest.mark.parametrize("kind", ["padding", "blocks"])
+def test_grouped_attention_is_sdpa(kind):
+    ids = torch.arange(24).view(2, 12)
+    mask = torch.ones(2, 12, dtype=torch.long)
+    mask[0, :4] = 0  # padded on the left
+    if kind == "blocks":
+        mask = torch.ones(2, 1, 12, 12, dtype=torch.bool).tril()
+        mask[:, :, 8:, 4:8] = False
+    with torch.no_grad():
+        ours, theirs = (model(way)(ids, attention_mask=mask).logits for way in (GROUPED, "sdpa"))
+    kept = mask.bool() if kind == "padding" else slice(None)
+    torch.testing.assert_close(ours[kept], theirs[kept], rtol=1e-4, atol=1e-4)
