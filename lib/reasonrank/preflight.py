@@ -198,11 +198,10 @@ class Preflight:
 
         profile, rate, operations = self.profile, self.rate, 2.0 * self.count
         sft, rl, own, wanted = profile.sft, profile.rl, profile.evaluation, profile.synthesis
-        named = sources.expand(profile.collections)
+        asked, named = wanted.train_queries, sources.expand(profile.collections)
         collections = [sources.load(name) for name in named if name in sources.COLLECTIONS]
         parts = {"train": wanted.lists_per_query, "extra": int(wanted.extra_queries)}
-        ids = lambda c, part: c.ids(part, wanted.queries_of(c.name))  # noqa: E731
-        lists = sum(n * len(ids(c, part)) for c in collections for part, n in parts.items())
+        lists = sum(n * len(c.ids(part, asked)) for c in collections for part, n in parts.items())
         queries = sum(len(c.ids("test", own.queries)) for c in collections)
         queries += sum(min(own.queries or 115, 115) for name in named if name not in sources.COLLECTIONS)
         calls = len(windows(own.top, own.window, own.step)) if own.strategy == "sliding" else 1

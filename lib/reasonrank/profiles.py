@@ -68,7 +68,7 @@ class Synthesis(Strict):
     teacher: Literal["offline", "remote"]
     published: Literal["13k", "sft", "rl"] | None  # the authors' data in place of stage 01; None: ours
     first_stage: dict[str, Literal["dense", "bm25"]]  # by collection, "default" for the others
-    train_queries: int | dict[str, int] | None  # per collection, or by collection and "default"; None: all
+    train_queries: int | None  # per collection, None: all
     candidates: int = Field(gt=1)  # K of the first stage
     extra_queries: bool  # parts of training queries as queries too, where a collection has them
     window: int = Field(gt=1)  # passages of a list
@@ -89,11 +89,6 @@ class Synthesis(Strict):
         if not self.max_positives < (self.smallest_window or self.window) <= self.window:
             raise ValueError(f"a list needs room for {self.max_positives} positives and a negative")
         return self
-
-    def queries_of(self, collection: str) -> int | None:
-        """How many training queries of a collection are asked for; None: all."""
-        wanted = self.train_queries
-        return wanted.get(collection, wanted["default"]) if isinstance(wanted, dict) else wanted
 
 
 class Filtering(Strict):
@@ -285,14 +280,15 @@ def start(
     """
     profile = profile or os.environ.get("REASONRANK_PROFILE", "") or "default"
     plain = load(profile)
-    changes = {"seed": seed, "model.name": model}
-    changes |= {key.replace("__", "."): value for key, value in overrides.items()}
+    named = {key.replace("__", "."): value for key, value in overrides.items()}
+    changes = {"seed": seed, "model.name": model} | named
     if collections is not None:
         timed = [name for name in plain.latency.collections if name in collections] or collections
         changes = {"collections": collections, "latency.collections": timed} | changes
     settings = load(profile, changes)
-    folder = run_dir or os.environ.get("REASONRANK_RUN_DIR", "") or ROOT / "runs" / settings.name
-    run = Path(folder).absolute()
+    run = Path(
+        run_dir or os.environ.get("REASONRANK_RUN_DIR", "") or ROOT / "runs" / settings.name
+    ).absolute()
     run.mkdir(parents=True, exist_ok=True)
     write_text(run / "profile.yaml", yaml.safe_dump(plain.model_dump(mode="json"), sort_keys=False))
     seed_everything(settings.seed)

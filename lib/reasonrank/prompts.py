@@ -107,9 +107,9 @@ class Prompt:
     `tokenizer`: of the model that reads it; `passage_tokens`, `query_tokens`: caps in tokens (section 5.1 of the
     paper caps passages); `max_length`: longest prompt in tokens. `overlong`: what becomes of a longer one: "error",
     or "shorten", which cuts the query to what the passages leave of the room, but not under half of it, and then
-    caps the passages lower, all alike, until the prompt fits. `template`: in place of the class's own, as it is. `repeat`: the
-    query before the passages too, in fewer words, and each identifier behind its passage again: a small model copies,
-    and after words that it quotes comes what came after them in the prompt.
+    caps the passages lower, all alike, until the prompt fits. `template`: in place of the class's own, as it is.
+    `repeat`: the query before the passages too, in fewer words, and each identifier behind its passage again: a small
+    model copies, and after words that it quotes comes what came after them in the prompt.
 
     `chain`: the output begins with reasoning that `</think>` has to close: where the chat template opens or closes
     a `<think>` at the end of the prompt, that decides, else `reasoning`. `begun`: what makes the output a whole

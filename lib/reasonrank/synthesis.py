@@ -202,7 +202,7 @@ class Made:
 def training_queries(collection: Collection, wanted: profiles.Synthesis) -> dict[str, str]:
     """Id -> text of the training queries that a profile asks for, with extra queries after them if it does."""
     splits = ("train", EXTRA) if wanted.extra_queries else ("train",)
-    ids = [qid for split in splits for qid in collection.ids(split, wanted.queries_of(collection.name))]
+    ids = [qid for split in splits for qid in collection.ids(split, wanted.train_queries)]
     return {qid: collection.queries[qid].text for qid in ids}
 
 
