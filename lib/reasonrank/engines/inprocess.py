@@ -1,7 +1,8 @@
 """Engines that compute in this process: one thread owns the model, everything else only waits for it.
 
 The same thread loads, steps and frees the model, so that event loops may come and go (each notebook cell
-has its own) and numeric libraries keep one pool of threads.
+has its own) and numeric libraries keep one pool of threads. It is an executor's: what is submitted to it runs
+between two steps.
 """
 
 from __future__ import annotations
@@ -10,12 +11,12 @@ import asyncio
 import atexit
 import contextlib
 import itertools
-import queue
 import threading
 from abc import abstractmethod
 from collections.abc import Callable
-from concurrent.futures import Future, InvalidStateError
+from concurrent.futures import Future, InvalidStateError, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from typing import Any
 
 from .base import Completion, Engine, EngineError, Sampling
 
@@ -45,14 +46,15 @@ class InProcessEngine(Engine):
 
     def __init__(self) -> None:
         super().__init__()
-        self._inbox: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._active: dict[str, Request] = {}
         self._stopped: EngineError | None = None
         self._lock = threading.Lock()
-        started: Future[None] = Future()
-        self._thread = threading.Thread(target=self._work, args=(started,), daemon=True)
-        self._thread.start()
-        started.result()
+        self._thread = ThreadPoolExecutor(max_workers=1)
+        try:
+            self._thread.submit(self._load).result()
+        except BaseException:
+            self.close()
+            raise
         atexit.register(self.close)
 
     @abstractmethod
@@ -79,79 +81,59 @@ class InProcessEngine(Engine):
 
     async def _generate(self, prompt: list[int], sampling: Sampling) -> Completion:
         request = Request(prompt, sampling)
-        self._post(lambda: self._take(request))
+        self.call(lambda: self._take(request), wait=False)
         return await asyncio.wrap_future(request.future)
 
-    def call(self, action: Callable[[], None]) -> None:
+    def call(self, action: Callable[[], Any], wait: bool = True) -> None:
         """Run `action` in the engine's thread, between two steps, and wait for it."""
-        done: Future[None] = Future()
-
-        def run() -> None:
-            try:
-                done.set_result(action())
-            except Exception as error:
-                done.set_exception(error)
-
-        self._post(run)
-        done.result()
+        with self._lock:
+            if self._stopped is not None:
+                raise EngineError(str(self._stopped)) from self._stopped.__cause__
+            done = self._thread.submit(action)
+        if wait:
+            done.result()
 
     def close(self) -> None:
         with self._lock:
             if self._stopped is None:
                 self._stopped = EngineError(f"{self.kind} engine of {self.name}: closed")
-                self._inbox.put(None)
-        self._thread.join()
+                try:
+                    self._thread.submit(self._end)
+                except RuntimeError:  # the interpreter is ending, and the thread has ended
+                    self._end()
+        self._thread.shutdown()
         atexit.unregister(self.close)
-
-    def _post(self, item: Callable[[], None]) -> None:
-        """Have the engine's thread call `item` between two steps."""
-        with self._lock:
-            if self._stopped is not None:
-                raise EngineError(str(self._stopped)) from self._stopped.__cause__
-            self._inbox.put(item)
-
-    def _work(self, started: Future[None]) -> None:
-        """The engine's thread, from the load to the end."""
-        try:
-            self._load()
-        except BaseException as error:
-            self._unload()
-            started.set_exception(error)
-            return
-        started.set_result(None)
-        try:
-            while self._admit():
-                if self._active:
-                    self._step()
-        except Exception as error:
-            failure = EngineError(f"{self.kind} engine of {self.name} failed: {error!r}")
-            failure.__cause__ = error
-            with self._lock:
-                self._stopped = failure
-        finally:
-            while not self._inbox.empty():  # nobody is left to wait for an engine that has ended
-                if item := self._inbox.get():
-                    item()
-            for request in self._active.values():
-                request.fail(self._stopped)
-            self._active.clear()
-            self._unload()
-
-    def _admit(self) -> bool:
-        """Take in all that waits, and wait while there is nothing to do. False: time to end."""
-        while not self._active or not self._inbox.empty():
-            item = self._inbox.get()
-            if item is None:
-                return False
-            item()
-        return True
 
     def _take(self, request: Request) -> None:
         if request.future.cancelled():
             return
         try:
-            if self._stopped is None:
-                self._add(request)
-            self._active[request.id] = request
+            if self._stopped is not None:
+                raise self._stopped
+            self._add(request)
         except Exception as error:
             request.fail(error)
+            return
+        self._active[request.id] = request
+        if len(self._active) == 1:  # with others in it, the next step is submitted already
+            self._thread.submit(self._advance)
+
+    def _advance(self) -> None:
+        """One step, and the next one after what was submitted in the meantime."""
+        try:
+            if self._active:  # none after the end
+                self._step()
+            if self._active:
+                self._thread.submit(self._advance)
+        except Exception as error:
+            with self._lock:
+                self._stopped = EngineError(f"{self.kind} engine of {self.name} failed: {error!r}")
+                self._stopped.__cause__ = error
+            self._end()
+
+    def _end(self) -> None:
+        """Fail who still waits, and free the model."""
+        for request in self._active.values():
+            request.fail(self._stopped)
+        self._active.clear()
+        self._unload()
