@@ -82,26 +82,6 @@ def test_all_schedulers_do_the_same_work_and_ours_in_fewer_steps(bench):
     assert steps["asynchronous"] < steps["stepwise"] and steps["independent"] < steps["stepwise"]
 
 
-def test_stepwise_waits_for_all_and_ours_does_not(bench):
-    task = bench[1].draw_task(setting(bench, queries=2, candidates=15))
-    slow, fast = task.queries.values()
-    task.lengths.update({slow: [30, 5], fast: [5, 5]})
-    steps = {name: run(bench, name, task)[0] for name in ("stepwise", "asynchronous")}
-    # The fast query's second window starts after 5 steps, or after the slow one's 30.
-    assert sorted(step for step, _ in steps["stepwise"].started) == [0, 0, 30, 30]
-    assert sorted(step for step, _ in steps["asynchronous"].started) == [0, 0, 5, 30]
-
-
-def test_lengths_are_drawn_once_with_the_mean_and_the_limit_asked_for(bench):
-    asked = setting(bench, queries=300)
-    task = bench[1].draw_task(asked)
-    lengths = [length for row in task.lengths.values() for length in row]
-    assert asked.longest == 86  # 20 x 3172 / 736
-    assert min(lengths) >= 4 and max(lengths) == 86
-    assert sum(lengths) / len(lengths) == pytest.approx(20, rel=0.1)
-    assert bench[1].draw_task(asked) == task
-
-
 def test_ratios_goals_and_the_table(bench, root):
     from rerank_table import markdown, summarise
 

@@ -319,26 +319,6 @@ def test_the_end_token_ends_and_is_no_text(tiny):
     assert completion.finish_reason == "stop"
 
 
-def test_an_adapter_is_merged(tiny, tmp_path):
-    from peft import LoraConfig, get_peft_model
-    from transformers import AutoModelForCausalLM
-
-    torch.manual_seed(1)
-    config = LoraConfig(r=4, target_modules="all-linear", init_lora_weights=False)
-    model = get_peft_model(AutoModelForCausalLM.from_pretrained(tiny), config).eval()
-    model.save_pretrained(tmp_path / "adapter")
-    with open_engine(
-        "transformers", tiny, dtype="float32", device="cpu", adapter=tmp_path / "adapter"
-    ) as engine:
-        ids = engine.tokenizer.encode(PROMPTS[0])
-        got = run_sync(engine.generate(ids, Sampling(max_tokens=1, logprobs=3)))
-    with torch.inference_mode():
-        expected = model(torch.tensor([ids])).logits[0, -1].log_softmax(-1).topk(3).values
-    assert list(got.logprobs[0].values()) == pytest.approx(expected.tolist(), abs=1e-3)
-    with pytest.raises(FileNotFoundError, match=r"adapter_config\.json"):
-        open_engine("transformers", tiny, adapter=tmp_path)
-
-
 def test_draw_cuts_to_top_k_and_top_p():
     logits = torch.tensor([0.5, 0.3, 0.15, 0.05]).log()
     generator = torch.Generator().manual_seed(0)

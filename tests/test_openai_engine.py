@@ -4,10 +4,10 @@ import asyncio
 import json
 import threading
 from functools import cache
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
+from fakes import http
 from reasonrank import models
 from reasonrank.engines import EngineError, Sampling, open_engine
 from reasonrank.engines import openai as module
@@ -17,25 +17,14 @@ from reasonrank.rerank import run_sync
 SECRET = "sk-not-to-be-shown"
 
 
-class Handler(BaseHTTPRequestHandler):
+class Handler(http.JsonHandler):
     def do_POST(self):
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        body = self.body()
         self.server.seen.append((self.path, self.headers["Authorization"], body))
         self.reply(*self.server.answer(body))
 
     def do_GET(self):
         self.reply(*self.server.models)
-
-    def reply(self, status, answer):
-        data = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
-        self.send_response(status)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(data)))
-        self.end_headers()
-        self.wfile.write(data)
-
-    def log_message(self, *args):
-        pass
 
 
 def completion(text="done", reason="stop", **choice):
@@ -45,14 +34,10 @@ def completion(text="done", reason="stop", **choice):
 
 @pytest.fixture
 def server():
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.seen, server.answer = [], lambda body: completion()
-    server.models = 200, {"data": [{"id": "served-name", "max_model_len": 100}]}
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
-    thread.start()
-    yield server
-    server.shutdown()
-    server.server_close()
+    with http.listening(Handler) as server:
+        server.seen, server.answer = [], lambda body: completion()
+        server.models = 200, {"data": [{"id": "served-name", "max_model_len": 100}]}
+        yield server
 
 
 @pytest.fixture(autouse=True)

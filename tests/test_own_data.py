@@ -94,19 +94,6 @@ def test_what_the_server_says_to_every_request_is_said_once(tmp_path, capsys, st
     assert not (tmp_path / "run" / "01_synthesis").exists()
 
 
-def test_an_address_without_its_scheme_costs_nothing_and_a_rerun_asks(tmp_path, capsys):
-    data, out = own_data(tmp_path / "mine"), tmp_path / "run"
-    assert main([*asking(data, base_url="127.0.0.1:8230/v1", attempts=3), "--out", str(out)]) == 1
-    assert capsys.readouterr().err == (
-        "error: synthesis.remote.base_url: expected http(s)://HOST/v1, got '127.0.0.1:8230/v1'\n"
-    )
-    assert main([*asking(data, base_url="http://127.0.0.1:9/v1", attempts=2), "--out", str(out)]) == 1
-    assert "http://127.0.0.1:9/v1: ConnectError" in capsys.readouterr().err
-    with serving() as server:
-        assert main([*asking(data, server), "--out", str(out)]) == 0
-    assert "12 requests, failed: none" in capsys.readouterr().out and len(loaded(out)) == 4
-
-
 @pytest.mark.parametrize(
     ("more", "code", "message"),
     [
@@ -147,7 +134,8 @@ def test_an_earlier_journal_is_taken_over(tmp_path):
         assert main(ask) == 0
         head = asking_header(settings(server))
         with Store(out / "teacher.sqlite", head, replay=True) as store:
-            rows = [{"key": key, "value": value} for key, value in store.done.items()]
+            counts = {"usage": [None, None]}  # as some servers send them
+            rows = [{"key": key, "value": value | counts} for key, value in store.done.items()]
         rows.insert(0, {"journal": 1, "header": head})
         (out / "teacher.sqlite").unlink()
         (out / "teacher.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))

@@ -15,7 +15,7 @@ LOG3 = math.log2(3)
 
 
 def test_released_variant_matches_the_golden_cases(shared):
-    cases = runs.read_jsonl(shared / "golden" / "reward_released.jsonl")
+    cases = [case for _, case in runs.objects(shared / "golden" / "reward_released.jsonl")]
     assert len(cases) == 240
     for case in cases:
         labels = {key: case[key] for key in ("gold_ranking", "relevant", "num_passages")}

@@ -19,6 +19,10 @@ def put(folder, text, name="file.txt"):
     return path
 
 
+def read_rows(path):
+    return [row for _, row in runs.objects(path)]
+
+
 @pytest.mark.parametrize("name", ["x.run", "x.run.gz"])
 def test_run_round_trip(tmp_path, name):
     runs.write_trec(tmp_path / "new" / name, RUN, "tag")
@@ -141,11 +145,11 @@ def test_jsonl(tmp_path):
     rows = [{"a": [1, 2.5, None], "b": "é\u2028\n"}, {}]
     for name in ("x.jsonl", "x.jsonl.gz"):
         runs.write_jsonl(tmp_path / name, iter(rows))
-        assert runs.read_jsonl(tmp_path / name) == rows
+        assert read_rows(tmp_path / name) == rows
     with pytest.raises(ValueError, match="line 2: not valid JSON"):
-        runs.read_jsonl(put(tmp_path, '{"a": 1}\n{"a": }\n'))
+        read_rows(put(tmp_path, '{"a": 1}\n{"a": }\n'))
     with pytest.raises(ValueError, match="line 1: expected a JSON object, got list"):
-        runs.read_jsonl(put(tmp_path, "[1]\n"))
+        read_rows(put(tmp_path, "[1]\n"))
     for bad in (float("nan"), {1}, "\ud83d"):
         with pytest.raises(ValueError, match="row 2: "):
             runs.write_jsonl(tmp_path / "y.jsonl", [{}, {"a": bad}])
@@ -159,7 +163,7 @@ def test_a_byte_order_mark_is_skipped_by_every_reader(tmp_path):
     assert runs.read_trec(put(tmp_path, BOM + TIES)) == {"q": ["z", "a", "c", "b"]}
     assert runs.read_qrels(put(tmp_path, BOM + "q 0 c 1\n")) == {"q": {"c": 1}}
     assert runs.read_excluded(put(tmp_path, BOM + "q a\nq b\n")) == {"q": {"a", "b"}}
-    assert runs.read_jsonl(put(tmp_path, BOM + '{"a": 1}\n')) == [{"a": 1}]
+    assert read_rows(put(tmp_path, BOM + '{"a": 1}\n')) == [{"a": 1}]
     assert next(runs.lines(put(tmp_path, BOM + "\n x \n")))[1] == " x "
     assert stages.read_json(put(tmp_path, BOM + "[1]")) == [1]
 
@@ -169,9 +173,9 @@ def test_a_lone_surrogate_is_read_as_the_replacement_character(tmp_path):
         '{"a": "x\\ud83d", "b": ["\\uDE00y"], "c": {"\\udfff": 1}, "d": "\\ud83d\\ude00", "e": "\\\\ud83d"}\n'
     )
     expected = {"a": "x\ufffd", "b": ["\ufffdy"], "c": {"\ufffd": 1}, "d": "\U0001f600", "e": "\\ud83d"}
-    assert runs.read_jsonl(put(tmp_path, rows)) == [expected]
+    assert read_rows(put(tmp_path, rows)) == [expected]
     assert stages.read_json(put(tmp_path, rows)) == expected
-    runs.write_jsonl(tmp_path / "out.jsonl", runs.read_jsonl(put(tmp_path, rows)))
+    runs.write_jsonl(tmp_path / "out.jsonl", read_rows(put(tmp_path, rows)))
 
 
 def test_ties_of_the_first_stage_undo_the_order_only_as_released():

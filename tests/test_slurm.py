@@ -87,13 +87,6 @@ def test_a_stage_for_which_points_do_not_differ_is_run_once(project, root):
     assert "alpha=0.4,epochs=2,sft.cutoff=512/03_sft" in shown
 
 
-def test_one_rule_can_be_changed_in_a_call(project, root):
-    more = ("--set-resources", "sft:gpu=8", "sft:runtime=2880")
-    found = asked(snakemake(project, root, "--executor", "local", "--cores", "2", "--dry-run", *more))
-    assert found["sft"]["gpu"] == 8 and found["sft"]["runtime"] == 2880
-    assert found["synthesis"] == CPU
-
-
 def test_a_gpu_for_the_notebooks_that_load_a_model(root):
     profile = yaml.safe_load((root / "profiles" / "slurm" / "config.yaml").read_text())
     names = {path.stem.partition("_")[2]: path.stem[:2] for path in (root / "notebooks").glob("[0-9]*.ipynb")}

@@ -1,26 +1,18 @@
 """Teachers: the remote one against a faulty server (nothing lost, nothing paid for twice), and the offline one."""
 
 import asyncio
-import json
-import random
-import subprocess
-import sys
-import time
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
-from pathlib import Path
 
 import numpy as np
 import pytest
 import yaml
-from hypothesis import given
-from hypothesis import strategies as st
 
 from fakes.serving import MODEL, needs_vllm, vllm_server
+from fakes.teacher import collection, make
 from fakes.teacher_server import FAULTS, serving, settings
-from fakes.teacher_worker import collection, make
-from reasonrank import examples, profiles
+from reasonrank import profiles
 from reasonrank.sources import SCENARIOS, Collection, Passage, Query
 from reasonrank.store import StoreError
 from reasonrank.teachers import (
@@ -35,8 +27,6 @@ from reasonrank.teachers import (
 from reasonrank.teachers.asking import Unusable
 from reasonrank.teachers.client import ChatClient, Reply, _retry_after, split_reasoning
 from reasonrank.teachers.remote import ranking_reader, read_selection
-
-WORKER = Path(__file__).parent / "fakes" / "teacher_worker.py"
 
 
 def ask_all(questions, chosen, path, read=lambda reply: reply.text, replay=False):
@@ -108,33 +98,6 @@ def test_control_tokens_in_texts_are_broken_up_and_counted(tmp_path, control):
     assert asker.summary()["control_tokens_broken_up"] == 1
 
 
-@pytest.mark.slow
-def test_kills_at_any_moment_change_nothing(tmp_path):
-    with serving(rate=0.1, seed=2, delay=0.01) as server:
-        url = settings(server).base_url
-        rng, command = random.Random(7), [sys.executable, str(WORKER), url, str(tmp_path)]
-        kills = 0
-        for _ in range(4):
-            goal = len(server.seen) + rng.randint(3, 15)
-            worker = subprocess.Popen(command)
-            while worker.poll() is None and len(server.seen) < goal:
-                time.sleep(0.001)
-            kills += worker.poll() is None
-            worker.kill()
-            worker.wait()
-        subprocess.run(command, check=True)
-    assert kills >= 3
-    most = 2 * kills  # under way, or answered and not yet on the disk, when a process died
-    assert sum(count - 1 for count in server.paid.values()) <= most
-    killed = (tmp_path / "examples.jsonl").read_bytes()
-    subprocess.run([*command, "replay"], check=True)
-    assert (tmp_path / "examples.jsonl").read_bytes() == killed
-    with serving() as calm:
-        made, _ = asyncio.run(make(collection(), settings(calm), tmp_path / "calm"))
-    examples.save(tmp_path / "calm.jsonl", made.examples)
-    assert (tmp_path / "calm.jsonl").read_bytes() == killed
-
-
 @pytest.mark.parametrize("limit", [{"token_budget": 4000}, {"money_budget": 0.004}])
 def test_the_budget_holds_over_runs_and_a_higher_one_goes_on(tmp_path, limit):
     with serving(rate=0.3, seed=3) as server:
@@ -185,7 +148,7 @@ def test_at_most_so_many_are_in_flight(tmp_path):
 
 @pytest.mark.parametrize("url", ["127.0.0.1:8230/v1", "htp://127.0.0.1/v1", "http://", "", "http://a b/v1"])
 def test_an_address_that_is_none_stops_at_once_and_costs_nothing(tmp_path, url):
-    with pytest.raises(TeacherError, match=r"base_url: expected http\(s\)://HOST/v1, got"):
+    with pytest.raises(TeacherError, match="expected http://HOST:PORT/v1"):
         Asker(settings(base_url=url), tmp_path / "s")
     assert not (tmp_path / "s").exists()
 
@@ -254,26 +217,11 @@ def test_counts_that_are_null_are_absent_and_parts_are_joined(tmp_path, message,
     assert found == answer and asker.spent.total() == spent
 
 
-def test_a_journal_of_before_with_null_counts_opens_and_is_not_asked_again(tmp_path):
-    with serving() as server:
-        chosen = settings(server)
-        ask_all(["x"], chosen, tmp_path / "s")
-        _, asker = ask_all(["x"], chosen, tmp_path / "s", replay=True)
-        ((key, record),) = asker.store.done.items()
-        lines = [
-            {"journal": 1, "header": {"answers of": "made-up", "temperature": 0.6, "top_p": 0.95}},
-            {"key": key, "value": record | {"usage": [None, None], "result": "kept"}},
-        ]
-        (tmp_path / "old").write_text("".join(json.dumps(line) + "\n" for line in lines))
-        (answer,), asker = ask_all(["x"], chosen, tmp_path / "old")
-    assert answer == "kept" and asker.requests == 0 and len(server.seen) == 1
-
-
 def test_the_key_comes_from_the_environment_and_is_shown_nowhere(tmp_path, monkeypatch, capsys):
     chosen = {"key_variable": "MADE_UP_KEY"}
     monkeypatch.delenv("MADE_UP_KEY", raising=False)
-    for value, message in ((None, "has no MADE_UP_KEY"), (" \n", "has no MADE_UP_KEY"), ("a b", "without blanks"),
-                           ("kéy", "ASCII")):  # fmt: skip
+    for value, message in ((None, "has no MADE_UP_KEY"), (" \n", "has no MADE_UP_KEY"), ("a b", "holds blanks"),
+                           ("kéy", "no header can carry")):  # fmt: skip
         if value is not None:
             monkeypatch.setenv("MADE_UP_KEY", value)
         with pytest.raises(TeacherError, match=message):
@@ -342,15 +290,6 @@ def test_selections(text, found):
     else:
         with pytest.raises(Unusable, match=found):
             read_selection(text, 5)
-
-
-@given(st.text(alphabet="<answer>/ [0123456789], None\n", max_size=60))
-def test_a_selection_names_passages_or_is_refused(text):
-    try:
-        found = read_selection(text, 7)
-    except Unusable:
-        return
-    assert found == sorted(set(found)) and set(found) <= set(range(1, 8))
 
 
 def test_rankings_need_a_permutation_and_reasons():

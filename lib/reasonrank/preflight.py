@@ -173,11 +173,10 @@ class Preflight:
         self.sft_batch = sft.batch_size * sft.gradient_accumulation * devices
         try:
             self.batch, self.mini_batch, per_pass = batch_sizes(rl, devices)
+            if devices % split:
+                raise ValueError(f"vllm_tensor_parallel {split} does not divide {devices} devices")
         except ValueError as error:
             return self._check("batches", False, str(error))
-        if devices % split:
-            text = f"vllm_tensor_parallel {split} does not divide {devices} devices"
-            return self._check("batches", False, text)
         text = f"SFT {self.sft_batch} examples a step; RL {rl.prompts_per_step} prompts x {rl.rollouts} answers, "
         passes = f"mini-batches of {self.mini_batch} in passes of {per_pass} over {devices} device(s)"
         return self._check("batches", True, text + passes)
@@ -210,20 +209,12 @@ class Preflight:
         steps = min(steps, sft.max_steps) if sft.max_steps > 0 else steps
         answer, answers = rl.max_completion_tokens, rl.steps * self.batch
         prompt = min(self._prompt(wanted.window), rl.max_prompt_tokens)
-        trained, updates = steps * self.sft_batch, answers // self.mini_batch * rl.epochs_per_batch
+        used, updates = answers * rl.epochs_per_batch, answers // self.mini_batch * rl.epochs_per_batch
         final = self._prompt(min(own.window, own.top))
         # items, steps, tokens of a prompt and of an answer, sequences trained on, scored, and decoded
         plan = {
-            "SFT": (f"{lists} examples", steps, prompt, answer, trained, 0, 0),
-            "RL": (
-                f"{answers} answers",
-                updates,
-                prompt,
-                answer,
-                answers * rl.epochs_per_batch,
-                3 * answers,
-                answers,
-            ),
+            "SFT": (f"{lists} examples", steps, prompt, answer, steps * self.sft_batch, 0, 0),
+            "RL": (f"{answers} answers", updates, prompt, answer, used, 3 * answers, answers),
             "evaluation": (f"{prompts} prompts", 0, final, own.max_tokens, 0, prompts, prompts),
         }
         plan = {stage: row for stage, row in plan.items() if STAGES[stage] in profile.stages}

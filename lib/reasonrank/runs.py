@@ -119,13 +119,11 @@ def read_excluded(path: Path | str) -> dict[str, set[str]]:
     return excluded
 
 
-def read_jsonl(path: Path | str) -> list[dict[str, Any]]:
-    """Read JSON lines, an object each; ValueError, with file and line, for one that is malformed."""
-    return [row for _, row in objects(path)]
-
-
 def objects(path: Path | str) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The objects of a file of JSON lines, each with its place, "FILE, line N"; their texts are `well_formed`."""
+    """The objects of a file of JSON lines, each with its place, "FILE, line N"; their texts are `well_formed`.
+
+    ValueError, with file and line, for one that is malformed.
+    """
     for place, line in lines(path):
         try:
             row = json.loads(line)

@@ -8,26 +8,12 @@ import re
 import sys
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from fakes.tokenizer import CharTokenizer
 from reasonrank import stages
 from reasonrank.cli import rerank
 from reasonrank.cli.main import main
 from reasonrank.engines import Completion, Engine
-
-
-class CharTokenizer:
-    """A token for each character."""
-
-    def __call__(self, text, add_special_tokens=True, **options):
-        return {"input_ids": [ord(c) for c in text]}
-
-    def encode(self, text, add_special_tokens=True):
-        return [ord(c) for c in text]
-
-    def decode(self, ids, **options):
-        return "".join(map(chr, ids))
-
-    def apply_chat_template(self, messages, **options):
-        return "".join(f"{message['content']}\n" for message in messages)
 
 
 class NumberEngine(Engine):

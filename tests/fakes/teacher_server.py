@@ -8,19 +8,17 @@ import threading
 import time
 from collections import Counter
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+from fakes import http
 from reasonrank.profiles import RemoteTeacherSettings
 
 FAULTS = ("429", "500", "hang", "cut json", "cut body", "length", "empty", "repeated", "invented")
 HANG = 0.3  # seconds; a client waits for half of it
 
 
-class Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-
+class Handler(http.JsonHandler):
     def do_POST(self):
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        body = self.body()
         server, prompt = self.server, body["messages"][-1]["content"]
         with server.lock:
             server.seen.append(body)
@@ -34,13 +32,11 @@ class Handler(BaseHTTPRequestHandler):
             server.busy -= 1
         if server.status != 200:
             key = self.headers["Authorization"].removeprefix("Bearer ")
-            return self.reply(
-                server.status, json.dumps({"error": {"message": f"no such thing: {key}"}}).encode(), {}
-            )
+            return self.reply(server.status, {"error": {"message": f"no such thing: {key}"}})
         if isinstance(fault, dict | list):
-            return self.reply(200, json.dumps(fault).encode(), {})
+            return self.reply(200, fault)
         if fault in ("429", "500"):
-            return self.reply(int(fault), b'{"error": {"message": "later"}}', {"Retry-After": "0.01"})
+            return self.reply(int(fault), {"error": {"message": "later"}}, [("Retry-After", "0.01")])
         if fault == "hang":
             time.sleep(HANG)
         answer = server.answer(prompt, fault)
@@ -49,34 +45,10 @@ class Handler(BaseHTTPRequestHandler):
             server.billed += len(prompt.split()) + 10
             server.paid[prompt] += fault is None
         data = json.dumps(answer).encode()
-        self.reply(200, data[:-20] if fault == "cut json" else data, {}, cut=fault == "cut body")
-
-    def reply(self, status, data, headers, cut=False):
-        try:
-            self.send_response(status)
-            for key, value in {
-                "Content-Type": "application/json",
-                "Content-Length": len(data),
-                **headers,
-            }.items():
-                self.send_header(key, str(value))
-            self.end_headers()
-            self.wfile.write(data[: len(data) // 2] if cut else data)
-            self.close_connection = cut
-        except OSError:
-            pass  # whoever asked has hung up
-
-    def log_message(self, *args):
-        pass
+        self.reply(200, data[:-20] if fault == "cut json" else data, cut=fault == "cut body")
 
 
-class Server(ThreadingHTTPServer):
-    request_queue_size = 128
-    daemon_threads = True
-
-    def handle_error(self, request, client_address):
-        pass  # a client that was killed
-
+class Server(http.Server):
     def next_fault(self):
         if self.script:
             return self.script.pop(0)
@@ -106,18 +78,12 @@ def right_answer(prompt):
 def serving(rate=0.0, seed=0, delay=0.0, script=(), status=200):
     """A server with `rate` of its answers faulty. `script`: what the first ones are (None: right, a dict or a list:
     that JSON); `status`: that of every answer, an error unless it is 200."""
-    server = Server(("127.0.0.1", 0), Handler)
-    server.rate, server.rng, server.delay, server.script = rate, random.Random(seed), delay, list(script)
-    server.lock, server.seen, server.keys, server.status = threading.Lock(), [], set(), status
-    server.busy = server.most = 0
-    server.faults, server.paid, server.billed = Counter(), Counter(), 0
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
-    thread.start()
-    try:
+    with http.listening(Handler, Server) as server:
+        server.rate, server.rng, server.delay, server.script = rate, random.Random(seed), delay, list(script)
+        server.lock, server.seen, server.keys, server.status = threading.Lock(), [], set(), status
+        server.busy = server.most = 0
+        server.faults, server.paid, server.billed = Counter(), Counter(), 0
         yield server
-    finally:
-        server.shutdown()
-        server.server_close()
 
 
 def settings(server=None, **more):

@@ -14,7 +14,7 @@ class CharTokenizer:
     def encode(self, text, add_special_tokens=True):
         return self(text)["input_ids"]
 
-    def decode(self, ids):
+    def decode(self, ids, **options):
         return "".join(map(chr, ids))
 
     def apply_chat_template(self, messages, **options):

@@ -8,19 +8,6 @@ from typing import Any
 
 from .base import GREEDY, PRESETS, QWEN3, Completion, Engine, EngineError, Sampling, Stats
 
-__all__ = [
-    "GREEDY",
-    "KINDS",
-    "PRESETS",
-    "QWEN3",
-    "Completion",
-    "Engine",
-    "EngineError",
-    "Sampling",
-    "Stats",
-    "open_engine",
-]
-
 KINDS = {"vllm": "VllmEngine", "transformers": "TransformersEngine", "openai": "OpenAIEngine"}
 
 

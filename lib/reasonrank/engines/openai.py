@@ -20,18 +20,21 @@ KEY = "OPENAI_API_KEY"
 CONTEXT = 32768  # tokens, of a server that does not say
 
 
-def endpoint(base_url: str, key: str | None = None) -> tuple[str, str]:
+def endpoint(base_url: str, key: str | None = None, variable: str = KEY) -> tuple[str, str]:
     """Address and key of a server, without blanks and line ends around them.
 
-    `key`: None for the environment's OPENAI_API_KEY, or "none" where that is not set, for servers that ask for
-    none. Raises ValueError for an address that is none of a server, and for a key that no request can carry.
+    `key`: None for that of the environment under the name `variable`, or "none" where that is not set, for servers
+    that ask for none. Raises ValueError for an address that is none of a server, and for a key that no request can
+    carry.
     """
-    url, key = base_url.strip(), (os.environ.get(KEY, "none") if key is None else key).strip()
+    url, key = base_url.strip(), (os.environ.get(variable, "none") if key is None else key).strip()
     if not re.fullmatch(r"https?://(\[[\da-fA-F:]+\]|[^/\s:\[]+)(:\d+)?(/\S*)?", url):
         raise ValueError(f"base URL {url!r}: expected http://HOST:PORT/v1 or https://HOST/v1")
     if not re.fullmatch(r"[!-~]+", key):
         state = "holds blanks or characters that no header can carry" if key else "is empty"
-        raise ValueError(f"{KEY} {state}; set it to the key for {url}, or unset it for a server without keys")
+        raise ValueError(
+            f"{variable} {state}; set it to the key for {url}, or unset it for a server without keys"
+        )
     return url, key
 
 
@@ -226,9 +229,7 @@ class OpenAIEngine(Engine):
 
 
 def joined(text: Any) -> str:
-    """A text that a server sent whole or as a list of parts. Raises TypeError or KeyError for anything else."""
+    """A text that a server sent whole or as a list of parts. TypeError or AttributeError for anything else."""
     if isinstance(text, list):
-        return "".join(part if isinstance(part, str) else part["text"] for part in text)
-    if not isinstance(text, str):
-        raise TypeError
-    return text
+        return "".join(part if isinstance(part, str) else part.get("text") or "" for part in text)
+    return text + ""

@@ -210,13 +210,9 @@ def _quiet_start() -> Iterator[None]:
         stack.enter_context(warnings.catch_warnings())
         warnings.simplefilter("ignore")
         held = stack.enter_context(tempfile.TemporaryFile())
-        try:
+        try:  # vLLM silences output by its number; under nbval it has none
             sys.stdout.fileno()
-        except (
-            AttributeError,
-            OSError,
-            ValueError,
-        ):  # vLLM silences output by its number; under nbval it has none
+        except (AttributeError, OSError, ValueError):
             nowhere = stack.enter_context(open(os.devnull, "w"))
             stack.enter_context(contextlib.redirect_stdout(nowhere))
         sys.stderr.flush()

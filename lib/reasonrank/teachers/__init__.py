@@ -5,14 +5,3 @@ from .base import Ranked, Teacher, TeacherError, TeacherFailure
 from .offline import OfflineTeacher
 from .remote import RemoteTeacher
 from .worked import WorkedTeacher
-
-__all__ = [
-    "Asker",
-    "OfflineTeacher",
-    "Ranked",
-    "RemoteTeacher",
-    "Teacher",
-    "TeacherError",
-    "TeacherFailure",
-    "WorkedTeacher",
-]

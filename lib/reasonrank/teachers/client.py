@@ -5,15 +5,15 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import re
+import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
+from dataclasses import dataclass, field
+from email.utils import mktime_tz, parsedate_tz
 from typing import Any
 
 from ..answers import ANSWER, THINK, THINK_END
+from ..engines.openai import endpoint, joined
 from ..profiles import RemoteTeacherSettings
 from ..runs import well_formed
 from .base import TeacherError
@@ -28,8 +28,7 @@ CODES = {
     "invalid_api_key": 401,
     "model_not_found": 404,
 }
-NOT_SENT = {"ConnectError", "ConnectTimeout", "PoolTimeout"}  # another try may pass
-SENT = {"ReadError", "ReadTimeout", "WriteError", "WriteTimeout", "RemoteProtocolError", "DecodingError"}
+NOT_SENT = {"ConnectError", "ConnectTimeout", "PoolTimeout"}  # costs nothing, and another try may pass
 
 
 @dataclass(frozen=True)
@@ -41,16 +40,16 @@ class Reply:
     usage: Usage
 
 
+@dataclass(eq=False)
 class Trouble(Exception):
     """A request without a usable answer. `reason`: what came, in words; `usage`: the tokens it is counted with
     (none where the server did no work); `again`: worth another try; `wait`: seconds that the server asks for."""
 
-    def __init__(
-        self, kind: str, reason: str, usage: Usage | None = None, again: bool = True, wait: float = 0.0
-    ):
-        super().__init__(kind)
-        self.kind, self.reason, self.usage = kind, reason, Counter() if usage is None else usage
-        self.again, self.wait = again, wait
+    kind: str
+    reason: str
+    usage: Usage = field(default_factory=Usage)
+    again: bool = True
+    wait: float = 0.0
 
 
 class ChatClient:
@@ -62,10 +61,17 @@ class ChatClient:
     def __init__(self, settings: RemoteTeacherSettings):
         from openai import AsyncOpenAI, Timeout
 
-        self.settings, self.url = settings, settings.base_url.strip()
-        if not re.fullmatch(r"https?://[^/\s]+(/\S*)?", self.url):
-            raise TeacherError(f"synthesis.remote.base_url: expected http(s)://HOST/v1, got {self.url!r}")
-        self._key = _key(settings.key_variable, self.url)
+        self.settings, variable = settings, settings.key_variable
+        key = os.environ.get(variable, "").strip() if variable else "none"
+        if not key:
+            raise TeacherError(
+                f"the environment has no {variable}; set it to the key for {settings.base_url}, "
+                "or leave synthesis.remote.key_variable empty for a server without keys"
+            )
+        try:
+            self.url, self._key = endpoint(settings.base_url, key, variable)
+        except ValueError as error:
+            raise TeacherError(f"synthesis.remote: {error}") from None
         timeout = Timeout(settings.timeout, connect=min(settings.timeout / 2, 30))
         # its own retries are off, since the budget would not see them
         self._client = AsyncOpenAI(base_url=self.url, api_key=self._key, timeout=timeout, max_retries=0)
@@ -101,8 +107,6 @@ class ChatClient:
             reason = f"{self.url}: {cause}: {error.__cause__}"
             if cause in NOT_SENT:
                 raise Trouble("no connection", reason) from None
-            if cause not in SENT:
-                raise TeacherError(reason) from None
             raise Trouble("time-out" if "Timeout" in cause else "cut", reason, worst) from None
         return self._reply(body, worst)
 
@@ -134,8 +138,8 @@ class ChatClient:
         try:
             choice = data["choices"][0]
             message, ending = choice["message"], choice.get("finish_reason")
-            content = _joined(message.get("content"))
-            reasoning = _joined(message.get("reasoning_content") or message.get("reasoning"))
+            content = joined(message.get("content") or "")
+            reasoning = joined(message.get("reasoning_content") or message.get("reasoning") or "")
         except (KeyError, IndexError, TypeError, AttributeError):
             raise Trouble("unreadable", sent, usage) from None
         if ending == "length":
@@ -161,13 +165,6 @@ def split_reasoning(content: str, reasoning: str = "") -> tuple[str, str]:
     return content[max(start, 0) :].strip(), content[: max(start, 0)].replace(THINK, "").strip()
 
 
-def _joined(content: Any) -> str:
-    """A message's text, which some servers send in parts."""
-    if isinstance(content, list):
-        return "".join(part if isinstance(part, str) else part.get("text") or "" for part in content)
-    return "" if content is None else content + ""
-
-
 def _count(value: Any, absent: int) -> int:
     return value if type(value) is int and value >= 0 else absent
 
@@ -181,29 +178,10 @@ def _fault(fault: Any) -> tuple[int, str]:
     return status, f"{fault.get('message') or fault}"
 
 
-def _key(variable: str, url: str) -> str:
-    if not variable:
-        return "none"
-    key = os.environ.get(variable, "").strip()
-    if not key:
-        raise TeacherError(
-            f"the environment has no {variable}; set it to the key for {url}, "
-            "or leave synthesis.remote.key_variable empty for a server without keys"
-        )
-    if not re.fullmatch(r"[!-~]+", key):
-        raise TeacherError(f"{variable}: expected a key of ASCII characters without blanks")
-    return key
-
-
 def _retry_after(value: str | None) -> float:
     """Seconds of a Retry-After header, which is a number or a date; 0 where there is none."""
     try:
         return max(0.0, float(value or 0))
     except ValueError:
-        pass
-    try:
-        at = parsedate_to_datetime(value)
-    except ValueError:
-        return 0.0
-    at = at if at.tzinfo else at.replace(tzinfo=UTC)
-    return max(0.0, (at - datetime.now(UTC)).total_seconds())
+        at = parsedate_tz(value)
+        return max(0.0, mktime_tz(at) - time.time()) if at else 0.0

@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from .. import answers
 from ..answers import clean_identifiers
+from ..profiles import Strict
 from ..sources import SCENARIOS, Passage, Query
 from ..stages import ROOT
 from .asking import Asker, Unusable
@@ -35,14 +36,12 @@ _TAGS = re.compile("|".join(map(re.escape, answers.TAGS)))
 _NONE = re.compile(r"\W*none\W*", re.IGNORECASE)
 
 
-class Scenario(BaseModel):
+class Scenario(Strict):
     """How one scenario is put to a teacher (table of section 4.1): what relevance means there, and three tasks.
 
     `query`, `gold`: what query and gold answer are called; `positives_from`: "labels" takes the data set's own
     where it has them; `hard_negatives`: None where they are not asked for.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     scenario: Literal[SCENARIOS]
     query: str = Field(min_length=1)
