@@ -179,12 +179,16 @@ def test_cancelled_requests_leave_the_engine():
 
 
 def test_closing_fails_who_waits_and_who_comes():
-    engine = Countdown()
+    gate = threading.Event()
+    engine = Countdown(gate=gate)
 
     async def go():
         waiting = asyncio.create_task(engine.generate([10**9], GREEDY))
         await asyncio.sleep(0.05)
-        await asyncio.to_thread(engine.close)
+        closing = asyncio.create_task(asyncio.to_thread(engine.close))  # in the middle of a step
+        await asyncio.sleep(0.05)
+        gate.set()
+        await closing
         with pytest.raises(EngineError, match="closed"):
             await waiting
         with pytest.raises(EngineError, match="closed"):

@@ -160,14 +160,7 @@ WRONG = [
     ("first.trec", "q0 Q0 d\n", "first.trec, line 25: expected 'qid Q0 docid rank score tag'"),
     ("first.trec", "q7 Q0 doc 0/0 1 1 t\n", "first.trec: query 'q7' has no text in"),
     ("first.trec", "q0 Q0 gone 1 99 t\n", "query 'q0': no text for document 'gone' in"),
-    ("queries.tsv", "q4 no tab\n", "queries.tsv, line 5: expected 'id TAB text'"),
     ("queries.tsv", "q1\tagain\n", "queries.tsv, line 5: id 'q1' a second time; the first is"),
-    ("corpus.jsonl", "{oops\n", "corpus.jsonl, line 25: not valid JSON"),
-    (
-        "corpus.jsonl",
-        '{"_id": "doc 0/0", "text": "x"}\n',
-        "corpus.jsonl, line 25: id 'doc 0/0' a second time",
-    ),
 ]
 
 

@@ -123,10 +123,13 @@ class InProcessEngine(Engine):
         try:
             if self._active:  # none after the end
                 self._step()
-            if self._active:
-                self._thread.submit(self._advance)
+            with self._lock:
+                if self._active and self._stopped is None:
+                    self._thread.submit(self._advance)
         except Exception as error:
             with self._lock:
+                if self._stopped is not None:  # closed: the end is submitted already
+                    return
                 self._stopped = EngineError(f"{self.kind} engine of {self.name} failed: {error!r}")
                 self._stopped.__cause__ = error
             self._end()
