@@ -14,7 +14,7 @@ from reasonrank.cli.main import main
 from reasonrank.metrics import ndcg
 from reasonrank.rerank.listwise import ListwiseReranker
 from reasonrank.rerank.pointwise import PointTrace
-from reasonrank.runs import read_jsonl, write_qrels
+from reasonrank.runs import objects, write_qrels
 
 HTML = '<img src=x onerror="document.title=1"></script><b>'
 
@@ -30,7 +30,7 @@ def go(monkeypatch):
 def test_rerank_keeps_its_answers_and_trace_finds_them(tmp_path, go, capsys):
     arguments = write_inputs(tmp_path, queries=2)
     assert go("rerank", *arguments, "--traces") == 0
-    first, _ = read_jsonl(tmp_path / "out.trec.traces.jsonl")
+    first, _ = (row for _, row in objects(tmp_path / "out.trec.traces.jsonl"))
     assert [(w["start"], w["end"], w["status"], w["output_tokens"]) for w in first["windows"]] == [
         (2, 6, "ok", 7),
         (0, 4, "ok", 7),
