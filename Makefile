@@ -17,7 +17,7 @@ export TOKENIZERS_PARALLELISM ?= false
 export PYTHONNOUSERSITE := 1
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV
-.PHONY: help setup lock reproduce test lint lab figures publish clean
+.PHONY: help setup lock reproduce test lint lab book figures publish clean
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -48,6 +48,11 @@ lint: $(READY) ## ruff, notebooks included
 
 figures: $(READY) ## draw the figures of a run again, from its records
 	@python -m reasonrank run 07_figures --profile $(PROFILE) --run-dir $(RUN)
+
+# the notebooks of the book: a run's where PROFILE or RUN is given, else the committed ones
+BOOK = $(if $(filter command environment,$(origin PROFILE) $(origin RUN)),$(RUN)/notebooks,notebooks)
+book: $(READY) ## make a site of the committed notebooks in runs/default/book (PROFILE or RUN: of a run's)
+	@python -m tools.book $(BOOK) $(RUN)/book
 
 lab: $(READY) ## open JupyterLab at the first notebook
 	@python -m ipykernel install --prefix .venv --name python3 --display-name 'Python 3 (ReasonRank)' >/dev/null
