@@ -23,6 +23,7 @@ def fill(text: str, folder: Path) -> str:
     """
     blocks = {
         "results": lambda: results(folder / "default"),
+        "worked": lambda: worked(folder / "worked"),
         "adapters": lambda: adapters(folder.parent / "adapters"),
         "ablations": lambda: ablation_table(folder / ablations.RECORD.name),
         "timing": lambda: timing(folder / "timing.json"),
@@ -45,24 +46,44 @@ def results(folder: Path) -> str:
     """Scores, answers and latency of a published run."""
     record = stages.read_json(folder / "05_gpu_evaluation.json")
     speed = stages.read_json(folder / "06_latency_study.json")["result"]
-    scores, ratio, limits = record["result"]["scores"], speed["ratio"], speed["limits"]
-    average = [row for row in scores if row["collection"] == "average" and row["p_value"] is not None]
-    tests = [f"{row['system']} {100 * row['difference']:+.1f} (p = {row['p_value']:.3f})" for row in average]
-    valid = [
-        f"{row['system']} {100 * row['ok'] / row['n']:.0f} % of {row['n']}"
-        for row in record["result"]["answers"]
-    ]
+    ratio, limits = speed["ratio"], speed["limits"]
     n = sum(row["n"] for row in speed["rows"] if row["method"] == "listwise")
     return "\n\n".join([
-        "NDCG@10 in percent with 95 % bootstrap intervals over n test queries:",
-        evaluation.score_frame(scores).T.to_markdown(disable_numparse=True),
-        f"Difference to the retriever on average, paired randomisation test: {'; '.join(tests)}.",
-        f"Answers that are a valid ranking: {'; '.join(valid)}.",
+        *_scores(record),
         f"Pointwise takes {ratio['value']:.2f} times as long as listwise (95 % interval {ratio['low']:.2f} to "
         f"{ratio['high']:.2f}, n = {n} queries of {speed['candidates']} candidates, one at a time; at most "
         f"{limits['pointwise_tokens']} tokens a passage against {limits['listwise_tokens']} a window).",
         _source(record),
     ])  # fmt: skip
+
+
+def worked(folder: Path) -> str:
+    """Scores and answers of a run on the collections that a program makes."""
+    record, trained = (stages.read_json(folder / f"{name}.json") for name in ("05_gpu_evaluation", "03_sft"))
+    own, sft = record["config"]["evaluation"], trained["result"]
+    about = (
+        f"The retriever is BM25; its first {own['top']} are reranked in windows of {own['window']}. "
+        f"SFT: {sft['examples']} lists, {sft['steps']} steps, {sft['seconds'] / 60:.0f} minutes on two shared cores."
+    )
+    return "\n\n".join([*_scores(record), about, _source(record)]).replace("SFT (this run)", "SFT")
+
+
+def _scores(record: dict[str, Any]) -> list[str]:
+    """Scores of a run of notebook 05, their tests, and how many answers are rankings, as paragraphs."""
+    scores, answers = record["result"]["scores"], record["result"]["answers"]
+    average = [row for row in scores if row["collection"] == "average" and row["p_value"] is not None]
+    tests = [f"{row['system']} {100 * row['difference']:+.1f} ({_p(row['p_value'])})" for row in average]
+    valid = [f"{row['system']} {100 * row['ok'] / row['n']:.0f} % of {row['n']}" for row in answers]
+    return [
+        "NDCG@10 in percent with 95 % bootstrap intervals over n test queries:",
+        evaluation.score_frame(scores).T.to_markdown(disable_numparse=True),
+        f"Difference to the retriever on average, paired randomisation test: {'; '.join(tests)}.",
+        f"Answers that are a valid ranking: {'; '.join(valid)}.",
+    ]
+
+
+def _p(value: float) -> str:
+    return "p < 0.001" if value < 0.001 else f"p = {value:.3f}"
 
 
 def adapters(folder: Path) -> str:
