@@ -242,9 +242,7 @@ def load(profile: str, overrides: Mapping[str, Any] | None = None) -> Profile:
         raise ValueError(f"{path.name}: {wrong}") from None
 
 
-def _read(
-    profile: str, folder: Path = Path(), children: tuple[Path, ...] = ()
-) -> tuple[Path, dict[str, Any]]:
+def _read(profile: str, folder=Path(), children: tuple[Path, ...] = ()) -> tuple[Path, dict[str, Any]]:
     """The file of a profile, and its settings with those of what it extends, not checked yet."""
     known = names()
     path = FOLDER / f"{profile}.yaml" if profile in known else folder / profile
@@ -274,21 +272,20 @@ def start(
     """What a notebook calls first: its profile and its run folder; one seed for everything.
 
     `profile`: a name or a file; "" takes $REASONRANK_PROFILE, else "default". `run_dir`: "" takes
-    $REASONRANK_RUN_DIR, else runs/<profile> of the project. `model`: the backbone. `collections`: the
-    latency study takes those of its own that are among them, else all. `overrides`: other settings by keyword, with a
-    double underscore for the dot (`filtering__alpha=0.3`). None leaves the profile's value.
+    $REASONRANK_RUN_DIR, else runs/<profile>. `model`: the backbone. `collections`: the latency study takes those of
+    its own that are among them, else all. `overrides`: other settings by keyword, with a double underscore for the
+    dot (`filtering__alpha=0.3`). None leaves the profile's value.
     """
     profile = profile or os.environ.get("REASONRANK_PROFILE", "") or "default"
     plain = load(profile)
-    named = {key.replace("__", "."): value for key, value in overrides.items()}
-    changes = {"seed": seed, "model.name": model} | named
+    changes = {"seed": seed, "model.name": model}
+    changes |= {key.replace("__", "."): value for key, value in overrides.items()}
     if collections is not None:
         timed = [name for name in plain.latency.collections if name in collections] or collections
         changes = {"collections": collections, "latency.collections": timed} | changes
     settings = load(profile, changes)
-    run = Path(
-        run_dir or os.environ.get("REASONRANK_RUN_DIR", "") or ROOT / "runs" / settings.name
-    ).absolute()
+    folder = run_dir or os.environ.get("REASONRANK_RUN_DIR", "") or ROOT / "runs" / settings.name
+    run = Path(folder).absolute()
     run.mkdir(parents=True, exist_ok=True)
     write_text(run / "profile.yaml", yaml.safe_dump(plain.model_dump(mode="json"), sort_keys=False))
     seed_everything(settings.seed)
