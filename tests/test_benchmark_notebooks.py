@@ -83,7 +83,7 @@ def test_a_run_and_judgements_of_ones_own(run, tmp_path):
             {"data": {"folder": "no/such"}},
             "no/such/runs: no such TREC run, nor a folder of them; set evaluation",
         ),
-        ({"evaluation": {"top": 200}}, "candidates of 105; lower evaluation.top, or give a longer run"),
+        ({"evaluation": {"top": 200}}, "candidates of 101; lower evaluation.top, or give a longer run"),
         ({"data": {"pinned": {"bright/pony/reasonir_gpt4cot_top100.txt": "0"}}}, "data.pinned expects 0"),
         ({"prompting": {"template": "none.jinja"}}, "none.jinja: no such template"),
     ],
