@@ -45,9 +45,11 @@ def step(made, optimiser):
     return gradients
 
 
-def test_gradients_and_weights_of_three_steps_are_those_of_peft():
+@pytest.mark.parametrize("fused", [False, True])
+def test_gradients_and_weights_of_three_steps_are_those_of_peft(fused):
     made = [adapted(False), adapted(True)]
-    optimisers = [torch.optim.AdamW([v for v in m.parameters() if v.requires_grad], lr=1e-2) for m in made]
+    trained = [[value for value in m.parameters() if value.requires_grad] for m in made]
+    optimisers = [torch.optim.AdamW(values, lr=1e-2, fused=fused) for values in trained]
     for _ in range(3):
         plain, written = map(step, made, optimisers)
         assert plain.keys() == written.keys() and all("lora_" in name for name in written)

@@ -47,7 +47,7 @@ class WrittenLora:
     def pass_on(self, weight: torch.Tensor) -> None:
         """Turn the weight's gradient into those of A and B, which add up over passes as any other."""
         gradient, scale = weight.grad, self.layer.scaling["default"]
-        weight.grad = None
+        weight.grad = self.versions = None  # a step may follow, and a fused optimiser counts up no version
         up, down = self.up.detach().to(gradient.dtype), self.down.detach().to(gradient.dtype)
         for own, new in ((self.down, up.T @ gradient), (self.up, gradient @ down.T)):
             new = new.to(own.dtype) * scale
