@@ -138,7 +138,7 @@ def link_names(app: Any, page: str, template: str, context: dict[str, Any], doct
     def block(found: re.Match) -> str:
         return CHAIN.sub(in_code, found[0])
 
-    body = re.sub(r'<div class="highlight-ipython3.*?</pre>', block, context["body"], flags=re.DOTALL)
+    body = re.sub(r'<div class="highlight-i?python3? .*?</pre>', block, context["body"], flags=re.DOTALL)
     word = r'(?<!">)<code class="docutils literal notranslate"><span class="pre">([\w.]+)</span></code>'
     context["body"] = re.sub(word, in_text, body)
 
