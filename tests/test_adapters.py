@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 
 from reasonrank import adapters, stages
 from reasonrank.models import resolve
-from reasonrank.profiles import Model
+from reasonrank.settings import Model
 
 KEY = "base_model.model.model.layers.0.mlp.up_proj.lora_{}.weight"
 

@@ -10,7 +10,7 @@ from reasonrank import preflight as memory
 from reasonrank import profiles, stages
 from reasonrank.cli.main import main
 from reasonrank.preflight import Preflight
-from reasonrank.profiles import Lora
+from reasonrank.settings import Lora
 from reasonrank.training.common import peft_config
 
 QWEN_7B, QWEN_32B = 7_615_616_512, 32_763_876_352

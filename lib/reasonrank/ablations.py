@@ -18,7 +18,7 @@ from pydantic import Field, model_validator
 
 from . import paper
 from .evaluation import mean_interval, this_run
-from .profiles import Strict
+from .settings import Strict
 from .stages import ROOT, read_json
 from .sweeps import PerQuery, Point, point_name, require_same
 

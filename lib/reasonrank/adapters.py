@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 from . import stages
 from .evaluation import this_run
 from .models import adapter_settings, check_files, save_merged
-from .profiles import Model, Sft
+from .settings import Model, Sft
 from .training import Trained
 
 WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"

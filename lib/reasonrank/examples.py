@@ -11,8 +11,8 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from .profiles import Profile
 from .runs import write_jsonl
+from .settings import Profile
 from .sources import published13k
 from .stages import ROOT, Stage, read_json, sha256, stage_file, write_json, write_text
 

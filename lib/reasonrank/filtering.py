@@ -15,7 +15,7 @@ from typing import Any
 from . import metrics
 from .examples import Example
 from .examples import save as write_examples
-from .profiles import Filtering
+from .settings import Filtering
 from .stages import Stage
 
 

@@ -19,9 +19,9 @@ import numpy as np
 from . import evaluation
 from .engines import Engine
 from .evaluation import Interval, TestSet, bootstrap
-from .profiles import Profile
 from .rerank import RerankedRun
 from .rerank.strategies import STRATEGIES
+from .settings import Profile
 
 WORK = ("calls", "prompt_tokens", "output_tokens")
 DRAWS = 2000

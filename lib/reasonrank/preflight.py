@@ -23,7 +23,7 @@ from packaging.version import Version
 
 from . import paper, sources, stages
 from .models import resolve
-from .profiles import Hardware, Lora, Profile
+from .settings import Hardware, Lora, Profile
 
 GIB = 2**30
 RESERVED = 0.08  # share of a GPU that stays free

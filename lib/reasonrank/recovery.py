@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from .answers import clean_identifiers
-from .profiles import Profile
 from .prompts import ListwisePrompt, Piece, Template, block, fill
+from .settings import Profile
 from .sources import published13k
 from .stages import ROOT, read_json
 

@@ -17,8 +17,8 @@ import pandas as pd
 from pydantic import ValidationError
 
 from .evaluation import MEASURE, evaluate, qrels_file, run_file
-from .profiles import Strict
 from .runs import read_qrels, read_trec
+from .settings import Strict
 from .stages import read_json, stage_file
 
 STAGE = "05_gpu_evaluation"

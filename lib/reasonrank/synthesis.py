@@ -1,21 +1,21 @@
-"""How training data are made (sections 4.1.1 to 4.1.4): candidates, lists, and what a teacher says of them."""
+"""How training data are made (sections 4.1.1 to 4.1.4): lists of candidates, and what a teacher says of them."""
 
 from __future__ import annotations
 
 import asyncio
-import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
-from functools import lru_cache
 from random import Random
 from typing import Any
 
-from . import profiles, retrieval, stages
+from . import retrieval, stages
 from .examples import Example, save, save_dataset, statistics
+from .lists import assemble, linked_passages, repeats, without_copies
 from .runs import Run
-from .sources import Collection, Passage
+from .settings import Profile, Synthesis
+from .sources import Collection
 from .sources.base import EXTRA
 from .sources.worked import Worked
 from .teachers import Asker, OfflineTeacher, RemoteTeacher, Teacher, TeacherFailure, WorkedTeacher
@@ -23,71 +23,6 @@ from .teachers.asking import NOT_ASKED
 
 QUERY_STEPS = ("queries", "answered", "with positives", "lists")
 PASSAGE_STEPS = ("candidates", "without the query's text", "without copies", "positives", "hard negatives")
-SHINGLE = 3  # words and signs
-SHORT_QUERY = 8  # words; passages that answer shorter ones may well repeat them
-
-
-def repeats(passage: Passage, query: str) -> bool:
-    """Whether a passage contains the query word by word, as a copy of the page that asks it does; False for
-    queries of less than 8 words."""
-    asked, said = (re.findall(r"\w+", text.lower()) for text in (query, passage.full))
-    return len(asked) >= SHORT_QUERY and f" {' '.join(asked)} " in f" {' '.join(said)} "
-
-
-def without_copies(passages: Sequence[Passage], threshold: float) -> list[Passage]:
-    """Passages without near-duplicates of earlier ones: a Jaccard similarity of their sets of shingles (three
-    words or signs) of at least `threshold` (0..1)."""
-    kept: list[Passage] = []
-    for passage in passages:
-        own = _shingles(passage.full)
-        others = (_shingles(other.full) for other in kept)
-        if all(len(own & other) / len(own | other) < threshold for other in others):
-            kept.append(passage)
-    return kept
-
-
-@lru_cache(maxsize=100_000)
-def _shingles(text: str) -> frozenset[str]:
-    words = re.findall(r"\w+|[^\w\s]", text.lower())  # a formula differs by its signs
-    return frozenset(" ".join(words[i : i + SHINGLE]) for i in range(max(1, len(words) - SHINGLE + 1)))
-
-
-def linked_passages(collection: Collection, qid: str) -> list[str]:
-    """Passages that come with the query itself, as the links of an accepted answer do in the paper.
-
-    Without them a query whose evidence the first stage misses would have no positive at all.
-    """
-    return [*collection.qrels.get(qid, {}), *collection.hard_negatives.get(qid, [])]
-
-
-def assemble(
-    retrieved: Sequence[str],
-    positives: Sequence[str],
-    hard_negatives: Sequence[str],
-    wanted: profiles.Synthesis,
-    rng: Random,
-) -> tuple[list[str], list[str], list[str]]:
-    """List assembly (4.1.3): positives, hard negatives and other negatives, at most `wanted.window` passages.
-
-    Passages of the first stage stay in its order, as a reranker meets them; those from elsewhere go to random
-    places, so that the place tells nothing. `wanted` may ask for smaller windows, and for a share of lists in
-    random order. Returns (list, positives in it, hard negatives in it).
-    """
-    window = rng.randint(wanted.smallest_window, wanted.window) if wanted.smallest_window else wanted.window
-    chosen = rng.sample(list(positives), min(len(positives), rng.randint(1, wanted.max_positives)))
-    room = min(len(hard_negatives), wanted.max_hard_negatives, window - len(chosen))
-    hard = rng.sample(list(hard_negatives), room)
-    negatives = [docid for docid in retrieved if docid not in {*positives, *hard_negatives}]
-    others = rng.sample(negatives, min(len(negatives), window - len(chosen) - len(hard)))
-    members = {*chosen, *hard, *others}
-    order = [docid for docid in retrieved if docid in members]
-    for docid in [*chosen, *hard]:
-        if docid not in order:
-            order.insert(rng.randint(0, len(order)), docid)
-    chosen, hard = ([docid for docid in order if docid in found] for found in (chosen, hard))
-    if wanted.shuffled and rng.random() < wanted.shuffled:
-        rng.shuffle(order)
-    return order, chosen, hard
 
 
 @dataclass(frozen=True)
@@ -104,7 +39,7 @@ async def synthesise(
     collection: Collection,
     teacher: Teacher,
     candidates: Run,
-    wanted: profiles.Synthesis,
+    wanted: Synthesis,
     seed: int = 0,
     progress: Callable[[], None] | None = None,
 ) -> Synthesised:
@@ -141,7 +76,7 @@ async def _of_query(
     teacher: Teacher,
     qid: str,
     retrieved: Sequence[str],
-    wanted: profiles.Synthesis,
+    wanted: Synthesis,
     seed: int,
     counts: Counter[str],
 ) -> list[Example]:
@@ -199,7 +134,7 @@ class Made:
         return [{"dataset": name, "unit": units[step], "step": step, "count": n} for name, step, n in steps]
 
 
-def training_queries(collection: Collection, wanted: profiles.Synthesis) -> dict[str, str]:
+def training_queries(collection: Collection, wanted: Synthesis) -> dict[str, str]:
     """Id -> text of the training queries that a profile asks for, with extra queries after them if it does."""
     splits = ("train", EXTRA) if wanted.extra_queries else ("train",)
     ids = [qid for split in splits for qid in collection.ids(split, wanted.train_queries)]
@@ -208,7 +143,7 @@ def training_queries(collection: Collection, wanted: profiles.Synthesis) -> dict
 
 async def make(
     stage: stages.Stage,
-    settings: profiles.Profile,
+    settings: Profile,
     collections: Mapping[str, Collection],
     queries: Mapping[str, Mapping[str, str]] | None = None,
     *,
@@ -251,7 +186,7 @@ async def make(
 
 
 async def _label(
-    collection: Collection, queries: Mapping[str, str], settings: profiles.Profile, asker: Asker | None
+    collection: Collection, queries: Mapping[str, str], settings: Profile, asker: Asker | None
 ) -> Synthesised:
     """Candidates and labels of a collection, with a bar over queries that says what has been spent so far."""
     from tqdm.auto import tqdm

@@ -10,7 +10,7 @@ from collections import Counter
 from contextlib import contextmanager
 
 from fakes import http
-from reasonrank.profiles import RemoteTeacherSettings
+from reasonrank.settings import RemoteTeacherSettings
 
 FAULTS = ("429", "500", "hang", "cut json", "cut body", "length", "empty", "repeated", "invented")
 HANG = 0.3  # seconds; a client waits for half of it

@@ -21,6 +21,7 @@ DATA = {  # what a module reads of data/: a folder, or a file
     "reasonrank.paper": "paper",
     "reasonrank.recovery": "prompt_hashes.json",
     "reasonrank.sources.authored": "authored",
+    "reasonrank.sources.worked": "worked",
     "reasonrank.teachers.remote": "teacher",
 }
 

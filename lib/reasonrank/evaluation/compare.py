@@ -14,12 +14,12 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from ..engines import PRESETS, Engine, open_engine
-from ..profiles import Profile
 from ..recovery import template_of
 from ..rerank import strategies
 from ..rerank.listwise import WindowTrace
 from ..rerank.run import RerankedRun, Reranker
 from ..runs import Run, write_qrels, write_trec
+from ..settings import Profile
 from ..stages import read_json, stage_file
 from .sets import TestSet, test_sets
 from .statistics import mean_interval, paired_test

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .. import retrieval
-from ..profiles import Profile
 from ..runs import Qrels, Run, read_scores, read_trec, released_order
+from ..settings import Profile
 from ..sources import Collection, expand, load
 from ..sources.benchmarks import find_run, read_run
 from ..sources.folder import hashes

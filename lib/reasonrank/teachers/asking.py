@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ..profiles import RemoteTeacherSettings
+from ..settings import RemoteTeacherSettings
 from ..store import Store
 from .base import TeacherError, TeacherFailure
 from .client import ChatClient, Messages, Reply, Trouble, Usage

@@ -14,8 +14,8 @@ from typing import Any
 
 from ..answers import ANSWER, THINK, THINK_END
 from ..engines.openai import endpoint, joined
-from ..profiles import RemoteTeacherSettings
 from ..runs import well_formed
+from ..settings import RemoteTeacherSettings
 from .base import TeacherError
 
 Messages = Sequence[Mapping[str, str]]

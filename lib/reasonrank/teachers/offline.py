@@ -13,8 +13,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..profiles import Synthesis
 from ..retrieval import embed
+from ..settings import Synthesis
 from ..sources import Collection, Passage, Query
 from .base import Ranked
 

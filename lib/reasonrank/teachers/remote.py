@@ -16,7 +16,7 @@ from pydantic import Field, ValidationError
 
 from .. import answers
 from ..answers import clean_identifiers
-from ..profiles import Strict
+from ..settings import Strict
 from ..sources import SCENARIOS, Passage, Query
 from ..stages import ROOT
 from .asking import Asker, Unusable

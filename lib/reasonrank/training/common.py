@@ -15,7 +15,7 @@ from typing import Any
 from accelerate import PartialState
 
 from ..models import load_model, save_merged
-from ..profiles import Lora, Profile, Rl, Sft
+from ..settings import Lora, Profile, Rl, Sft
 from ..stages import read_json, usable_cores, write_json
 from .checkpoints import MARK, WORK, Checkpoints, SaveRegularly
 from .dev import DevCurve, first_window_score

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import TrainerCallback
 
-from ..profiles import Profile
+from ..settings import Profile
 from .rollouts import save_policy
 
 Score = Callable[[Any], Mapping[str, Any]]

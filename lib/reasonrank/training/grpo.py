@@ -12,8 +12,8 @@ from accelerate import PartialState
 from accelerate.utils import gather_object
 
 from ..models import load_tokenizer
-from ..profiles import Profile, Rl
 from ..rewards import Reward, RewardParts
+from ..settings import Profile, Rl
 from ..stages import read_json, sha256
 from .checkpoints import Checkpoints, fingerprint
 from .common import Trained, finished, on_cpu, peft_config, trainable, trainer_settings

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from ..engines import Completion, Engine, Sampling, open_engine
-from ..profiles import Profile
 from ..rerank import run_sync
+from ..settings import Profile
 
 
 class EngineRollouts:

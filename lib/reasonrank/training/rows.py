@@ -9,9 +9,9 @@ from typing import Any
 from ..answers import format_answer, format_completion
 from ..examples import Example, passages_of
 from ..models import load_tokenizer
-from ..profiles import Profile
 from ..prompts import DirectPrompt, ListwisePrompt, Prompt
 from ..recovery import RecoveredPrompt, template_of
+from ..settings import Profile
 from ..stages import read_json, stage_file
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..models import load_tokenizer
-from ..profiles import Profile
+from ..settings import Profile
 from .checkpoints import Checkpoints, fingerprint
 from .common import Trained, finished, on_cpu, peft_config, trainable, trainer_settings
 
