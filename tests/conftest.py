@@ -24,3 +24,34 @@ def shared() -> Path:
     if not (folder / "bright").is_dir():
         pytest.skip("needs ../shared (BRIGHT runs and judgements, golden rewards), which is not here")
     return folder
+
+
+@pytest.fixture
+def engines(monkeypatch):
+    """The engines that `rerank` opened, which sort by number; `engines.make` makes the next one."""
+    from fakes.rerank_script import NumberEngine
+    from reasonrank import stages
+    from reasonrank.cli import rerank
+
+    class Opened(list):
+        make = NumberEngine
+
+    opened = Opened()
+
+    def open_engine(options, kind):
+        opened.append(opened.make())
+        return opened[-1]
+
+    monkeypatch.setattr(rerank, "open_engine", open_engine)
+    monkeypatch.setattr(stages, "hardware", dict)
+    return opened
+
+
+@pytest.fixture
+def records(tmp_path):
+    """A folder of records with the one that must be there; listwise is faster in it."""
+    from fakes.records import put, ratio
+
+    folder = tmp_path / "records"
+    put(folder / "default" / "06_latency_study.json", ratio(2.4, 2.1, 2.8))
+    return folder

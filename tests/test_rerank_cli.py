@@ -1,49 +1,20 @@
-"""`rerank` with a model that sorts by number: its files, its store, what it refuses, and what a kill leaves."""
+"""`rerank` with a model that sorts by number: its files, its store, and what it refuses."""
 
 import contextlib
-import gzip
 import json
 import os
-import random
-import signal
 import sqlite3
-import subprocess
-import sys
 import threading
-import time
 from dataclasses import replace
 from pathlib import Path
 
-import pyarrow
 import pytest
-from pyarrow import parquet
 
-from fakes import rerank_script
-from fakes.rerank_script import NumberEngine, weights, write_inputs
+from fakes.rerank_script import NumberEngine, stored, weights, write_inputs
 from reasonrank import stages
-from reasonrank.cli import rerank
 from reasonrank.cli.main import main
 from reasonrank.engines import EngineError
 from reasonrank.runs import read_trec
-from reasonrank.sources import benchmarks
-
-
-@pytest.fixture
-def engines(monkeypatch):
-    """The engines that were opened; `engines.make` makes the next one."""
-
-    class Opened(list):
-        make = NumberEngine
-
-    opened = Opened()
-
-    def open_engine(options, kind):
-        opened.append(opened.make())
-        return opened[-1]
-
-    monkeypatch.setattr(rerank, "open_engine", open_engine)
-    monkeypatch.setattr(stages, "hardware", dict)
-    return opened
 
 
 @pytest.fixture
@@ -58,13 +29,6 @@ def go(arguments, *more):
 def replaced(arguments, option, value):
     place = arguments.index(option) + 1
     return [*arguments[:place], str(value), *arguments[place + 1 :]]
-
-
-def stored(path):
-    if not path.exists():
-        return {}
-    with contextlib.closing(sqlite3.connect(path)) as store:
-        return {key: json.loads(value) for key, value in store.execute("SELECT key, value FROM records")}
 
 
 def test_the_run_its_record_and_what_is_shown(tmp_path, arguments, engines, capsys):
@@ -274,149 +238,3 @@ def test_an_unreachable_server(arguments, capsys):
     assert go(arguments, *server) == 1
     shown = capsys.readouterr().err
     assert "error: no server answers at http://127.0.0.1:9/v1" in shown and "Traceback" not in shown
-
-
-# Folders in published layouts
-
-RUN = "q1 Q0 a/x y.txt 1 3 t\nq1 Q0 b 2 2 t\nq1 Q0 c 3 1 t\n"
-PASSAGES = {"a/x y.txt": "1 one", "b": "2 two", "c": "3 three", "unused": "no number"}
-
-
-@pytest.fixture
-def go_data(tmp_path, engines):
-    """Runs the command on `tmp_path/data` and gives the run that came out."""
-    (tmp_path / "first.trec").write_text(RUN)
-    for name in ("data", "model"):
-        (tmp_path / name).mkdir()
-    (tmp_path / "model" / "config.json").write_text("{}")
-
-    def run(*more):
-        options = {"--run": "first.trec", "--data": "data", "--model": "model", "--out": "out.trec"}
-        paths = [text for option, name in options.items() for text in (option, str(tmp_path / name))]
-        status = go(paths, "--max-tokens", "100", *more)
-        return status, read_trec(tmp_path / "out.trec") if status == 0 else None
-
-    return run
-
-
-def put(path, rows):
-    """JSON lines, gzipped where the name says so, or Parquet."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if path.suffix == ".parquet":
-        parquet.write_table(pyarrow.Table.from_pylist(rows), path)
-        return
-    text = "".join(json.dumps(row) + "\n" for row in rows).encode()
-    path.write_bytes(gzip.compress(text) if path.suffix == ".gz" else text)
-
-
-def test_beir(tmp_path, go_data, end="jsonl.gz"):
-    put(tmp_path / f"data/queries.{end}", [{"_id": "q1", "text": "which?", "metadata": {}}])
-    rows = [{"_id": docid, "title": "", "text": text} for docid, text in PASSAGES.items()]
-    put(tmp_path / f"data/corpus.{end}", rows)
-    (tmp_path / "data" / "qrels").mkdir()
-    (tmp_path / "data" / "qrels" / "test.tsv").write_text("query-id\tcorpus-id\tscore\n")
-    assert go_data() == (0, {"q1": ["c", "b", "a/x y.txt"]})
-
-
-def bright(folder, subset, end="parquet", excluded=("N/A",)):
-    example = {"query": "which?", "reasoning": "", "id": "q1", "excluded_ids": list(excluded)}
-    example |= {"gold_ids_long": ["N/A"], "gold_ids": ["c"], "gold_answer": "N/A"}
-    put(folder / f"examples/{subset}.{end}", [example])
-    rows = [{"id": docid, "content": text} for docid, text in PASSAGES.items()]
-    put(folder / f"documents/{subset}.{end}", rows)
-
-
-@pytest.mark.parametrize("end", ["parquet", "jsonl"])
-def test_bright_with_excluded_documents(tmp_path, go_data, capsys, end):
-    bright(tmp_path / "data", "aops-00000-of-00001", end, excluded=["b", "elsewhere"])
-    assert go_data() == (0, {"q1": ["c", "a/x y.txt"]})
-    assert "rows of excluded documents, dropped: 1" in capsys.readouterr().err
-    assert json.loads((tmp_path / "out.trec.json").read_text())["result"]["excluded_rows"] == 1
-
-
-def test_bright_with_several_subsets(tmp_path, go_data, capsys):
-    for subset in ("aops-00000-of-00001", "biology-00000-of-00002"):
-        bright(tmp_path / "data", subset)
-    put(tmp_path / "data/documents/biology-00001-of-00002.parquet", [{"id": "more", "content": "4"}])
-    assert go_data() == (2, None)
-    assert "there are several subsets; expected one of aops, biology" in capsys.readouterr().err
-    assert go_data("--subset", "physics")[0] == 2
-    assert "no subset 'physics'" in capsys.readouterr().err
-    assert go_data("--subset", "biology") == (0, {"q1": ["c", "b", "a/x y.txt"]})
-    (tmp_path / "first.trec").write_text("q1 Q0 b 1 2 t\nq1 Q0 more 2 1 t\n")  # in the second shard
-    assert go_data("--subset", "biology", "--journal", str(tmp_path / "new")) == (0, {"q1": ["more", "b"]})
-
-
-def test_what_a_folder_lacks(tmp_path, go_data, capsys):
-    assert go_data() == (2, None)
-    assert "no queries: give --queries FILE" in capsys.readouterr().err
-    put(tmp_path / "data/queries.jsonl", [{"_id": "q1", "text": "which?"}])
-    assert go_data() == (2, None)
-    assert "no corpus: give --corpus FILE" in capsys.readouterr().err
-
-
-def test_the_real_topics_and_runs(shared, tmp_path, go_data, name="aops"):
-    """BRIGHT's own queries, excluded ids and run, with made-up passages; every row comes out again."""
-    folder = shared / "bright" / name
-    first = read_trec(folder / "reasonir_gpt4cot_top100.run.gz")
-    docids = sorted({docid for found in first.values() for docid in found})
-    put(tmp_path / "texts.jsonl", [{"id": docid, "text": str(n)} for n, docid in enumerate(docids)])
-    more = ["--run", str(folder / "reasonir_gpt4cot_top100.run.gz"), "--data", str(folder)]
-    status, run = go_data(
-        *more, "--corpus", str(tmp_path / "texts.jsonl"), "--top", "4", "--query-tokens", "50"
-    )
-    assert status == 0 and list(run) == list(first)
-    excluded = benchmarks.load(f"bright/{name}", shared, wanted=()).excluded
-    for qid, docids in first.items():
-        kept = [docid for docid in docids if docid not in excluded.get(qid, ())]
-        assert sorted(run[qid]) == sorted(kept) and run[qid][4:] == kept[4:]
-
-
-# A kill
-
-SCRIPT = Path(rerank_script.__file__)
-QUERIES, KILLS = 40, 5  # queries of two windows each
-
-
-def start(log, seconds, arguments):
-    command = [sys.executable, str(SCRIPT), str(log), str(seconds), *arguments, "--max-in-flight", "2"]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-
-
-def requests(log):
-    return log.read_text().splitlines() if log.exists() else []
-
-
-def kill_after(process, log, count, pause):
-    """SIGKILL once `count` requests are in the log, and a moment later."""
-    while len(requests(log)) < count and process.poll() is None:
-        time.sleep(0.002)
-    time.sleep(pause)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
-
-
-@pytest.mark.slow
-def test_kills_change_nothing(tmp_path):
-    folders = [tmp_path / "undisturbed", tmp_path / "killed"]
-    for folder in folders:
-        folder.mkdir()
-    calm, killed = (write_inputs(folder, queries=QUERIES) for folder in folders)
-    first = start(tmp_path / "calm.log", 0.0, calm)
-    journal, log = folders[1] / "out.trec.journal", tmp_path / "log"
-    draw = random.Random(0)
-    for _ in range(KILLS):
-        done, seen = stored(journal), len(requests(log))
-        process = start(log, 0.05, killed)
-        kill_after(process, log, seen + draw.randint(1, 14), draw.uniform(0, 0.05))
-        assert process.returncode == -signal.SIGKILL and not (folders[1] / "out.trec").exists()
-        asked = {query.removeprefix("question ") for query in requests(log)[seen:]}
-        assert asked and not asked & {qid.removeprefix("q") for qid in done}
-        assert done.items() <= stored(journal).items()
-    assert 0 < len(stored(journal)) < QUERIES
-    last = start(log, 0.0, killed)
-    assert last.wait() == 0, last.stderr.read()
-    assert first.wait() == 0, first.stderr.read()
-    assert (folders[1] / "out.trec").read_bytes() == (folders[0] / "out.trec").read_bytes()
-    assert stored(journal) == stored(folders[0] / "out.trec.journal")
-    assert len(read_trec(folders[1] / "out.trec")) == QUERIES == len(stored(journal))

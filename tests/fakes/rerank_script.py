@@ -4,7 +4,10 @@ As a program: `rerank_script.py LOG SECONDS ARGUMENTS...`; each request takes SE
 """
 
 import asyncio
+import contextlib
+import json
 import re
+import sqlite3
 import sys
 from pathlib import Path
 
@@ -77,6 +80,14 @@ def write_inputs(folder: Path, queries: int = 4, candidates: int = 6) -> list[st
     }
     paths = [text for option, name in names.items() for text in (option, str(folder / name))]
     return [*paths, "--model", str(model), *["--window", "4", "--step", "2", "--max-tokens", "100"]]
+
+
+def stored(path):
+    """What a store holds, by key."""
+    if not path.exists():
+        return {}
+    with contextlib.closing(sqlite3.connect(path)) as store:
+        return {key: json.loads(value) for key, value in store.execute("SELECT key, value FROM records")}
 
 
 if __name__ == "__main__":

@@ -1,0 +1,18 @@
+"""Records of a run for `verify`, and what it says of them."""
+
+import json
+
+
+def outcomes(report, claim):
+    return {outcome.id: outcome for outcome in report.claims[claim]}
+
+
+def put(path, result):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps({"result": result}))
+
+
+def ratio(value, low, high, pointwise=144):
+    limits = {"listwise_tokens": 144, "pointwise_tokens": pointwise}
+    rows = [{"method": method, "n": n} for method, n in (("listwise", 4), ("pointwise", 4), ("listwise", 3))]
+    return {"ratio": {"value": value, "low": low, "high": high}, "limits": limits, "rows": rows}

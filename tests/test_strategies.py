@@ -1,0 +1,157 @@
+"""Pointwise and top-down reranking around a fake engine, and strategies by name."""
+
+import math
+import re
+
+import pytest
+
+from fakes.engine import FakeEngine, FakePrompt, by_number, reverse
+from fakes.rerankers import docs, rank, texts, topdown
+from fakes.tokenizer import CharTokenizer
+from reasonrank.rerank.pointwise import PointwiseReranker, verdict_score
+from reasonrank.rerank.strategies import STRATEGIES, build
+from reasonrank.rerank.topdown import topdown_calls
+from reasonrank.settings import Evaluation
+
+# Pointwise
+
+
+def test_pointwise_scores_sorts_and_keeps_ties_in_order():
+    scores = {"0": (0.2, 0.6), "1": (0.3, 0.1), "2": (0.3, 0.1), "3": (0.0, 0.0)}
+
+    def logprobs(query, passages):
+        yes, no = scores[passages[0]]
+        tops = {"\n": math.log(0.1)}
+        return tops | ({" true": math.log(yes), "False": math.log(no)} if yes else {})
+
+    def answer(query, passages, sampling):
+        return "" if sampling.logprobs else "<think> hm </think>" if passages[0] != "0" else "<think> hm"
+
+    engine = FakeEngine(answer, logprobs=logprobs)
+    # The fake engine reads the second prompt back too: its last passage holds the reasoning behind a digit.
+    scores |= {f"{d}<think> hm </think>": v for d, v in scores.items()}
+    scores["0<think> hm</think>"] = scores["0"]
+    result = PointwiseReranker(engine, FakePrompt()).rerank_run_sync({"q": docs(4)}, {"q": "q"}, texts(4))
+    assert result.run == {"q": ["d1", "d2", "d3", "d0"]}
+    assert [trace.score for trace in result.traces["q"]] == pytest.approx([0.25, 0.75, 0.75, 0.5])
+    assert result.counts == {"truncated": 1, "ok": 2, "undecided": 1}
+    assert result.calls == 8 == len(engine.samplings)
+    assert result.traces["q"][0].text == "<think> hm</think>" and engine.samplings[0].stop == ("</think>",)
+
+
+def test_a_verdict_alone_where_the_prompt_closed_the_reasoning():
+    engine = FakeEngine(
+        lambda *_: "", logprobs=lambda query, passages: {"true": -int(passages[0]) - 1.0, "false": -2.0}
+    )
+    result = rank(PointwiseReranker(engine, FakePrompt(chain=False)), 3)
+    assert result.docids == docs(3) and [(t.calls, t.status) for t in result.windows] == [(1, "ok")] * 3
+
+
+def test_verdict_score():
+    tops = {" true": math.log(0.6), "true": math.log(0.1), " false": math.log(0.3)}
+    assert verdict_score(tops) == pytest.approx(0.7)
+    assert verdict_score({" false": -0.1, "x": -3.0}) == 0.0
+    assert verdict_score({"untrue": -0.1}) is None
+
+
+# Top-down partitioning
+
+
+def test_topdown_worked_out_by_hand():
+    """w = 4, k = 2, a model that puts high numbers first, documents d0 to d9."""
+    seen = []
+    reranker = topdown(FakeEngine(by_number))
+    result = reranker.rerank_run_sync(
+        {"q": docs(10)}, {"q": "q"}, texts(10), progress=lambda *now: seen.append(now)
+    )
+    asked = [(trace.start, trace.end, list(trace.docids)) for trace in result.traces["q"]]
+    assert asked == [
+        (0, 4, ["d0", "d1", "d2", "d3"]),  # d3 > d2 > d1 > d0: the pivot is d2
+        (4, 7, ["d2", "d4", "d5", "d6"]),  # all three beat it
+        (7, 10, ["d2", "d7", "d8", "d9"]),
+        (0, 4, ["d3", "d6", "d5", "d4"]),  # the first four candidates; d9, d8, d7 are past the budget
+    ]
+    assert result.run["q"] == ["d6", "d5", "d4", "d3", "d9", "d8", "d7", "d2", "d1", "d0"]
+    assert seen == [(1, 4), (2, 4), (3, 4), (4, 4)]
+
+
+def test_topdown_stops_where_nothing_beats_the_pivot():
+    """The documents stand in their best order already: one window and its batches, and nothing moves."""
+    seen, order = [], docs(10)[::-1]
+    result = topdown(FakeEngine(by_number)).rerank_run_sync(
+        {"q": order}, {"q": "q"}, texts(10), progress=lambda *now: seen.append(now)
+    )
+    assert result.run["q"] == order and seen == [(1, 4), (2, 4), (3, 4), (3, 3)]  # one answer was spared
+    unfinished = rank(topdown(FakeEngine(lambda *_: "no answer")), 10)
+    assert unfinished.docids == docs(10) and [t.status for t in unfinished.windows] == ["malformed"] * 3
+
+
+@pytest.mark.parametrize(("bound", "seen"), [(64, 3), (2, 2)])
+def test_batches_of_a_query_run_side_by_side_under_the_bound(bound, seen):
+    engine = FakeEngine(reverse)
+    rank(topdown(engine, max_in_flight=bound), 13)
+    assert engine.most_in_flight == seen
+
+
+# Strategies by name
+
+
+class TalkingEngine(FakeEngine):
+    """Answers prompts of `prompts.py`: window sizes are read off the identifiers."""
+
+    tokenizer, max_model_len = CharTokenizer(), 100_000
+
+    async def _generate(self, prompt, sampling):
+        text = "".join(map(chr, prompt))
+        lines = re.findall(r"^\[(\d+)\] (.*)$", text, re.MULTILINE)
+        self.prompts = [*getattr(self, "prompts", []), text]
+        return await super()._generate(
+            [ord(c) for c in "\n".join(["q", *(line for _, line in lines)])], sampling
+        )
+
+
+CAPS = {"passage_tokens": 20, "query_tokens": 20, "max_length": 5000}
+
+
+@pytest.mark.parametrize("name", STRATEGIES)
+@pytest.mark.parametrize("n", [0, 1, 4, 9])
+def test_every_strategy_makes_the_calls_it_states(name, n):
+    engine = TalkingEngine(by_number, logprobs=lambda query, passages: {"true": -int(passages[0]) - 1.0})
+    result = build(name, engine, **CAPS, window=4, step=2).rerank_run_sync(
+        {"q": docs(n)}, {"q": "?"}, texts(n)
+    )
+    low, high = STRATEGIES[name].calls(n, 4, 2)
+    assert low <= result.calls == engine.stats.requests <= high
+    assert (low == high) or name == "topdown"
+    assert sorted(result.run["q"]) == docs(n)
+
+
+def test_calls_at_the_papers_sizes():
+    calls = {name: strategy.calls(100, 20, 10) for name, strategy in STRATEGIES.items()}
+    assert calls == {
+        "sliding": (9, 9),
+        "single": (1, 1),
+        "full": (1, 1),
+        "topdown": (6, 7),
+        "pointwise": (200, 200),
+        "direct": (9, 9),
+    }
+    assert [topdown_calls(n, 20) for n in (0, 1, 20, 21)] == [(0, 0), (0, 0), (1, 1), (2, 3)]
+    with pytest.raises(ValueError, match="window is 1; top-down partitioning needs 2"):
+        topdown_calls(10, 1)
+
+
+def test_the_names_are_those_of_the_profiles():
+    field = Evaluation.model_fields["strategy"].annotation
+    assert set(field.__args__) == set(STRATEGIES)
+    with pytest.raises(ValueError, match="unknown strategy 'zigzag': expected one of sliding, single"):
+        build("zigzag", TalkingEngine(reverse), **CAPS)
+
+
+def test_direct_asks_for_no_reasoning_and_reads_none():
+    engine = TalkingEngine(lambda *_: "<answer> [2] > [1] </answer>")
+    direct = rank(build("direct", engine, **CAPS), 2)
+    assert direct.docids == ["d1", "d0"] and direct.windows[0].status == "ok"
+    assert "<think>" not in engine.prompts[0]
+    sliding = rank(build("sliding", engine, **CAPS), 2)
+    assert sliding.docids == ["d0", "d1"] and sliding.windows[0].status == "truncated"
