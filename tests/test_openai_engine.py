@@ -7,7 +7,7 @@ from functools import cache
 
 import pytest
 
-from fakes import http
+from fakes import http_server
 from reasonrank import models
 from reasonrank.engines import EngineError, Sampling, open_engine
 from reasonrank.engines import openai as module
@@ -17,7 +17,7 @@ from reasonrank.rerank import run_sync
 SECRET = "sk-not-to-be-shown"
 
 
-class Handler(http.JsonHandler):
+class Handler(http_server.JsonHandler):
     def do_POST(self):
         body = self.body()
         self.server.seen.append((self.path, self.headers["Authorization"], body))
@@ -34,7 +34,7 @@ def completion(text="done", reason="stop", **choice):
 
 @pytest.fixture
 def server():
-    with http.listening(Handler) as server:
+    with http_server.listening(Handler) as server:
         server.seen, server.answer = [], lambda body: completion()
         server.models = 200, {"data": [{"id": "served-name", "max_model_len": 100}]}
         yield server

@@ -9,14 +9,14 @@ import time
 from collections import Counter
 from contextlib import contextmanager
 
-from fakes import http
+from fakes import http_server
 from reasonrank.settings import RemoteTeacherSettings
 
 FAULTS = ("429", "500", "hang", "cut json", "cut body", "length", "empty", "repeated", "invented")
 HANG = 0.3  # seconds; a client waits for half of it
 
 
-class Handler(http.JsonHandler):
+class Handler(http_server.JsonHandler):
     def do_POST(self):
         body = self.body()
         server, prompt = self.server, body["messages"][-1]["content"]
@@ -48,7 +48,7 @@ class Handler(http.JsonHandler):
         self.reply(200, data[:-20] if fault == "cut json" else data, cut=fault == "cut body")
 
 
-class Server(http.Server):
+class Server(http_server.Server):
     def next_fault(self):
         if self.script:
             return self.script.pop(0)
@@ -78,7 +78,7 @@ def right_answer(prompt):
 def serving(rate=0.0, seed=0, delay=0.0, script=(), status=200):
     """A server with `rate` of its answers faulty. `script`: what the first ones are (None: right, a dict or a list:
     that JSON); `status`: that of every answer, an error unless it is 200."""
-    with http.listening(Handler, Server) as server:
+    with http_server.listening(Handler, Server) as server:
         server.rate, server.rng, server.delay, server.script = rate, random.Random(seed), delay, list(script)
         server.lock, server.seen, server.keys, server.status = threading.Lock(), [], set(), status
         server.busy = server.most = 0
