@@ -78,12 +78,16 @@ def lay_out(notebooks: Path, source: Path) -> None:
 
 
 def mathjax(folder: Path) -> Path:
-    """A folder that holds MathJax with its fonts, as a package brings it."""
+    """A folder that holds MathJax with its fonts, as a package brings it, but for an empty font that it asks the
+    browser to load from about:blank, which browsers refuse."""
     place = folder / "mathjax"
     source = Path(jupyter_server_mathjax.__file__).parent / "static"
     shutil.copytree(
         source, place / "MathJax", dirs_exist_ok=True, ignore=shutil.ignore_patterns("localization")
     )
+    for file in (place / "MathJax" / "config").glob("*.js"):
+        text = file.read_text(encoding="utf-8")
+        file.write_text(text.replace("url('about:blank')", "local('MathJax_Blank')"), encoding="utf-8")
     return place
 
 
