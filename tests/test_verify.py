@@ -158,6 +158,7 @@ def test_tables_show_ours_beside_the_paper(records):
     assert own.tolist() == [35.74, "35.30", "OKish", ""]
     assert table.loc["ReasonRank (32B)", ["ours", "verdict"]].tolist() == ["-", "not run"]
     assert "2 GPUs of 80 GB" in table.loc["ReasonRank (32B)", "needs"]
+    assert str(verify.beside_ours(report, "table5").loc["biology", "examples"]) == "1700", "a count"
     assert len(verify.claims_frame(report)) == sum(map(len, report.claims.values()))
 
 

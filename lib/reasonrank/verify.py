@@ -222,7 +222,9 @@ def claims_frame(report: Report) -> pd.DataFrame:
 def beside_ours(report: Report, table: str) -> pd.DataFrame:
     """A table of the paper by system: printed values, then our figure of the last one (the average, where there is
     one), the verdict of the row, and what it takes where nothing was run."""
-    frame = paper.tables()[table].frame().astype(object)
+    frame = paper.tables()[table].frame()
+    counts = {column: int for column in frame if (frame[column] % 1 == 0).all()}
+    frame = frame.astype(counts).astype(object)
     own = {o.id: o for o in report.figures}
     rows = [own.get(f"{table} / {system} / {frame.columns[-1]}") for system in frame.index]
     shown = [(_number(o.ours), o.verdict, o.missing) if o else ("", "", "") for o in rows]
