@@ -25,7 +25,7 @@ from .base import Collection, Passage, Query, split_of
 KINDS = {  # name -> scenario, difficulty, kinds of its places
     "complex": ("complex QA", 2, ("calendar", "kinship", "directions", "calendar", "directions")),
     "coding": ("coding", 2, ("program",)),
-    "math": ("math: problem", 2, ("seats", "minutes", "days", "eggs", "feet", "ounces")),
+    "math": ("math: problem", 2, ("seats", "seats", "minutes", "days", "eggs", "feet", "ounces")),
     "web": ("web search", 2, ("need",)),
 }
 UNITS = {"minutes": 60, "days": 7, "eggs": 12, "feet": 3, "ounces": 16}  # seats: any number
@@ -188,9 +188,9 @@ def _number(start: int, operations: list, pieces: list) -> Problem | None:
 
 def _amount(kind: str, rng: Random, difficulty: int) -> Problem | None:
     """So many times so many, or so many of a larger unit in a smaller one; then more or fewer."""
-    b = UNITS.get(kind) or rng.randint(11, 29)
+    b = UNITS.get(kind) or rng.randint(11, 49)
     a = rng.randint(2, max(9, 200 // b))
-    changes = [(rng.choice("+-"), rng.randint(3, 49)) for _ in range(difficulty - 1)]
+    changes = [(rng.choice("+-"), rng.randint(2, 29)) for _ in range(difficulty - 1)]
     pieces = [("base", {"a": a, "b": b}), *((sign, {"n": n}) for sign, n in changes)]
     return _number(a, [("x", b), *changes], pieces)
 
@@ -200,7 +200,7 @@ def _program(rng: Random, difficulty: int) -> Problem | None:
     start, operations, pieces = rng.randint(2, 60), [], []
     for _ in range(difficulty):
         sign, times = rng.choice(("+", "-", "*", "//", "%", "+=")), rng.randint(2, 3)
-        n = rng.randint(2, 9) if sign in ("*", "//", "+=") else rng.randint(3, 49)
+        n = rng.randint(2, 9) if sign in ("*", "//", "+=") else rng.randint(2, 29)
         operations += [("+", n)] * times if sign == "+=" else [(sign, n)]
         pieces.append(("loop" if sign == "+=" else "change", {"sign": sign, "n": n, "times": times}))
     return _number(start, operations, [("set", {"n": start}), *pieces, ("print", {})])
@@ -209,7 +209,7 @@ def _program(rng: Random, difficulty: int) -> Problem | None:
 def _calendar(rng: Random, difficulty: int) -> Problem:
     """A time from now: a step for the day, one for the hour, one for a change to it."""
     day, hour, n = rng.randrange(7), rng.randint(7, 12), rng.randint(2, 9)
-    changes = [("+", rng.randint(2, 6)), (rng.choice("+-"), rng.randint(2, 4))][: difficulty - 1]
+    changes = [("+", rng.randint(2, 7)), (rng.choice("+-"), rng.randint(2, 4))][: difficulty - 1]
     hours = _trace(hour, changes)
     names = [DAYS[(day + i) % 7] for i in range(1, n + 1)]
     counted = f"{DAYS[day]} + {n}: {', '.join(f'{i} {name}' for i, name in enumerate(names, start=1))}"
