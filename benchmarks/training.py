@@ -91,7 +91,7 @@ def grpo_trainers(settings: profiles.Profile, group: int, folder: Path) -> dict[
         delta=settings.rl.dual_clip,
         loss_type=settings.rl.loss_type,
         bf16=True,
-        use_cpu=True,
+        use_cpu=not torch.cuda.is_available(),
         report_to="none",
     )
 
