@@ -122,6 +122,11 @@ def test_paired_test_extremes():
         paired_test({"c": {"0": 1.0}}, {"c": {"x": 1.0}}, seed=0)
 
 
+def test_one_query_has_a_paired_test_too():
+    one = paired_test({"c": {"0": 1.0}}, {"c": {"0": 0.5}}, seed=0)
+    assert (one.value, one.low, one.high, one.p_value, one.n) == (0.5, 0.5, 0.5, 1.0, 1)
+
+
 def made_up(name: str, places: list[int]) -> TestSet:
     """One query for each place: its one relevant passage stands there (from 1) among three in the run."""
     queries = {f"q{i}": Query(f"q{i}", "text") for i in range(len(places))}

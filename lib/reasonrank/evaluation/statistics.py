@@ -86,8 +86,10 @@ def paired_test(a: PerQuery, b: PerQuery, seed: int, draws: int = 10_000) -> Pai
     groups = [np.array([a[name][qid] - b[name][qid] for qid in a[name]], dtype=float) for name in a]
     interval = mean_interval(groups, seed, draws)
     weighted = np.concatenate([group / (len(groups) * group.size) for group in groups])
+    # scipy asks for two values here as well; with a zero beside it, one value has the same flips, each twice
+    flipped = np.append(weighted, 0.0) if weighted.size == 1 else weighted
     test = stats.permutation_test(
-        (weighted,),
+        (flipped,),
         lambda values, axis: np.abs(values.sum(axis=axis)),
         **{"permutation_type": "samples", "alternative": "greater", "vectorized": True},
         **{"n_resamples": draws, "batch": 1000, "rng": np.random.default_rng(seed)},
