@@ -1,12 +1,15 @@
 """The published layouts through the notebooks, without the hub: every passage and query is made up here."""
 
+import shutil
+
 import pytest
 import yaml
 
 from fakes import public
 from fakes.tiny import save_tiny_llama
-from reasonrank import stages
+from reasonrank import runs, stages
 from reasonrank.cli.main import main
+from test_reproduction import FIVE
 
 TINY = {"dtype": "float32", "max_length": 2048}
 
@@ -52,6 +55,27 @@ def test_bright_through_notebook_05(run, tmp_path):
     trec = (tmp_path / "run" / "05_gpu_evaluation" / "runs" / "bright-stackoverflow.tiny.trec").read_text()
     assert len(trec.splitlines()) == 2 * 15 and "a page" not in trec
     assert result["cost"][0]["calls"] == 2 * 2
+
+
+@pytest.mark.slow
+def test_the_retriever_row_of_table_1(run, tmp_path, shared):
+    for name in FIVE:
+        place = shutil.copytree(shared / "bright" / name, tmp_path / "bright" / name)
+        found = runs.read_trec(next(place.glob("*.run.gz")))
+        ids = sorted({docid for docids in found.values() for docid in docids})
+        runs.write_jsonl(
+            place / "corpus.jsonl", [{"id": i, "text": f"a note, number {n}"} for n, i in enumerate(ids)]
+        )
+    public.training(tmp_path)
+    own = {"first_stage": {"bright": str(tmp_path / "bright")}, "top": 20}
+    own |= {"max_tokens": 2, "bootstrap": 100}
+    caps, names = {"passage_tokens": 6, "query_tokens": 12}, [f"bright/{name}" for name in FIVE]
+    sections = {"data": {"folder": str(tmp_path)}, "prompting": caps, "collections": names}
+    code, result = run("05_gpu_evaluation", "released-7b", **sections, evaluation=own)
+    assert code == 0
+    assert {row["collection"]: round(100 * row["released"]["retriever"], 2) for row in result["sets"]} == {
+        f"bright/{name}": figure for name, figure in FIVE.items()
+    }
 
 
 @pytest.mark.slow
