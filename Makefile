@@ -8,6 +8,8 @@ SWEEP ?=
 # cpu or gpu: which lock; without a word, the one that is installed
 KIND ?= $(patsubst .venv/.ready-%,%,$(firstword $(wildcard .venv/.ready-*) .venv/.ready-cpu))
 READY := .venv/.ready-$(KIND)
+# yes: tests that take half a minute or more as well
+SLOW ?=
 NBVAL := runs/nbval
 SOURCES := lib tests notebooks tools benchmarks
 
@@ -36,11 +38,11 @@ reproduce: $(READY) ## run a profile's notebooks (PROFILE, RUN, DATA, SWEEP), pr
 	@python -m reasonrank $(if $(SWEEP),sweep,summary) $(RUN)
 	@$(if $(SWEEP),,python -m reasonrank verify --brief --records $(RUN) --out $(RUN)/verify)
 
-test: lint ## unit and property tests, then every notebook on the smoke profile
+test: lint ## unit and property tests, every notebook on the smoke profile (SLOW=yes: slow ones too)
 	@python -m reasonrank verify --brief --out runs/verify
 	@rm -rf $(NBVAL)
 	@REASONRANK_PROFILE=smoke REASONRANK_RUN_DIR=$(CURDIR)/$(NBVAL) python -m pytest tests notebooks \
-	  --nbval-lax --nbval-current-env --nbval-sanitize-with tests/sanitize.cfg --nbval-cell-timeout 1200
+	  $(if $(SLOW),,-m 'not slow') --nbval-lax --nbval-current-env --nbval-sanitize-with tests/sanitize.cfg --nbval-cell-timeout 1200
 
 lint: $(READY) ## ruff, notebooks included
 	@ruff check --quiet $(SOURCES)

@@ -12,8 +12,6 @@ from reasonrank.training import checkpoints, common, grpo
 from reasonrank.training.checkpoints import MARK, Checkpoints, SaveRegularly
 from reasonrank.training.dev import DevCurve
 
-pytestmark = pytest.mark.slow
-
 
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory):
@@ -64,6 +62,7 @@ def train(stage, profile, tiny, folder):
     return training.train_grpo(rows(), profile, tiny, folder / "out", kept)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("stage", "dies_after", "goes_on_from"), [("sft", 4, 4), ("rl", 5, 4)])
 def test_a_killed_training_ends_as_an_undisturbed_one(
     stage, dies_after, goes_on_from, profile, tiny, tmp_path, monkeypatch, caplog

@@ -13,7 +13,6 @@ from fakes.tiny import save_tiny_llama
 from reasonrank.training import label_head, shared_prefix
 from reasonrank.training.shared_prefix import SharedPrefixGRPOTrainer, pack
 
-pytestmark = pytest.mark.slow
 CLOSE = {"rtol": 1e-4, "atol": 1e-6}
 
 

@@ -94,6 +94,7 @@ def test_a_gpu_for_the_notebooks_that_load_a_model(root):
     assert with_gpu == {"03", "04", "05", "06"}
 
 
+@pytest.mark.slow
 def test_a_sweep_through_the_executor(project, root):
     commands = project / "bin"
     commands.mkdir()

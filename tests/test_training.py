@@ -109,7 +109,6 @@ def test_what_a_record_says_of_a_training():
     assert trained.summary() == "2 batches of rollouts, 4 optimiser steps, 1 s in 8 processes"
 
 
-@pytest.mark.slow
 def test_casts_that_autocast_undoes_are_left_out_and_the_numbers_stay(tiny):
     settings = profiles.load("smoke", {"model.dtype": "bfloat16"})
     model = common.trainable(str(tiny), settings, settings.sft.lora)
@@ -132,7 +131,6 @@ def test_casts_that_autocast_undoes_are_left_out_and_the_numbers_stay(tiny):
     assert not model.base_model.model.model.layers[0].mlp.up_proj.cast_input_dtype_enabled
 
 
-@pytest.mark.slow
 def test_loss_is_on_the_label_alone_and_on_all_of_it(profile, tmp_path):
     trainer = training.sft_trainer(rows(2), profile, tmp_path)
     tokenizer = trainer.processing_class
@@ -144,7 +142,6 @@ def test_loss_is_on_the_label_alone_and_on_all_of_it(profile, tmp_path):
             assert given.startswith("<|im_start|>user") and given.endswith("<|im_start|>assistant\n")
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("lora", [True, False])
 def test_sft_changes_the_weights_and_saves_a_whole_model(profile, tiny, tmp_path, lora):
     if not lora:
@@ -158,7 +155,6 @@ def test_sft_changes_the_weights_and_saves_a_whole_model(profile, tiny, tmp_path
     assert not (tmp_path / "scratch").exists()
 
 
-@pytest.mark.slow
 def test_grpo_asks_with_the_ids_of_the_rows_and_logs_every_part(profile, tiny, tmp_path, monkeypatch):
     asked = []
     draw = EngineRollouts.draw
@@ -176,7 +172,6 @@ def test_grpo_asks_with_the_ids_of_the_rows_and_logs_every_part(profile, tiny, t
     assert config["num_hidden_layers"] == 2 and (tmp_path / "model" / "tokenizer.json").is_file()
 
 
-@pytest.mark.slow
 def test_a_reward_that_differs_moves_the_policy(profile, tiny, tmp_path, monkeypatch):
     monkeypatch.setattr(grpo.Reward, "for_trl", alternating_reward)
     training.train_grpo(rows(), profile, tiny, tmp_path)
@@ -185,7 +180,6 @@ def test_a_reward_that_differs_moves_the_policy(profile, tiny, tmp_path, monkeyp
     assert not torch.equal(before[key], after[key])
 
 
-@pytest.mark.slow
 def test_a_group_is_sampled_from_weights_in_a_folder(profile, tiny):
     prompt = rows(1)[0]["prompt_ids"]
     group = training.sample_group(profile, tiny, prompt, 3)

