@@ -200,7 +200,7 @@ def main() -> None:
         print(f"GRPO, prompt of {4 * answer} tokens, {group} answers of {answer}")
         stepped = interleave({n: lambda t=t: grpo_step(t, batch) for n, t in trainers.items()}, repeats)
         del trainers
-        adapters.adopt("sft", settings.model, folder / "sft")
+        adapters.adopt("full/sft", settings.model, folder / "sft")
         whole = shaped(settings, 2, group, answer)
         step = lambda ours: one_step(whole, rows, folder / "sft" / "model", ours, folder)  # noqa: E731
         step(True)  # warm-up

@@ -70,17 +70,17 @@ def run(tmp_path):
 
 
 def test_a_run_is_released_with_cards_and_checked_weights(run, tmp_path):
-    out = tmp_path / "adapters"
+    out = tmp_path / "adapters" / "tiny"
     assert [folder.name for folder in adapters.from_run(run, out)] == ["sft", "sft-rl"]
     text = (out / "sft-rl" / "README.md").read_text()
     assert "| coding (n = 12) | 30.0 [25.0, 35.0] | 36.0 [31.0, 41.0] |" in text
     assert "On average +6.0 points, paired randomisation test p = 0.040." in text
     assert "SFT: 9 steps, 2 minutes; best on dev at step 5 (NDCG@10 40.0, first window, n = 8)" in text
     assert json.loads((out / "sft-rl" / adapters.CONFIG).read_text())["r"] == 4
-    found = adapters.released("some-base", out)
+    found = adapters.released("some-base", "tiny", out.parent)
     assert found == {"SFT": out / "sft", "SFT + RL": out / "sft-rl"}
-    assert adapters.released("another-base", out) == {}
-    curves = adapters.curves("some-base", out)
+    assert adapters.released("another-base", "tiny", out.parent) == {}
+    curves = adapters.curves("some-base", "tiny", out.parent)
     assert list(curves) == ["03_sft", "04_rl"] and curves["04_rl"]["dev"][0] == {
         "step": 5,
         "ndcg": 0.4,
@@ -88,7 +88,9 @@ def test_a_run_is_released_with_cards_and_checked_weights(run, tmp_path):
     }
     shutil.copyfile(out / "sft-rl" / adapters.WEIGHTS, out / "sft" / adapters.WEIGHTS)
     with pytest.raises(ValueError, match=r"its SHA-256 is not the one in record\.json"):
-        adapters.released("some-base", out)
+        adapters.released("some-base", "tiny", out.parent)
+    with pytest.raises(ValueError, match="no adapters of 'none' in adapters/; there are those of tiny"):
+        adapters.released("some-base", "none", out.parent)
 
 
 def test_weights_that_are_too_large_are_refused(run, tmp_path, monkeypatch):
@@ -100,8 +102,8 @@ def test_weights_that_are_too_large_are_refused(run, tmp_path, monkeypatch):
 
 def test_an_adapter_is_taken_over_in_place_of_a_training(tmp_path):
     model = Model(name="smollm2-135m-instruct", dtype="float32", max_length=64)
-    trained = adapters.adopt("sft", model, tmp_path)
-    record = stages.read_json(adapters.ADAPTERS / "sft" / "record.json")["result"]
+    trained = adapters.adopt("full/sft", model, tmp_path)
+    record = stages.read_json(adapters.ADAPTERS / "full/sft" / "record.json")["result"]
     assert stages.sha256(tmp_path / "adapter" / adapters.WEIGHTS) == record["sha256"]
     assert trained.steps == 549 and trained.log == record["curves"]["03_sft"]["loss"]
     assert trained.dev == record["curves"]["03_sft"]["dev"] and trained.seconds == 0
@@ -109,22 +111,22 @@ def test_an_adapter_is_taken_over_in_place_of_a_training(tmp_path):
     base = load_file(Path(resolve(model.name)) / "model.safetensors")[f"{name}.weight"].float()
     merged = load_file(tmp_path / "model" / "model.safetensors")[f"{name}.weight"]
     down, up = (
-        load_file(adapters.ADAPTERS / "sft" / adapters.WEIGHTS)[
+        load_file(adapters.ADAPTERS / "full/sft" / adapters.WEIGHTS)[
             f"base_model.model.{name}.lora_{x}.weight"
         ].float()
         for x in "AB"
     )
     assert (merged - base).abs().max() > 1e-3
     assert torch.allclose(merged, base + up @ down, atol=1e-5)
-    assert adapters.settings_of("sft").lora.rank == 12
+    assert adapters.settings_of("full/sft").lora.rank == 12
 
 
 def test_only_the_released_adapter_of_sft_is_taken_over(tmp_path):
     model = Model(name="another-base", dtype="float32", max_length=64)
-    with pytest.raises(ValueError, match="adapter 'sft-rl': expected 'sft'"):
-        adapters.adopt("sft-rl", model, tmp_path)
+    with pytest.raises(ValueError, match="adapter 'full/sft-rl': expected as 'full/sft'"):
+        adapters.adopt("full/sft-rl", model, tmp_path)
     with pytest.raises(ValueError, match="released for another-base in adapters/"):
-        adapters.adopt("sft", model, tmp_path)
+        adapters.adopt("full/sft", model, tmp_path)
 
 
 def test_a_run_from_a_released_adapter_leaves_it_as_it_is(run, tmp_path):
@@ -147,9 +149,8 @@ def test_a_run_from_a_released_adapter_leaves_it_as_it_is(run, tmp_path):
         adapters.from_run(run, out)
 
 
-@pytest.mark.parametrize("name", adapters.NAMES)
-def test_the_committed_cards_are_what_their_records_say(name):
-    folder = adapters.ADAPTERS / name
-    record = stages.read_json(folder / "record.json")
+@pytest.mark.parametrize("record", sorted(adapters.ADAPTERS.glob("*/*/record.json")))
+def test_the_committed_cards_are_what_their_records_say(record):
+    folder, record = record.parent, stages.read_json(record)
     rank = json.loads((folder / adapters.CONFIG).read_text())["r"]
-    assert (folder / "README.md").read_text(encoding="utf-8") == adapters.card(name, rank, record)
+    assert (folder / "README.md").read_text(encoding="utf-8") == adapters.card(folder.name, rank, record)

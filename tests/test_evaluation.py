@@ -168,12 +168,12 @@ def test_score_frame_shows_percent_interval_and_n():
 
 @pytest.mark.parametrize("asked", [["zero-shot", "SFT", "SFT + RL"], ["SFT"], ["zero-shot"]])
 def test_systems_are_named_by_where_their_weights_come_from(asked, tmp_path, monkeypatch):
-    monkeypatch.setattr(adapters, "released", lambda base: {"SFT": tmp_path / base})
+    monkeypatch.setattr(adapters, "released", lambda base, profile: {"SFT": tmp_path / base})
     for name in ("03_sft", "04_rl"):
         stage = Stage(tmp_path, name, {}, seed=0)
         stage.path("model").mkdir()
         stage.finish()
-    profile = profiles.load("smoke", {"evaluation.systems": asked, "evaluation.adapters": True})
+    profile = profiles.load("smoke", {"evaluation.systems": asked, "evaluation.adapters": "full"})
     base = profile.model.name
     every = {
         "zero-shot": (base, None),

@@ -24,7 +24,7 @@ def fill(text: str, folder: Path) -> str:
     blocks = {
         "results": lambda: results(folder / "default"),
         "worked": lambda: worked(folder / "worked"),
-        "adapters": lambda: adapters(folder.parent / "adapters"),
+        "adapters": lambda: adapters(folder.parent / "adapters" / "full"),
         "ablations": lambda: ablation_table(folder / ablations.RECORD.name),
         "timing": lambda: timing(folder / "timing.json"),
         "differences": differences,

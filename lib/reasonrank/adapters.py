@@ -29,37 +29,48 @@ NAMES = {"sft": "SFT", "sft-rl": "SFT + RL"}  # folder -> system, as notebook 05
 STAGES = {"SFT": "03_sft", "RL": "04_rl"}
 
 
-def released(base: str, folder: Path = ADAPTERS) -> dict[str, Path]:
-    """System ("SFT", "SFT + RL") -> folder of its released adapter for the base model of that name, if there is one.
+def released(base: str, profile: str, folder: Path = ADAPTERS) -> dict[str, Path]:
+    """System ("SFT", "SFT + RL") -> folder of its adapter that `profile` trained from the base model of that name.
 
-    Raises ValueError for an adapter whose weights are not those that its record names.
+    Empty for another base model. Raises ValueError for a profile of which none is released, and for an adapter whose
+    weights are not those that its record names.
     """
+    if not (folder / profile).is_dir():
+        there = ", ".join(sorted(path.name for path in folder.glob("*")))
+        raise ValueError(f"no adapters of {profile!r} in {folder.name}/; there are those of {there}")
     found = {}
-    for record in sorted(Path(folder).glob("*/record.json")):
+    for record in sorted((folder / profile).glob("*/record.json")):
         result, path = stages.read_json(record)["result"], record.parent
         if path.name in NAMES and result["base"] == base:
             check_files(path)
             if stages.sha256(path / WEIGHTS) != result["sha256"]:
-                raise ValueError(f"{path.name}/{WEIGHTS}: its SHA-256 is not the one in record.json")
+                raise ValueError(
+                    f"{profile}/{path.name}/{WEIGHTS}: its SHA-256 is not the one in record.json"
+                )
             found[NAMES[path.name]] = path
     return found
 
 
-def curves(base: str, folder: Path = ADAPTERS) -> dict[str, dict[str, Any]]:
-    """Stage ("03_sft", "04_rl") -> how its released training went: rows of `loss`, `parts` and `dev` by step."""
-    records = [stages.read_json(path / "record.json") for path in released(base, folder).values()]
+def curves(base: str, profile: str | None, folder: Path = ADAPTERS) -> dict[str, dict[str, Any]]:
+    """Stage ("03_sft", "04_rl") -> how the training of the released adapters went: rows of `loss`, `parts` and `dev`
+    by step; empty without a profile."""
+    paths = released(base, profile, folder).values() if profile else []
+    records = [stages.read_json(path / "record.json") for path in paths]
     return {stage: curve for record in records for stage, curve in record["result"]["curves"].items()}
 
 
 def adopt(name: str, model: Model, out: Path, folder: Path = ADAPTERS) -> Trained:
-    """Take the released adapter "sft" for what a training would have left: `out/adapter` and `out/model`, merged.
+    """Take a released adapter, as "full/sft", for what a training would have left: `out/adapter`, `out/model` (merged).
 
     Returns how its own training went; `seconds` is 0, as nothing is trained. Raises ValueError for another name, and
     where none is released for the model.
     """
-    path = released(model.name, folder).get(NAMES["sft"])
-    if name != "sft" or path is None:
-        raise ValueError(f"adapter {name!r}: expected 'sft', released for {model.name} in {folder.name}/")
+    profile, _, kind = name.partition("/")
+    path = released(model.name, profile, folder).get(NAMES["sft"])
+    if kind != "sft" or path is None:
+        raise ValueError(
+            f"adapter {name!r}: expected as 'full/sft', released for {model.name} in {folder.name}/"
+        )
     (out / "adapter").mkdir(parents=True, exist_ok=True)
     for file in (WEIGHTS, CONFIG):
         shutil.copyfile(path / file, out / "adapter" / file)
@@ -139,8 +150,8 @@ randomisation test p = {{ "%.3f" | format(result.p_value) }}.
 {%- endfor %}
 - seed {{ seed }}, commit {{ commit }}, {{ created[:10] }}
 
-Licence: Apache-2.0, as the base model. Limits: trained on a few hundred queries of five small
-collections; passages are cut to {{ config.prompting.passage_tokens }} tokens. \
+Licence: Apache-2.0, as the base model. Limits: trained on {{ config.collections | join(", ") }} \
+alone; passages are cut to {{ config.prompting.passage_tokens }} tokens. \
 A study of the method in small, and no product.
 """
 
@@ -152,8 +163,8 @@ def card(name: str, rank: int, record: Mapping[str, Any]) -> str:
     return str(made).rstrip() + "\n"
 
 
-def from_run(run: Path, out: Path = ADAPTERS) -> list[Path]:
-    """Release both adapters of a finished run (notebooks 03 to 05) into `out`.
+def from_run(run: Path, out: Path | None = None) -> list[Path]:
+    """Release both adapters of a finished run (notebooks 03 to 05) into `out`; None: data/adapters/<its profile>.
 
     "SFT" stays as it is where the run took it over (`adopt`); what is said of its training then comes from its own
     record. Raises FileNotFoundError where a stage is missing or was trained without LoRA, and ValueError where the
@@ -165,6 +176,7 @@ def from_run(run: Path, out: Path = ADAPTERS) -> list[Path]:
         {name: read(stage)["result"] for name, stage in STAGES.items()},
     )
     places = [stages.stage_file(run, stage, "adapter") for stage in STAGES.values()]
+    out = out or ADAPTERS / evaluated["config"]["name"]
     lines, written = {name: _training(result) for name, result in made.items()}, []
     for name, used in {"sft": ["SFT"], "sft-rl": ["SFT", "RL"]}.items():
         if name == "sft" and made["SFT"].get("adopted"):

@@ -147,7 +147,7 @@ class Rl(Training):
 class Evaluation(Strict):
     engine: Literal["auto", "vllm", "transformers", "openai"]
     systems: list[Literal["zero-shot", "SFT", "SFT + RL", "checkpoint"]] = Field(min_length=1)
-    adapters: bool  # the released adapters too, where there are any for the model
+    adapters: str | None  # a profile: its released adapters too, where there are any for the model
     queries: int | None  # test queries per collection, None: all
     first_stage: dict[str, str]  # by collection, family or "default": dense, bm25, or where TREC runs lie
     scoring: Literal["ours", "released"]  # of runs that are read; released: as the authors' code does

@@ -101,12 +101,12 @@ def preflight(
 @app.command()
 def release(
     run_dir: Annotated[Path, typer.Argument(metavar="RUN_DIR")],
-    to: Annotated[Path | None, typer.Option(metavar="DIR", help="default: data/adapters")] = None,
+    to: Annotated[Path | None, typer.Option(metavar="DIR", help="default: data/adapters/<profile>")] = None,
 ) -> None:
     """Release the adapters of a finished run: safetensors with a model card each."""
     from .. import adapters
 
-    for folder in adapters.from_run(run_dir, to or adapters.ADAPTERS):
+    for folder in adapters.from_run(run_dir, to):
         print(f"{folder}: {(folder / adapters.WEIGHTS).stat().st_size / 1e6:.1f} MB")
 
 

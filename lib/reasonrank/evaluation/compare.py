@@ -37,7 +37,7 @@ def systems(settings: Profile, run: Path, stages: Mapping[str, str]) -> dict[str
     """The systems of a run that rerank, by label: weights (a name or a folder) and adapter (a folder or None).
 
     `stages`: trained system -> the stage that left its weights in the run, as {"SFT": "03_sft"}.
-    Those of `evaluation.systems`, then the released adapters where `evaluation.adapters` asks for them and there
+    Those of `evaluation.systems`, then the released adapters of the profile `evaluation.adapters`, where there
     are any for the model. Labels say where the weights come from; "checkpoint" is the last part of the model's name.
     What the run trained from another model is left out, so that `-p model=` takes any checkpoint. FileNotFoundError
     where a stage has not run.
@@ -54,7 +54,7 @@ def systems(settings: Profile, run: Path, stages: Mapping[str, str]) -> dict[str
         elif name not in stages:
             found[labels.get(name, name)] = base, None
     found = found or {labels["checkpoint"]: (base, None)}
-    adapters = released(base) if own.adapters else {}
+    adapters = released(base, own.adapters) if own.adapters else {}
     return found | {f"{name} (released adapter)": (base, adapter) for name, adapter in adapters.items()}
 
 
