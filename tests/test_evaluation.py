@@ -122,6 +122,12 @@ def test_paired_test_extremes():
         paired_test({"c": {"0": 1.0}}, {"c": {"x": 1.0}}, seed=0)
 
 
+def test_an_interval_holds_its_figure_where_all_values_are_the_same():
+    for value in (0.1, 0.7, 1 / 3):
+        found = mean_interval([[value], [value] * 3, [value]], seed=0, draws=50)
+        assert found.low <= found.value <= found.high
+
+
 def test_one_query_has_a_paired_test_too():
     one = paired_test({"c": {"0": 1.0}}, {"c": {"0": 0.5}}, seed=0)
     assert (one.value, one.low, one.high, one.p_value, one.n) == (0.5, 0.5, 0.5, 1.0, 1)

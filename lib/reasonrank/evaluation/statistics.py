@@ -61,7 +61,8 @@ def bootstrap(
     }
     found = stats.bootstrap(twice, statistic, rng=np.random.default_rng(seed), **settings)
     low, high = map(float, found.confidence_interval)
-    return Interval(float(statistic(*arrays, axis=-1)), low, high)
+    value = float(statistic(*arrays, axis=-1))
+    return Interval(value, min(low, value), max(value, high))  # of equal values the mean is off by a rounding
 
 
 def mean_interval(groups: Sequence[Sequence[float]], seed: int, draws: int = 10_000) -> Interval:
