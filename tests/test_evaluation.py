@@ -11,6 +11,7 @@ from reasonrank import adapters, evaluation, metrics, profiles, runs
 from reasonrank.evaluation import TestSet, compare, evaluate, mean_interval, paired_test
 from reasonrank.prompts import DirectPrompt, ListwisePrompt, PointwisePrompt
 from reasonrank.rerank.listwise import ListwiseReranker
+from reasonrank.rerank.logits import LogitsReranker
 from reasonrank.rerank.pointwise import PointwiseReranker
 from reasonrank.rerank.topdown import TopDownReranker
 from reasonrank.sources import Collection, Passage, Query
@@ -207,6 +208,7 @@ def test_run_files_are_named_apart_and_read_back(tmp_path):
         ("topdown", TopDownReranker, ListwisePrompt),
         ("pointwise", PointwiseReranker, PointwisePrompt),
         ("direct", ListwiseReranker, DirectPrompt),
+        ("logits", LogitsReranker, ListwisePrompt),
     ],
 )
 def test_rerankers_follow_the_profile(strategy, kind, prompt):
@@ -219,7 +221,7 @@ def test_rerankers_follow_the_profile(strategy, kind, prompt):
     assert (built.prompt.max_length, built.prompt.overlong) == (1536 - 40, "error")
     assert (built.sampling.max_tokens, built.sampling.seed, built.max_in_flight) == (40, 20250807, 32)
     if kind is not PointwiseReranker:
-        assert (built.window, built.retry, built.constrained) == (10, True, False)
+        assert (built.window, built.retry, built.constrained) == (10, kind is not LogitsReranker, False)
 
 
 def test_open_reranker_closes_its_engine(monkeypatch):

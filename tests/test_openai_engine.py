@@ -201,9 +201,12 @@ def test_null_counts_are_absent_and_parts_are_joined(server):
         assert got.prompt_tokens == 2 and got.output_tokens == len(got.token_ids) > 5
         server.answer = lambda _: (200, body | {"usage": None})
         assert ask(engine, prompt=[1, 2]) == got
-        server.answer = lambda _: completion(logprobs=None)
-        with pytest.raises(EngineError, match="expected a completion"):  # without what was asked for
-            ask(engine, Sampling(logprobs=2))
+        for choice in ({"logprobs": None}, {"logprobs": {"top_logprobs": []}}):  # without what was asked for
+            server.answer = lambda _, choice=choice: completion(**choice)
+            with pytest.raises(
+                EngineError, match="served-name: the openai engine gives no log-probabilities"
+            ):
+                ask(engine, Sampling(logprobs=2))
         server.answer = lambda _: (200, b'{"choices": [')
         with pytest.raises(EngineError, match="no JSON"):
             ask(engine)

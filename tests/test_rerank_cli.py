@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import sqlite3
 import threading
 from dataclasses import replace
@@ -191,6 +192,30 @@ class ScoringEngine(NumberEngine):
 
     async def _generate(self, prompt, sampling):
         return replace(await super()._generate(prompt, sampling), logprobs=[{"true": -1.0, "false": -1.0}])
+
+
+class NamingEngine(NumberEngine):
+    """The best passage's identifier is the likeliest to begin the answer."""
+
+    async def _generate(self, prompt, sampling):
+        whole = await super()._generate(prompt, sampling)
+        order = re.findall(r"\[(\d)\]", whole.text)
+        tops = {number: -1.0 - place for place, number in enumerate(order)}
+        return replace(whole, text=order[0], token_ids=(1,), output_tokens=1, logprobs=[tops])
+
+
+def test_logits_rank_windows_by_a_token_each(tmp_path, arguments, engines, capsys):
+    assert go(arguments, "--out", str(tmp_path / "written.trec")) == 0
+    engines.make = NamingEngine
+    assert go(arguments, "--strategy", "logits") == 0
+    assert read_trec(tmp_path / "out.trec") == read_trec(tmp_path / "written.trec")
+    result = json.loads((tmp_path / "out.trec.json").read_text())["result"]
+    assert (result["calls"], result["output_tokens"], result["statuses"]) == (8, 8, {"ok": 8})
+    engines.make = NumberEngine
+    assert go(arguments, "--strategy", "logits", "--out", str(tmp_path / "none.trec")) == 1
+    assert (
+        "error: numbers: the fake engine gives no log-probabilities to rank by\n" in capsys.readouterr().err
+    )
 
 
 @pytest.mark.parametrize("option", ["--run", "--queries", "--corpus"])

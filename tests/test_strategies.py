@@ -1,13 +1,18 @@
-"""Pointwise and top-down reranking around a fake engine, and strategies by name."""
+"""Reranking pointwise, top-down and by logits around a fake engine, and strategies by name."""
 
 import math
 import re
+from collections import Counter
 
 import pytest
+import torch
 
 from fakes.engine import FakeEngine, FakePrompt, by_number, reverse
 from fakes.rerankers import docs, rank, texts, topdown
+from fakes.tiny import save_tiny_llama
 from fakes.tokenizer import CharTokenizer
+from reasonrank.engines import Completion, EngineError, Sampling, open_engine
+from reasonrank.rerank import logits
 from reasonrank.rerank.pointwise import PointwiseReranker, verdict_score
 from reasonrank.rerank.strategies import STRATEGIES, build
 from reasonrank.rerank.topdown import topdown_calls
@@ -122,7 +127,7 @@ def test_every_strategy_makes_the_calls_it_states(name, n):
     )
     low, high = STRATEGIES[name].calls(n, 4, 2)
     assert low <= result.calls == engine.stats.requests <= high
-    assert (low == high) or name == "topdown"
+    assert (low == high) or name in ("topdown", "logits")
     assert sorted(result.run["q"]) == docs(n)
 
 
@@ -135,6 +140,7 @@ def test_calls_at_the_papers_sizes():
         "topdown": (6, 7),
         "pointwise": (200, 200),
         "direct": (9, 9),
+        "logits": (9, 27),
     }
     assert [topdown_calls(n, 20) for n in (0, 1, 20, 21)] == [(0, 0), (0, 0), (1, 1), (2, 3)]
     with pytest.raises(ValueError, match="window is 1; top-down partitioning needs 2"):
@@ -155,3 +161,97 @@ def test_direct_asks_for_no_reasoning_and_reads_none():
     assert "<think>" not in engine.prompts[0]
     sliding = rank(build("sliding", engine, **CAPS), 2)
     assert sliding.docids == ["d0", "d1"] and sliding.windows[0].status == "truncated"
+
+
+# By logits
+
+
+class NamingEngine(TalkingEngine):
+    """Names identifier n with the probability `shares[n]`, at most `tops` characters a place; it has no answers."""
+
+    def __init__(self, shares, tops=20):
+        super().__init__(None)
+        self.shares, self.tops, self.begun = shares, tops, []
+
+    async def _generate(self, prompt, sampling):
+        before, _, begun = "".join(map(chr, prompt)).rpartition("[")
+        mass = Counter({"x": 0.3, " ": 0.1})  # no identifier goes on like this
+        for number, share in self.shares.items():
+            if f"{number}]".startswith(begun):
+                mass[f"{number}]"[len(begun)]] += share
+        self.begun.append(before[before.rindex("\n") + 1 :] + "[" + begun)
+        top = {text: math.log(share) for text, share in mass.most_common(self.tops)}
+        return Completion(next(iter(top)), (1,), len(prompt), 1, "length", [top])
+
+
+def shares(order):
+    """Shares of identifiers, the first the most likely."""
+    return {number: 0.9**place / 20 for place, number in enumerate(order)}
+
+
+ORDER = [12, 3, 20, 1, 7, 10, 19, 2, 4, 15, 5, 6, 8, 11, 9, 13, 17, 14, 18, 16]
+
+
+def test_twenty_identifiers_of_digits_are_told_apart():
+    """Three requests: at the bracket, behind 1, behind 2. By their first digits alone 1 and 10 to 19 would tie."""
+    engine = NamingEngine(shares(ORDER))
+    result = rank(build("logits", engine, **CAPS), 20)
+    assert result.docids == [f"d{number - 1}" for number in ORDER]
+    (trace,) = result.windows
+    opening = "<think> </think> <answer> ["
+    assert engine.begun == [opening, opening + "1", opening + "2"]
+    assert (trace.calls, trace.output_tokens, trace.status) == (3, 3, "ok")
+    assert trace.text.startswith("<think> </think> <answer> [12] > [3] > [20] > [1] >")
+
+
+@pytest.mark.parametrize(("n", "calls"), [(2, 1), (9, 1), (10, 2), (19, 2), (20, 3), (31, 4)])
+def test_requests_of_one_window(n, calls):
+    engine = NamingEngine(shares(range(n, 0, -1)))
+    result = rank(build("logits", engine, **CAPS, window=40), n)
+    assert result.docids == docs(n)[::-1]
+    assert (result.windows[0].calls, engine.stats.output_tokens) == (calls, calls)
+
+
+def test_windows_slide_and_an_answer_without_reasoning_begins_at_once():
+    engine = NamingEngine(shares([4, 3, 2, 1]))
+    result = rank(build("logits", engine, **CAPS, window=4, step=2, reasoning=False), 6)
+    assert result.docids == ["d4", "d5", "d1", "d0", "d3", "d2"]  # [2, 6) is turned around, then [0, 4)
+    assert engine.begun == ["<answer> ["] * 2
+
+
+def test_unlikely_identifiers_follow_in_order():
+    few = rank(build("logits", NamingEngine(shares([3, 1, 2, 4]), tops=4), **CAPS), 4)
+    assert (few.docids, few.windows[0].status) == (["d2", "d0", "d1", "d3"], "repaired")  # 3, 1, and no digit
+    none = rank(build("logits", NamingEngine({}), **CAPS), 4)
+    assert (none.docids, none.windows[0].status) == (docs(4), "malformed")
+
+
+def test_an_engine_without_log_probabilities_is_refused():
+    with pytest.raises(EngineError, match=r"^fake: the fake engine gives no log-probabilities to rank by$"):
+        rank(build("logits", TalkingEngine(reverse, logprobs=lambda *_: None), **CAPS), 4)
+
+
+@pytest.mark.slow
+def test_probabilities_of_twenty_identifiers_are_the_models(tmp_path, monkeypatch):
+    """A tiny random model: each score is the product of the model's own softmax over the digits that can follow."""
+    monkeypatch.setattr(logits, "VERDICT", Sampling(max_tokens=1, logprobs=49_152))  # all of them
+    model = str(save_tiny_llama(tmp_path, max_position_embeddings=1024, initializer_range=0.5))
+    with open_engine("transformers", model, dtype="float32", device="cpu") as engine:
+        reranker = build("logits", engine, **CAPS | {"max_length": 1000})
+        result = rank(reranker, 20)
+        prompt = reranker.prompt.encode("q", list(texts(20).values()))
+        digits = [engine.tokenizer.convert_tokens_to_ids(text) for text in "0123456789]"]
+
+        def shares_after(begun):
+            ids = prompt + engine.tokenizer.encode(f"<think> </think> <answer> [{begun}")
+            with torch.inference_mode():
+                return engine._model(torch.tensor([ids])).logits[0, -1].float()[digits]
+
+        first = shares_after("")[1:10].log_softmax(0)
+        one, two = shares_after("1").log_softmax(0), shares_after("2")[[10, 0]].log_softmax(0)
+        scores = {number: first[number - 1].item() for number in range(3, 10)}
+        scores |= {1: first[0] + one[10], 2: first[1] + two[0], 20: first[1] + two[1]}
+        scores |= {10 + digit: first[0] + one[digit] for digit in range(10)}
+    best_first = sorted(scores, key=lambda number: -scores[number])
+    assert result.docids == [f"d{number - 1}" for number in best_first] != docs(20)
+    assert (result.windows[0].status, result.windows[0].output_tokens) == ("ok", 3)

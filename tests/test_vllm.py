@@ -21,6 +21,7 @@ from reasonrank.models import resolve
 from reasonrank.prompts import ListwisePrompt, PointwisePrompt
 from reasonrank.rerank import run_sync
 from reasonrank.rerank.listwise import ListwiseReranker
+from reasonrank.rerank.logits import LogitsReranker
 from reasonrank.rerank.pointwise import PointwiseReranker
 from reasonrank.runs import read_trec
 
@@ -156,7 +157,8 @@ def test_rerankers_on_a_real_engine(engine):
     short = replace(GREEDY, max_tokens=24)
     listwise = ListwiseReranker(engine, ListwisePrompt(engine.tokenizer, **sizes), sampling=short)
     point = PointwiseReranker(engine, PointwisePrompt(engine.tokenizer, **sizes), sampling=short)
-    for reranker, answers in ((listwise, 1), (point, 3)):
+    by_logits = LogitsReranker(engine, ListwisePrompt(engine.tokenizer, **sizes))
+    for reranker, answers in ((listwise, 1), (point, 3), (by_logits, 1)):
         result = reranker.rerank_run_sync(run, queries, texts)
         assert sorted(result.run["q"]) == sorted(texts)
         assert sum(result.counts.values()) == answers and result.output_tokens > 0

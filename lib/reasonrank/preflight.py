@@ -193,7 +193,7 @@ class Preflight:
         A token takes 6 operations a parameter in training, 2 where it is read or scored. Decoding reads all weights
         for each token of 64 answers.
         """
-        from .rerank import windows
+        from .rerank.strategies import STRATEGIES
 
         profile, rate, operations = self.profile, self.rate, 2.0 * self.count
         sft, rl, own, wanted = profile.sft, profile.rl, profile.evaluation, profile.synthesis
@@ -203,7 +203,7 @@ class Preflight:
         lists = sum(n * len(c.ids(part, asked)) for c in collections for part, n in parts.items())
         queries = sum(len(c.ids("test", own.queries)) for c in collections)
         queries += sum(min(own.queries or 115, 115) for name in named if name not in sources.COLLECTIONS)
-        calls = len(windows(own.top, own.window, own.step)) if own.strategy == "sliding" else 1
+        calls = STRATEGIES[own.strategy].calls(own.top, own.window, own.step)[1]
         prompts = len(own.systems) * queries * calls
         steps = ceil(lists * sft.epochs / self.sft_batch)
         steps = min(steps, sft.max_steps) if sft.max_steps > 0 else steps

@@ -113,6 +113,7 @@ class Sft(Training):
     cutoff: int = Field(gt=0)  # tokens of prompt and label
     max_steps: int  # -1: as many as the epochs take
     gradient_accumulation: int = Field(gt=0)
+    rank_loss: float = Field(0.0, ge=0)  # weight of a loss on the order, beside that on tokens (FIRST: 10)
     validity_queries: int = Field(gt=0)  # windows for format validity before and after
 
 
@@ -152,7 +153,7 @@ class Evaluation(Strict):
     first_stage: dict[str, str]  # by collection, family or "default": dense, bm25, or where TREC runs lie
     scoring: Literal["ours", "released"]  # of runs that are read; released: as the authors' code does
     top: int = Field(gt=0)
-    strategy: Literal["sliding", "single", "full", "topdown", "pointwise", "direct"]
+    strategy: Literal["sliding", "single", "full", "topdown", "pointwise", "direct", "logits"]
     window: int = Field(gt=0)
     step: int = Field(gt=0)
     max_tokens: int = Field(gt=0)

@@ -132,7 +132,7 @@ class Engine(ABC):
 
         Output that reaches `max_tokens` or the model's context ends with `finish_reason` "length". Raises
         ValueError for an empty or over-long prompt and for a constraint that the engine cannot keep,
-        EngineError where the engine fails or is closed.
+        EngineError where the engine fails, is closed, or gives no log-probabilities that were asked for.
         """
         if sampling.constraint is not None and not self.constraints:
             raise ValueError(f"the {self.kind} engine cannot hold its output to a regular expression")
@@ -145,6 +145,10 @@ class Engine(ABC):
         self._count(in_flight=1)
         try:
             completion = await self._generate(prompt, sampling)
+            if sampling.logprobs and not completion.logprobs:
+                raise EngineError(
+                    f"{self.name}: the {self.kind} engine gives no log-probabilities to rank by"
+                )
             self._count(requests=1, prompt=completion.prompt_tokens, output=completion.output_tokens)
         finally:
             self._count(in_flight=-1)

@@ -183,7 +183,7 @@ class OpenAIEngine(Engine):
         try:
             choice, usage = body["choices"][0], body.get("usage") or {}
             text, reason, tops = well_formed(joined(choice["text"])), choice["finish_reason"], None
-            if sampling.logprobs:
+            if sampling.logprobs and choice.get("logprobs"):
                 tops = [dict(top) for top in choice["logprobs"]["top_logprobs"]]
         except (KeyError, IndexError, TypeError, ValueError, AttributeError):
             raise self._odd("a completion", body) from None

@@ -11,6 +11,7 @@ from reasonrank.prompts import DirectPrompt, ListwisePrompt, Overlong, Pointwise
 from reasonrank.recovery import RecoveredPrompt
 
 from .listwise import ListwiseReranker
+from .logits import LogitsReranker
 from .pointwise import PointwiseReranker
 from .run import Reranker
 from .schedule import Variant, schedule
@@ -21,9 +22,9 @@ from .topdown import TopDownReranker, topdown_calls
 class Strategy:
     """A way to rerank, and where it comes from.
 
-    `calls(num_candidates, window, step)`: requests to the engine for one query, the fewest and the most; they are
-    the same for all but top-down partitioning, where the answers decide. A retry, and the second request of a
-    constrained answer with reasoning, come on top.
+    `calls(num_candidates, window, step)`: requests to the engine for one query, the fewest and the most; they differ
+    for top-down partitioning, where the answers decide, and for logits, where the tokenizer does. A retry, and the
+    second request of a constrained answer with reasoning, come on top.
     """
 
     about: str
@@ -33,6 +34,12 @@ class Strategy:
 
 def _windows(name: str) -> Callable[[int, int, int], tuple[int, int]]:
     return lambda num_candidates, window, step: (len(schedule(name, num_candidates, window, step)),) * 2
+
+
+def _logits_calls(num_candidates: int, window: int, step: int) -> tuple[int, int]:
+    """A request a window where no number is split, and 1 + n // 10 for n passages where all are."""
+    sizes = [end - start for start, end in schedule("sliding", num_candidates, window, step)]
+    return len(sizes), sum(1 + size // 10 for size in sizes)
 
 
 STRATEGIES = {
@@ -53,6 +60,11 @@ STRATEGIES = {
     ),
     "direct": Strategy(
         "sliding windows, no reasoning", "the paper's non-reasoning rows of Table 3", _windows("sliding")
+    ),
+    "logits": Strategy(
+        "sliding windows, by the probabilities of identifiers where an answer begins",
+        "FIRST, Reddy et al. 2024, arXiv 2406.15657",
+        _logits_calls,
     ),
 }
 
@@ -79,8 +91,8 @@ def build(
 
     Caps and `max_length` (of a prompt) in tokens, and `repeat`: see `prompts.Prompt`; `options` (`sampling`,
     `max_in_flight`) and the rest as the rerankers take it. What a strategy has no use for is left out: `step` and
-    `variant` (of the window rule) without a slide; `window`, `retry` and `constrained` where there is no permutation.
-    `reasoning=False`: rankings are asked for without it, as by "direct", whatever the schedule; a pointwise
+    `variant` (of the window rule) without a slide, `window` for pointwise, `retry` and `constrained` where nothing is
+    written. `reasoning=False`: rankings are asked for without it, as by "direct", whatever the schedule; a pointwise
     judgement always reasons. `template`: of listwise prompts with reasoning, in place of ours. Raises ValueError for
     an unknown strategy or a setting out of range.
     """
@@ -94,6 +106,8 @@ def build(
     prompt = kind(engine.tokenizer, **caps, overlong=overlong, repeat=repeat)
     if name == "pointwise":
         return PointwiseReranker(engine, prompt, **options)
+    if name == "logits":
+        return LogitsReranker(engine, prompt, window=window, step=step, variant=variant, **options)
     options |= {"window": window, "retry": retry, "constrained": constrained}
     if name == "topdown":
         return TopDownReranker(engine, prompt, **options)

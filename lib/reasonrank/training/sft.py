@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,18 +32,22 @@ def sft_config(profile: Profile, output: Path, cpu: bool) -> Any:
 
 def sft_trainer(rows: Sequence[dict[str, Any]], profile: Profile, output: Path) -> Any:
     """TRL's SFTTrainer over rows of `windows_of`, ready to train: the vocabulary head on label tokens only (see
-    `label_head.use_label_head`), on a processor LoRA in the weights (see `processor.write_lora`). Prompt and label are
-    one line of tokens, with a mask that is 1 on the label."""
+    `label_head.use_label_head`), on a processor LoRA in the weights (see `processor.write_lora`); with
+    `sft.rank_loss`, its loss on the order too (see `rank_loss`). Prompt and label are one line of tokens, with a mask
+    that is 1 on the label."""
     from datasets import Dataset
     from trl import SFTTrainer
 
     from .label_head import use_label_head
     from .processor import GROUPED, write_lora
+    from .rank_loss import RankLossTrainer
 
     pairs = [(row["prompt_ids"], row["completion_ids"]) for row in rows]
     data = [{"input_ids": p + c, "completion_mask": [0] * len(p) + [1] * len(c)} for p, c in pairs]
     cpu = on_cpu()
-    trainer = SFTTrainer(
+    weight = profile.sft.rank_loss
+    kind = partial(RankLossTrainer, rows=rows, weight=weight) if weight else SFTTrainer
+    trainer = kind(
         model=trainable(profile.model.name, profile, profile.sft.lora, GROUPED if cpu else "sdpa"),
         args=sft_config(profile, output, cpu),
         train_dataset=Dataset.from_list(data),
