@@ -70,7 +70,6 @@ def profile(tmp_path_factory):
     return profiles.load("smoke", changes | {"sft.max_steps": 6, "sft.learning_rate": 1e-2})
 
 
-@pytest.mark.slow
 def test_the_trainer_adds_it_to_the_loss_on_tokens(profile, tokenizer, tmp_path):
     trainer = training.sft_trainer(rows(), profile, tmp_path)
     two_one_three = [tokenizer.convert_tokens_to_ids(digit) for digit in "213"]
@@ -87,14 +86,12 @@ def test_the_trainer_adds_it_to_the_loss_on_tokens(profile, tokenizer, tmp_path)
         assert loss == pytest.approx(expected.item(), rel=1e-5)
 
 
-@pytest.mark.slow
 def test_training_brings_the_order_of_the_labels(profile, tmp_path):
     trained = training.train_sft(rows(), profile, tmp_path)
     losses = [row["rank_loss"] for row in trained.log if "rank_loss" in row]
     assert len(losses) == 6 and losses[-1] < 0.7 * losses[0]
 
 
-@pytest.mark.slow
 def test_a_label_that_was_cut_or_has_nothing_to_choose_bears_the_loss_on_tokens_alone(profile, tmp_path):
     short = profile.model_copy(update={"sft": profile.sft.model_copy(update={"cutoff": 30})})
     one = [row | {"gold_ranking": [2]} for row in rows()]

@@ -231,7 +231,6 @@ def test_an_engine_without_log_probabilities_is_refused():
         rank(build("logits", TalkingEngine(reverse, logprobs=lambda *_: None), **CAPS), 4)
 
 
-@pytest.mark.slow
 def test_probabilities_of_twenty_identifiers_are_the_models(tmp_path, monkeypatch):
     """A tiny random model: each score is the product of the model's own softmax over the digits that can follow."""
     monkeypatch.setattr(logits, "VERDICT", Sampling(max_tokens=1, logprobs=49_152))  # all of them
