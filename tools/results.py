@@ -59,13 +59,15 @@ def results(folder: Path) -> str:
 
 def worked(folder: Path) -> str:
     """Scores and answers of a run on the collections that a program makes."""
-    record, trained = (stages.read_json(folder / f"{name}.json") for name in ("05_gpu_evaluation", "03_sft"))
-    own, sft = record["config"]["evaluation"], trained["result"]
+    names = ("05_gpu_evaluation", "03_sft", "04_rl")
+    record, sft, rl = (stages.read_json(folder / f"{name}.json") for name in names)
+    own, sft, rl = record["config"]["evaluation"], sft["result"], rl["result"]
     about = (
         f"The retriever is BM25; its first {own['top']} are reranked in windows of {own['window']}. "
-        f"SFT: {sft['examples']} lists, {sft['steps']} steps, {sft['seconds'] / 60:.0f} minutes on two shared cores."
+        f"SFT: {sft['examples']} lists, {sft['steps']} steps, {sft['seconds'] / 60:.0f} minutes. "
+        f"RL: {rl['steps']} steps, {rl['seconds'] / 60:.0f} minutes. Both on one core of two."
     )
-    return "\n\n".join([*_scores(record), about, _source(record)]).replace("SFT (this run)", "SFT")
+    return "\n\n".join([*_scores(record), about, _source(record)]).replace(" (this run)", "")
 
 
 def _scores(record: dict[str, Any]) -> list[str]:
