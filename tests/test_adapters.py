@@ -93,6 +93,17 @@ def test_a_run_is_released_with_cards_and_checked_weights(run, tmp_path):
         adapters.released("some-base", "none", out.parent)
 
 
+def test_what_was_not_evaluated_is_not_released(run, tmp_path):
+    result = stages.read_json(run / "05_gpu_evaluation" / "record.json")["result"]
+    for systems, found in ({"retriever", "SFT (this run)"}, ["sft"]), ({"retriever"}, None):
+        scores = [row for row in result["scores"] if row["system"] in systems]
+        stage(run, "05_gpu_evaluation", result | {"scores": scores})
+        if found:
+            assert [folder.name for folder in adapters.from_run(run, tmp_path / "out")] == found
+    with pytest.raises(ValueError, match="notebook 05 has evaluated retriever; expected SFT"):
+        adapters.from_run(run, tmp_path / "out")
+
+
 def test_weights_that_are_too_large_are_refused(run, tmp_path, monkeypatch):
     monkeypatch.setattr(adapters, "LIMIT", 10)
     with pytest.raises(ValueError, match="more than 0; lower the rank"):

@@ -164,21 +164,25 @@ def card(name: str, rank: int, record: Mapping[str, Any]) -> str:
 
 
 def from_run(run: Path, out: Path | None = None) -> list[Path]:
-    """Release both adapters of a finished run (notebooks 03 to 05) into `out`; None: data/adapters/<its profile>.
+    """Release the adapters that notebook 05 of a run has evaluated into `out`; None: data/adapters/<its profile>.
 
     "SFT" stays as it is where the run took it over (`adopt`); what is said of its training then comes from its own
     record. Raises FileNotFoundError where a stage is missing or was trained without LoRA, and ValueError where the
-    adapter that the run took over is not the one in `out`.
+    adapter that the run took over is not the one in `out`, or notebook 05 has evaluated none that the run trained.
     """
     read = lambda stage: stages.read_json(stages.stage_file(run, stage, "record.json"))  # noqa: E731
-    evaluated, made = (
-        read("05_gpu_evaluation"),
-        {name: read(stage)["result"] for name, stage in STAGES.items()},
-    )
-    places = [stages.stage_file(run, stage, "adapter") for stage in STAGES.values()]
+    evaluated, both = read("05_gpu_evaluation"), {"sft": ["SFT"], "sft-rl": ["SFT", "RL"]}
+    scored = {row["system"] for row in evaluated["result"]["scores"]}
+    kinds = {name: used for name, used in both.items() if this_run(NAMES[name]) in scored}
+    if not kinds:
+        raise ValueError(
+            f"{run}: notebook 05 has evaluated {', '.join(sorted(scored))}; expected SFT (this run)"
+        )
+    made = {name: read(STAGES[name])["result"] for used in kinds.values() for name in used}
+    places = [stages.stage_file(run, STAGES[name], "adapter") for name in made]
     out = out or ADAPTERS / evaluated["config"]["name"]
     lines, written = {name: _training(result) for name, result in made.items()}, []
-    for name, used in {"sft": ["SFT"], "sft-rl": ["SFT", "RL"]}.items():
+    for name, used in kinds.items():
         if name == "sft" and made["SFT"].get("adopted"):
             earlier = stages.read_json(out / name / "record.json")
             if earlier["result"]["sha256"] != stages.sha256(places[0] / WEIGHTS):
