@@ -106,13 +106,18 @@ def test_a_stop_string_in_the_reasoning_is_left_to_us(server):
         assert ask(engine, Sampling(stop=("</answer>",), chain=True)).finish_reason == "length"
 
 
-def test_a_constraint_goes_to_vllm_servers_alone(server):
+def test_a_constraint_and_a_length_go_to_vllm_servers_alone(server):
     held = Sampling(constraint=r"\[(1|2)\]")
     with connect(server) as engine:
         ask(engine, held)
+        ask(engine, Sampling(exact=True))
     assert server.seen[0][2]["structured_outputs"] == {"regex": r"\[(1|2)\]"}
-    with connect(server, token_ids=False) as engine, pytest.raises(ValueError, match="regular expression"):
-        ask(engine, held)
+    assert server.seen[1][2]["ignore_eos"] is True and "ignore_eos" not in server.seen[0][2]
+    with connect(server, token_ids=False) as engine:
+        with pytest.raises(ValueError, match="regular expression"):
+            ask(engine, held)
+        with pytest.raises(ValueError, match="length"):
+            ask(engine, Sampling(exact=True))
 
 
 @pytest.mark.parametrize(
@@ -199,6 +204,9 @@ def test_null_counts_are_absent_and_parts_are_joined(server):
         got = ask(engine, prompt=[1, 2])
         assert got.text == "<answer> [2] > [1] </answer>"
         assert got.prompt_tokens == 2 and got.output_tokens == len(got.token_ids) > 5
+        said = {"prompt_tokens": 2, "prompt_tokens_details": {"cached_tokens": 1}}
+        server.answer = lambda _: (200, body | {"usage": said})
+        assert (got.cached_tokens, ask(engine, prompt=[1, 2]).cached_tokens) == (0, 1)
         server.answer = lambda _: (200, body | {"usage": None})
         assert ask(engine, prompt=[1, 2]) == got
         for choice in ({"logprobs": None}, {"logprobs": {"top_logprobs": []}}):  # without what was asked for

@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 
 from fakes.engine import FakeEngine, FakePrompt, reverse
 from fakes.rerankers import docs, listwise, rank, texts
-from reasonrank.engines import EngineError, Sampling
+from reasonrank.engines import Completion, EngineError, Sampling
+from reasonrank.models import load_tokenizer
+from reasonrank.prompts import ListwisePrompt
 from reasonrank.rerank import run_sync, windows
 
 # The schedule
@@ -113,6 +115,85 @@ def test_what_the_prompt_closed_counts_as_closed(text, status):
         listwise(FakeEngine(lambda *_: text), prompt=FakePrompt(chain=False), retry=True), 2
     ).windows[0]
     assert (trace.status, trace.attempts, trace.reordered) == (status, 1, ["d1", "d0"])
+
+
+# Prefetch
+
+
+def log_of(engine, prompt=None, **options):
+    """The requests of one query of eight documents, and what became of them; prompts as text, prefixes marked."""
+    result = rank(listwise(engine, prompt=prompt, **options), 8)
+    text = lambda ids: "".join(map(chr, ids)).replace("\n", " ")  # noqa: E731
+    return result, [(what, text(ids)) for what, ids in engine.log]
+
+
+def test_the_next_windows_new_passages_are_asked_for_while_an_answer_is_under_way():
+    """Windows [4, 8), [2, 6), [0, 4): the prefix of the second prompt holds d2 and d3, of the third d0 and d1."""
+    plain, asked = log_of(FakeEngine(reverse, delay=lambda query: 9))
+    result, log = log_of(FakeEngine(reverse, delay=lambda query: 9), prefetch=True)
+    assert result == plain and [trace.text for trace in result.windows] == [t.text for t in plain.windows]
+    prompts = [prompt for what, prompt in asked if what == "asked"]
+    assert prompts == ["q 4 5 6 7", "q 2 3 7 6", "q 0 1 6 7"]
+    assert log[:3] == [("asked", prompts[0]), ("asked", "q 2 3 "), ("answered", prompts[0])]
+    assert [prompt for what, prompt in log if what == "asked"] == [
+        *(prompts[0], "q 2 3 ", prompts[1], "q 0 1 ", prompts[2])
+    ]
+    assert all(after.startswith(ahead) for ahead, after in (("q 2 3 ", prompts[1]), ("q 0 1 ", prompts[2])))
+
+
+def test_a_prefix_takes_a_slot_is_dropped_when_late_and_its_failure_is_nobodys():
+    engine = FakeEngine(reverse, delay=lambda query: 9)
+    result, log = log_of(
+        engine, prefetch=True, max_in_flight=1
+    )  # no slot is free while the answer is under way
+    assert engine.most_in_flight == 1 and len(log) == 6 and engine.samplings[0].max_tokens > 1
+    fails = FakeEngine(
+        lambda q, p, sampling: EngineError("no") if sampling.max_tokens == 1 else reverse(q, p, 0)
+    )
+    late = FakeEngine(reverse)
+    ask = late._generate
+    late._generate = lambda ids, sampling: (
+        asyncio.sleep(9) if sampling.max_tokens == 1 else ask(ids, sampling)
+    )
+    for engine in (fails, late):
+        assert log_of(engine, prefetch=True)[0] == result
+        assert engine.stats.requests == 3 and engine.in_flight == 0
+    engine.prefixes = False
+    with pytest.raises(
+        ValueError, match="prefetch: the fake engine keeps no prefixes; expected vllm or openai"
+    ):
+        listwise(engine, prefetch=True)
+
+
+class RealPrompts(FakeEngine):
+    """Turns windows of 20 around, whatever the prompt says; keeps the prompts."""
+
+    def __init__(self, tokenizer):
+        super().__init__(None)
+        self.tokenizer, self.asked = tokenizer, []
+
+    async def _generate(self, prompt, sampling):
+        self.asked.append(prompt)
+        await asyncio.sleep(0 if sampling.max_tokens == 1 else 0.001)
+        size = self.tokenizer.decode(prompt).count("Passage ")
+        return Completion(reverse("", [""] * size, sampling), (1,), len(prompt), 1, "stop")
+
+
+@pytest.mark.parametrize("repeat", [False, True])
+@pytest.mark.parametrize(("n", "step"), [(50, 10), (45, 10), (50, 20), (60, 19)])
+def test_the_prefix_of_a_real_prompt_holds_all_new_passages(repeat, n, step):
+    """With the embedded model's tokens, at whose edges it could split otherwise."""
+    tokenizer = load_tokenizer("smollm2-135m-instruct")
+    caps = {"passage_tokens": 32, "query_tokens": 32, "max_length": 4000}
+    prompt, engine = ListwisePrompt(tokenizer, **caps, repeat=repeat), RealPrompts(tokenizer)
+    passages = {f"d{i}": f"Passage {i}: {'tides ' * (i % 5)}{i * 37} m" for i in range(n)}
+    reranker = listwise(engine, 20, step, prompt, prefetch=True)
+    result = run_sync(reranker.rerank("How high?", list(passages), passages))
+    found = zip(engine.asked[1::2], engine.asked[2::2], result.windows[:-1], result.windows[1:], strict=True)
+    for prefix, following, before, after in found:
+        assert following[: len(prefix)] == prefix
+        last = passages[after.docids[before.start - after.start - 1]]
+        assert last in tokenizer.decode(prefix)
 
 
 # Many queries at once

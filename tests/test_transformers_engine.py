@@ -116,10 +116,12 @@ def test_the_end_token_ends_and_is_no_text(tiny):
     with open_engine("transformers", tiny, dtype="float32", device="cpu") as engine:
         ids = engine.tokenizer.encode(PROMPTS[0])
         third = run_sync(engine.generate(ids, Sampling(max_tokens=6))).token_ids[2]
-        engine._end_ids.add(third)
+        engine.end_ids.add(third)
         completion = run_sync(engine.generate(ids, Sampling(max_tokens=6)))
+        exact = run_sync(engine.generate(ids, Sampling(max_tokens=6, exact=True)))
     assert completion.token_ids[-1] == third and len(completion.token_ids) <= 3
     assert completion.finish_reason == "stop"
+    assert (exact.output_tokens, exact.finish_reason) == (6, "length")
 
 
 def test_draw_cuts_to_top_k_and_top_p():

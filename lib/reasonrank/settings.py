@@ -161,6 +161,7 @@ class Evaluation(Strict):
     retry: bool  # ask once more, with the next seed, for a truncated or malformed answer
     overlong: Literal["error", "shorten"]  # a prompt that is too long: stop, or cap its passages lower
     constrained: bool  # hold answers to their form while they are decoded, where the engine can
+    prefetch: bool  # read the next window's first passages while an answer is decoded (vllm, openai)
     max_in_flight: int = Field(gt=0)
     bootstrap: int = Field(gt=0)
 

@@ -24,19 +24,20 @@ class FakeTokenizer:
 class FakeEngine(Engine):
     """Gives `answer(query, passages, sampling)`, a text or an exception, after `delay(query)` loop turns."""
 
-    kind, name, tokenizer, max_model_len = "fake", "fake", FakeTokenizer(), 10_000
+    kind, name, tokenizer, max_model_len, prefixes = "fake", "fake", FakeTokenizer(), 10_000, True
 
     def __init__(self, answer, delay=lambda query: 1, logprobs=None):
         super().__init__()
         self.answer, self.delay, self.logprobs = answer, delay, logprobs
         self.in_flight = self.most_in_flight = self.cancelled = self.resets = 0
-        self.finished, self.samplings = [], []
+        self.finished, self.samplings, self.log = [], [], []
 
     async def _generate(self, prompt, sampling):
         query, *passages = "".join(map(chr, prompt)).split("\n")
         self.in_flight += 1
         self.most_in_flight = max(self.most_in_flight, self.in_flight)
         self.samplings.append(sampling)
+        self.log.append(("asked", prompt))
         try:
             for _ in range(self.delay(query)):
                 await asyncio.sleep(0)
@@ -46,6 +47,7 @@ class FakeEngine(Engine):
         finally:
             self.in_flight -= 1
         self.finished.append(query)
+        self.log.append(("answered", prompt))
         text = self.answer(query, passages, sampling)
         if isinstance(text, Exception):
             raise text

@@ -83,6 +83,9 @@ def rerank(
     constrained: Annotated[
         bool, typer.Option("--constrained", help="hold answers to their form, where the engine can")
     ] = False,
+    prefetch: Annotated[
+        bool, typer.Option("--prefetch", help="read on while an answer is decoded (vLLM, sliding windows)")
+    ] = False,
     template: Annotated[Path | None, _file(TEMPLATE)] = None,
 ) -> None:
     """Rerank a TREC run of your own. What is finished is kept: the same command goes on after a kill."""
@@ -148,6 +151,7 @@ def _check(options: Any) -> str:
         ),
         "--constrained: only vLLM can, in this process or as a server without --text-prompts": unheld
         and options.constrained,
+        "--prefetch: the transformers engine keeps no prefixes": options.prefetch and kind == "transformers",
     }
     for message in (message for message, holds in wrong.items() if holds):
         raise UsageError(message)
@@ -177,7 +181,16 @@ def _work(options: Any, kind: str, inputs: Inputs, todo: list[str], store: Store
                 f"--max-tokens {options.max_tokens}: the context has {engine.max_model_len} tokens"
             )
         sampling = replace(PRESETS[options.sampling], max_tokens=options.max_tokens, seed=options.seed)
-        names = ("passage_tokens", "query_tokens", "overlong", "window", "step", "retry", "constrained")
+        names = (
+            "passage_tokens",
+            "query_tokens",
+            "overlong",
+            "window",
+            "step",
+            "retry",
+            "constrained",
+            "prefetch",
+        )
         settings = {name: getattr(options, name) for name in names} | {
             "max_length": room,
             "sampling": sampling,
@@ -250,7 +263,7 @@ def _finish(
         )
         runs.write_jsonl(options.out.with_name(options.out.name + tracing.ENDING), rows)
     result = {"queries": len(run), "queries_now": len(todo), "statuses": dict(statuses)}
-    result |= {name: sum(done[qid][name] for qid in run) for name in work([])} | took
+    result |= {name: sum(done[qid].get(name, 0) for qid in run) for name in work([])} | took
     record = options.out.with_name(options.out.name + ".json")
     if todo or not record.exists():
         result |= {"excluded_rows": inputs.dropped, "ignored_queries": inputs.ignored}

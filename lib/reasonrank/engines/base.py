@@ -28,7 +28,8 @@ class Sampling:
     begins with reasoning, and they count after its `</think>`; False: they count unless the output has opened
     reasoning of its own with `<think>`. `logprobs`: the k most likely tokens of each output position, from the
     model's distribution before temperature and cuts. `constraint`: a regular expression that the whole output
-    has to match, for engines that can (`Engine.constraints`). Raises ValueError for values out of range.
+    has to match, for engines that can (`Engine.constraints`). `exact`: an end token does not end the output, so that
+    without stop strings it has `max_tokens` tokens, for measurements. Raises ValueError for values out of range.
     """
 
     max_tokens: int = 3172
@@ -40,6 +41,7 @@ class Sampling:
     chain: bool | None = None
     logprobs: int = 0
     constraint: str | None = None
+    exact: bool = False
 
     def __post_init__(self) -> None:
         wrong = {
@@ -69,7 +71,8 @@ class Completion:
     """The output of one request.
 
     `text` has no special tokens; `token_ids` has the end token too. `logprobs`: one dictionary per output token,
-    from the token's own string to its natural log-probability; None where they were not asked for.
+    from the token's own string to its natural log-probability; None where they were not asked for. `cached_tokens`:
+    tokens of the prompt that the engine had computed for an earlier one, where it says so.
     """
 
     text: str
@@ -78,6 +81,7 @@ class Completion:
     output_tokens: int
     finish_reason: FinishReason
     logprobs: list[dict[str, float]] | None = None
+    cached_tokens: int = 0
 
 
 @dataclass(frozen=True)
@@ -102,11 +106,13 @@ class Engine(ABC):
     """Generation behind one asynchronous interface; a context manager.
 
     `max_model_len`: tokens of prompt and output together. `constraints`: whether outputs can be held to a regular
-    expression. Requests may come from any number of tasks, threads and event loops at once.
+    expression. `prefixes`: whether what a prompt shares with an earlier one, from its beginning, is computed once.
+    Requests may come from any number of tasks, threads and event loops at once.
     """
 
     kind: str = ""
     constraints: bool = False
+    prefixes: bool = False
     name: str
     tokenizer: Any
     max_model_len: int

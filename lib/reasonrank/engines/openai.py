@@ -53,6 +53,7 @@ class OpenAIEngine(Engine):
     """
 
     kind = "openai"
+    prefixes = True
 
     def __init__(
         self,
@@ -149,6 +150,10 @@ class OpenAIEngine(Engine):
             "top_p": sampling.top_p,
             "seed": self._seed if sampling.seed is None else sampling.seed,
         }
+        if sampling.exact and not self._token_ids:
+            raise ValueError(
+                "openai engine: a length can be held by vLLM's server alone; expected token_ids=True"
+            )
         if sampling.logprobs:
             body["logprobs"] = sampling.logprobs
         if self._token_ids:
@@ -162,6 +167,8 @@ class OpenAIEngine(Engine):
                 body |= {"stop": list(sampling.stop), "include_stop_str_in_output": True}
             if sampling.constraint is not None:
                 body["structured_outputs"] = {"regex": sampling.constraint}
+            if sampling.exact:
+                body["ignore_eos"] = True
         return body
 
     def _as_text(self, prompt: list[int]) -> str:
@@ -200,6 +207,7 @@ class OpenAIEngine(Engine):
             output_tokens=usage.get("completion_tokens") or len(ids),
             finish_reason=reason if cut is None else "stop",
             logprobs=tops,
+            cached_tokens=(usage.get("prompt_tokens_details") or {}).get("cached_tokens") or 0,
         )
 
     def _odd(self, expected: str, body: Any) -> EngineError:

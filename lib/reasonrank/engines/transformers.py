@@ -54,11 +54,11 @@ class TransformersEngine(InProcessEngine):
         own = getattr(model.config, "max_position_embeddings", None) or 32768
         self.max_model_len = min(self._asked_len or own, own)
         end = model.generation_config.eos_token_id
-        self._end_ids = set(end if isinstance(end, list) else [end]) | {self.tokenizer.eos_token_id}
-        self._end_ids.discard(None)
+        self.end_ids = set(end if isinstance(end, list) else [end]) | {self.tokenizer.eos_token_id}
+        self.end_ids.discard(None)
         # A model's own defaults (Qwen's repetition penalty, say) have no part in a request's sampling.
         model.generation_config = GenerationConfig(
-            do_sample=False, eos_token_id=sorted(self._end_ids), pad_token_id=self.tokenizer.pad_token_id
+            do_sample=False, eos_token_id=sorted(self.end_ids), pad_token_id=self.tokenizer.pad_token_id
         )
 
     def _unload(self) -> None:
@@ -88,7 +88,7 @@ class TransformersEngine(InProcessEngine):
         """Text and reason where the output `ids` is at its end, looked at after each token; else None."""
         if request.future.cancelled():
             return "", "length"
-        stop, ended, full = request.sampling.stop, ids[-1] in self._end_ids, len(ids) >= self.limit(request)
+        stop, ended, full = request.sampling.stop, ids[-1] in self.end_ids, len(ids) >= self.limit(request)
         tail = self.tokenizer.decode(ids[-_TAIL:], skip_special_tokens=True) if stop else ""
         if not (ended or full or any(string in tail for string in stop)):
             return None
@@ -139,6 +139,8 @@ class _Batch:
         for row, request in enumerate(self.requests):
             if self.done[row]:
                 continue
+            if request.sampling.exact:
+                scores[row, sorted(self.engine.end_ids)] = float("-inf")
             if request.sampling.logprobs:
                 values, tokens = scores[row].float().log_softmax(dim=-1).topk(request.sampling.logprobs)
                 self.logprobs[row].append({})

@@ -42,7 +42,7 @@ class VllmEngine(InProcessEngine):
     """
 
     kind = "vllm"
-    constraints = True
+    constraints = prefixes = True
     _open: VllmEngine | None = None
 
     def __init__(
@@ -143,6 +143,7 @@ class VllmEngine(InProcessEngine):
             stop=[] if watched else list(sampling.stop),
             include_stop_str_in_output=True,
             logprobs=sampling.logprobs or None,
+            ignore_eos=sampling.exact,
             output_kind=RequestOutputKind.CUMULATIVE if watched else RequestOutputKind.FINAL_ONLY,
             structured_outputs=None if held is None else StructuredOutputsParams(regex=held),
         )
@@ -183,6 +184,7 @@ def _completion(output: Any, cut: str | None) -> Completion:
         output_tokens=len(result.token_ids),
         finish_reason=reason,
         logprobs=None if result.logprobs is None else [_by_string(top) for top in result.logprobs],
+        cached_tokens=output.num_cached_tokens or 0,
     )
 
 

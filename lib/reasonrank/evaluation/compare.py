@@ -132,7 +132,9 @@ def reranker(
         engine,
         **settings.prompting.model_dump(exclude={"template"}),
         template=template_of(settings),
-        **own.model_dump(include={"overlong", "window", "step", "max_in_flight", "retry", "constrained"}),
+        **own.model_dump(
+            include={"overlong", "window", "step", "max_in_flight", "retry", "constrained", "prefetch"}
+        ),
         max_length=settings.model.max_length - limit,
         sampling=replace(PRESETS[own.sampling], max_tokens=limit, seed=settings.seed),
     )

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from itertools import takewhile, zip_longest
 from typing import Any
 
 from reasonrank.answers import ANSWER, ANSWER_END, THINK_END, Answer, parse, render
 from reasonrank.engines import GREEDY, QWEN3, Completion, Engine, Sampling
 from reasonrank.prompts import Prompt
 
-from .run import Gate, Reranked, Reranker, Trace
+from .run import Gate, Reranked, Reranker, Trace, beside
 from .schedule import Variant, schedule
 
 
@@ -64,6 +67,7 @@ class WindowReranker(Reranker):
         done: list[Completion] = []
         requests = 0
         async with gate.slots:
+            began = time.perf_counter()
             prompt = self.prompt.render(query, [texts[docid] for docid in docids])
             for sampling in (self.sampling, second_try(self.sampling)):
                 completion, calls = await self._ask(prompt.ids, len(docids), sampling)
@@ -83,6 +87,9 @@ class WindowReranker(Reranker):
             output_tokens=sum(completion.output_tokens for completion in done),
             calls=requests,
             attempts=len(done),
+            began=began,
+            ended=time.perf_counter(),
+            cached_tokens=sum(completion.cached_tokens for completion in done),
             shortened=prompt.shortened,
             cut=tuple(docids[place] for place in prompt.cut),
             query_cut=prompt.query_cut,
@@ -113,8 +120,9 @@ class ListwiseReranker(WindowReranker):
     `strategy`: "sliding" by `step` (paper: 20 and 10 over 100 candidates), back to front; "single", the first
     `window` documents; "full", all documents in one window. The windows of a query follow one another, since
     each starts from the order that the one before left; those of different queries do not wait for one
-    another. `variant`: the window rule, "ours" or "released" (see `schedule.windows`). `options`: see
-    `WindowReranker`. Raises ValueError for an unknown strategy or sizes that `schedule.windows` refuses.
+    another. `variant`: the window rule, "ours" or "released" (see `schedule.windows`). `prefetch`: see `_read_ahead`,
+    for engines that keep prefixes. `options`: see `WindowReranker`. Raises ValueError for an unknown strategy, for
+    sizes that `schedule.windows` refuses, and for `prefetch` on another engine.
     """
 
     def __init__(
@@ -126,11 +134,15 @@ class ListwiseReranker(WindowReranker):
         step: int = 10,
         strategy: str = "sliding",
         variant: Variant = "ours",
+        prefetch: bool = False,
         **options: Any,
     ) -> None:
+        if prefetch and not engine.prefixes:
+            raise ValueError(f"prefetch: the {engine.kind} engine keeps no prefixes; expected vllm or openai")
         schedule(strategy, 0, window, step, variant)  # refuses what makes no schedule
         super().__init__(engine, prompt, **options)
         self.window, self.step, self.strategy, self.variant = window, step, strategy, variant
+        self.prefetch = prefetch
 
     def schedule(self, num_candidates: int) -> list[tuple[int, int]]:
         """The windows in their order, see `schedule.schedule`."""
@@ -140,12 +152,31 @@ class ListwiseReranker(WindowReranker):
         return len(self.schedule(num_candidates))
 
     async def _rerank(self, query: str, docids: list[str], texts: Mapping[str, str], gate: Gate) -> Reranked:
-        order, traces = list(docids), []
-        for start, end in self.schedule(len(order)):
-            trace = await self._rank_window(query, order[start:end], start, end, texts, gate)
+        order, traces, places = list(docids), [], self.schedule(len(docids))
+        for (start, end), following in zip_longest(places, places[1:]):
+            meanwhile = nullcontext()
+            if self.prefetch and following:
+                new, kept = order[following[0] : start], following[1] - start
+                meanwhile = beside(self._read_ahead(query, new, order[start:end], kept, texts, gate))
+            async with meanwhile:
+                trace = await self._rank_window(query, order[start:end], start, end, texts, gate)
             order[start:end] = trace.reordered
             traces.append(trace)
         return Reranked(order, traces)
+
+    async def _read_ahead(
+        self, query: str, new: list[str], window: list[str], kept: int, texts: Mapping[str, str], gate: Gate
+    ) -> None:
+        """Have the engine compute the beginning of the next prompt while the answer to `window` is decoded.
+
+        Passages that are `new` to the next window stand first in it; behind them come `kept` passages of `window`,
+        which ones its answer says. So what two of the possible prompts share is known.
+        """
+        possible = [[*new, *window[:kept]], [*new, *window[::-1][:kept]]]
+        prompts = [self.prompt.render(query, [texts[docid] for docid in docids]).ids for docids in possible]
+        shared = [one for one, _ in takewhile(lambda pair: pair[0] == pair[1], zip(*prompts, strict=False))]
+        async with gate.slots:
+            await self.engine.generate(shared, Sampling(max_tokens=1))
 
 
 def answer_pattern(num_passages: int) -> str:

@@ -7,6 +7,7 @@ The model reasons and says whether the passage is relevant; the score is the pro
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
@@ -58,6 +59,7 @@ class PointwiseReranker(Reranker):
     async def _judge(self, query: str, rank: int, docid: str, passage: str, gate: Gate) -> PointTrace:
         text, closed, output_tokens = "", True, 0
         async with gate.slots:
+            began = time.perf_counter()
             prompt = self.prompt.render(query, [passage])
             if self.prompt.chain:
                 room = max(1, self.engine.max_model_len - len(prompt.ids) - _RESERVE)
@@ -78,6 +80,9 @@ class PointwiseReranker(Reranker):
             prompt_tokens=len(prompt.ids),
             output_tokens=output_tokens + verdict.output_tokens,
             calls=1 + self.prompt.chain,
+            began=began,
+            ended=time.perf_counter(),
+            cached_tokens=(chain if self.prompt.chain else verdict).cached_tokens,
             shortened=prompt.shortened,
             cut=(docid,) if prompt.cut else (),
             query_cut=prompt.query_cut,

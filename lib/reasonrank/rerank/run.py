@@ -7,9 +7,10 @@ import contextvars
 import time
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from reasonrank.engines import Engine, Sampling
@@ -24,8 +25,9 @@ class Trace:
     """One model answer: what it says and what it took.
 
     `calls`: requests to the engine. `attempts`: 2 where an unfinished answer was asked for again; tokens are then
-    sums. `shortened`: passages were capped lower than usual for the prompt to fit; `cut`: documents that were
-    longer than their cap; `query_cut`: so was the query.
+    sums. `began`, `ended`: `time.perf_counter()` when it was asked for and when it was in. `cached_tokens`: of
+    `prompt_tokens`, those that the engine had computed already. `shortened`: passages were capped lower than usual
+    for the prompt to fit; `cut`: documents that were longer than their cap; `query_cut`: so was the query.
     """
 
     status: str
@@ -34,6 +36,9 @@ class Trace:
     output_tokens: int
     calls: int = 1
     attempts: int = 1
+    began: float = field(default=0.0, compare=False)
+    ended: float = field(default=0.0, compare=False)
+    cached_tokens: int = 0
     shortened: bool = False
     cut: tuple[str, ...] = ()
     query_cut: bool = False
@@ -67,6 +72,7 @@ class RerankedRun:
     calls: int
     prompt_tokens: int
     output_tokens: int
+    cached_tokens: int
     retries: int
     shortened: int
     capped_passages: int
@@ -82,7 +88,7 @@ def work(queries: Iterable[Sequence[Trace]]) -> dict[str, int]:
     """
     queries = list(queries)
     traces = [trace for query in queries for trace in query]
-    sums = ("calls", "prompt_tokens", "output_tokens", "shortened")
+    sums = ("calls", "prompt_tokens", "output_tokens", "cached_tokens", "shortened")
     return {name: sum(getattr(trace, name) for trace in traces) for name in sums} | {
         "retries": sum(trace.attempts - 1 for trace in traces),
         "capped_passages": sum(len({docid for trace in query for docid in trace.cut}) for query in queries),
@@ -192,6 +198,17 @@ async def gather(coroutines: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+@asynccontextmanager
+async def beside(coroutine: Coroutine[Any, Any, Any]) -> AsyncIterator[None]:
+    """A coroutine runs while the body does; at the body's end it is dropped, whatever became of it."""
+    task = asyncio.ensure_future(coroutine)
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
 
 
 def run_sync(coroutine: Coroutine[Any, Any, T]) -> T:

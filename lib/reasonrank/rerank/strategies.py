@@ -84,17 +84,18 @@ def build(
     repeat: bool = False,
     retry: bool = False,
     constrained: bool = False,
+    prefetch: bool = False,
     template: Template | None = None,
     **options: Any,
 ) -> Reranker:
     """A reranker of the strategy `name`, with its prompt, over an open engine.
 
     Caps and `max_length` (of a prompt) in tokens, and `repeat`: see `prompts.Prompt`; `options` (`sampling`,
-    `max_in_flight`) and the rest as the rerankers take it. What a strategy has no use for is left out: `step` and
-    `variant` (of the window rule) without a slide, `window` for pointwise, `retry` and `constrained` where nothing is
-    written. `reasoning=False`: rankings are asked for without it, as by "direct", whatever the schedule; a pointwise
-    judgement always reasons. `template`: of listwise prompts with reasoning, in place of ours. Raises ValueError for
-    an unknown strategy or a setting out of range.
+    `max_in_flight`) and the rest as the rerankers take it. What a strategy has no use for is left out: `step`,
+    `variant` (of the window rule) and `prefetch` without a slide, `window` for pointwise, `retry` and `constrained`
+    where nothing is written. `reasoning=False`: rankings are asked for without it, as by "direct", whatever the
+    schedule; a pointwise judgement always reasons. `template`: of listwise prompts with reasoning, in place of ours.
+    Raises ValueError for an unknown strategy or a setting out of range.
     """
     if name not in STRATEGIES:
         raise ValueError(f"unknown strategy {name!r}: expected one of {', '.join(STRATEGIES)}")
@@ -112,4 +113,5 @@ def build(
     if name == "topdown":
         return TopDownReranker(engine, prompt, **options)
     name = "sliding" if name == "direct" else name
-    return ListwiseReranker(engine, prompt, step=step, strategy=name, variant=variant, **options)
+    options |= {"variant": variant, "prefetch": prefetch}
+    return ListwiseReranker(engine, prompt, step=step, strategy=name, **options)
