@@ -236,6 +236,20 @@ def test_open_reranker_closes_its_engine(monkeypatch):
     assert opened == [(("auto", "weights"), options), "closed"]
 
 
+def test_one_engine_is_opened_once_and_changes_its_weights(monkeypatch):
+    log, engine = [], FakeEngine(reverse)
+    engine.tokenizer, engine.close = CharTokenizer(), lambda: log.append("closed")
+    engine.load = lambda *asked: log.append(("load", *asked))
+    monkeypatch.setattr(
+        compare, "open_engine", lambda kind, name, **options: log.append(("open", name)) or engine
+    )
+    opened = evaluation.OneEngine(profiles.load("smoke"))
+    assert opened.use("a") is opened.use("b", "adapter") is opened.use("b", "adapter") is opened.use("a")
+    opened.close()
+    opened.use("c")
+    assert log == [("open", "a"), ("load", "b", "adapter"), ("load", "a", None), "closed", ("open", "c")]
+
+
 def test_all_collections_are_reranked_and_their_costs_summed():
     sets = {"one": made_up("one", [1, 2]), "two": made_up("two", [3])}
     results = evaluation.rerank_sets(ListwiseReranker(FakeEngine(reverse), FakePrompt()), sets, top=2)

@@ -17,6 +17,10 @@ def texts(figure) -> str:
     return "\n".join(text.get_text() for text in figure.findobj(Text) if text.get_visible())
 
 
+SPENT = {"reading prompts": 1.0, "decoding": 2.0, "waiting": 0.5}
+PARTS = [{"method": m, "where": "ours, together", "seconds": 3.6, **SPENT} for m in ("listwise", "pointwise")]
+
+
 def draw_all() -> dict:
     """Every figure of the package, from the made-up results."""
     filtering, facts = RESULTS["02_filtering"], paper.facts()
@@ -33,6 +37,9 @@ def draw_all() -> dict:
         "scores": figures.score_distribution(filtering["scores"], alpha=0.4),
         "answers": figures.answer_status(RESULTS["05_gpu_evaluation"]["answers"]),
         "latency": figures.latency_figure(RESULTS["06_latency_study"], facts.figure5),
+        "parts": figures.latency_parts(
+            PARTS, [{"where": "ours", "top": n, "ratio": n / 50} for n in (20, 100)]
+        ),
     }
 
 
@@ -49,8 +56,16 @@ SAYS = {
     "alpha": ["examples kept (%)", "of n = 200", "alpha = 0.4"],
     "scores": ["self-consistency (NDCG@10, 0 to 1)", "coding\nn = 40", "alpha = 0.4"],
     "answers": ["share of answers (%)", "zero-shot\nn = 100", "truncated", "malformed"],
+    "parts": [
+        "ours, together: listwise",
+        "waiting",
+        "measured",
+        "candidates",
+        "pointwise by listwise",
+        "= 100",
+    ],
     "latency": [
-        "seconds per query (median, 95 % interval)",
+        "seconds per query, all together (95 % interval)",
         "n = 6",
         "paper, 7B on 8 sets: 2 to 2.7",
         "vllm",
@@ -104,8 +119,8 @@ def test_answer_status_takes_counts_and_shares_alike():
 
 
 def test_latency_writes_pointwise_over_listwise_above_each_collection():
-    base = {"collection": "coding", "n": 5, "p50_low": 1.0, "p50_high": 9.0}
-    rows = [{**base, "method": "listwise", "p50": 2.0}, {**base, "method": "pointwise", "p50": 5.0}]
+    base = {"collection": "coding", "n": 5, "low": 1.0, "high": 9.0}
+    rows = [{**base, "method": "listwise", "seconds": 2.0}, {**base, "method": "pointwise", "seconds": 5.0}]
     ours = {"rows": rows, "ratio": {"value": 2.5, "low": 2.0, "high": 3.0}, "model": "m", "engine": "e"}
     shown = texts(figures.latency_figure(ours, paper.facts().figure5))
     assert "2.5×" in shown and "2.5 times (2.0 to 3.0, 95 %)" in shown

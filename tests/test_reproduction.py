@@ -43,10 +43,10 @@ def put(folder, label, values, first_stage="reasonir_gpt4cot_top100.txt", **chan
 
 
 def put_latency(folder):
-    ratio, limits = {"value": 2.4, "low": 2.1, "high": 2.8}, {"listwise_tokens": 32, "pointwise_tokens": 32}
+    ratio = {"value": 2.4, "low": 2.1, "high": 2.8}
     path = folder / "06_latency_study" / "record.json"
     path.parent.mkdir()
-    path.write_text(json.dumps({"result": {"ratio": ratio, "limits": limits, "rows": []}}))
+    path.write_text(json.dumps({"result": {"ratio": ratio, "rows": []}}))
 
 
 def figures(folder):

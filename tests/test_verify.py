@@ -68,18 +68,19 @@ def test_directions(low, high, scale, expected):
     assert verify.direction(Measured(value=(low + high) / 2, low=low, high=high), 0.0, scale) == expected
 
 
-def test_latency_is_compared_at_equal_token_limits_only(records):
+def test_latency_is_compared_where_answers_end_by_themselves_only(records):
     small = outcomes(verify.verify(Inputs(records)), "C4")["latency-small"]
     assert (small.verdict, small.ours, small.n) == ("OK", 2.4, 7)
     put(records / "default" / "06_latency_study.json", ratio(0.3, 0.2, 0.4))
     small = outcomes(verify.verify(Inputs(records)), "C4")["latency-small"]
     assert small.verdict == "not run" and small.ours == 0.3 and "the other way" in small.missing
-    put(records / "default" / "06_latency_study.json", ratio(2.4, 2.1, 2.8, pointwise=32))
-    unequal = verify.verify(Inputs(records))
-    small = outcomes(unequal, "C4")["latency-small"]
+    put(records / "default" / "06_latency_study.json", ratio(2.4, 2.1, 2.8, finished=0.4))
+    cut = verify.verify(Inputs(records))
+    small = outcomes(cut, "C4")["latency-small"]
     assert small.verdict == "not run"
-    assert small.missing.startswith("equal token limits; the record has 144 a window and 32 a passage")
-    assert unequal.failures == []
+    ended = "answers that end before their limit (at least 90%); 40 % of the pointwise answers did"
+    assert small.missing.startswith(ended)
+    assert cut.failures == []
     put(records / "run" / "06_latency_study" / "record.json", ratio(1.1, 0.9, 1.3))  # as a run holds it
     small = outcomes(verify.verify(Inputs(records / "run")), "C4")["latency-small"]
     assert (small.verdict, small.low, small.high) == ("OKish", 0.9, 1.3)
@@ -140,7 +141,7 @@ def test_a_malformed_record_of_figures_is_named(records, result, message):
     ("result", "message"),
     [
         (ratio(2.4, None, 2.8) | {"ratio": None}, "result.ratio: "),
-        (ratio(2.4, 2.1, 2.8) | {"limits": None}, "result.limits: "),
+        (ratio(2.4, 2.1, 2.8) | {"rows": None}, "result.rows: "),
         (ratio("fast", 2.1, 2.8), r"result.ratio: value: "),
     ],
 )

@@ -17,7 +17,7 @@ import torch
 
 from fakes.serving import MODEL, vllm_server
 from reasonrank.engines import GREEDY, EngineError, Sampling, open_engine
-from reasonrank.models import resolve
+from reasonrank.models import load_model, load_tokenizer, resolve
 from reasonrank.prompts import ListwisePrompt, PointwisePrompt
 from reasonrank.rerank import run_sync
 from reasonrank.rerank.listwise import ListwiseReranker
@@ -120,6 +120,47 @@ def test_a_stop_string_counts_only_behind_the_reasoning(engine, expected):
     )
     engine.call(lambda: None)
     assert not engine._engine.has_unfinished_requests()
+
+
+def test_a_prefetched_prefix_is_found_in_the_cache_and_rankings_stay(engine):
+    """Blocks of a CPU's cache have 128 tokens, so the passages are long."""
+    texts = {
+        f"d{i}": f"Passage {i}: " + f"the tide rises {i} metres at harbour {i * 37}, " * 9 for i in range(9)
+    }
+    prompt = ListwisePrompt(engine.tokenizer, passage_tokens=100, query_tokens=32, max_length=900)
+    settings = {"window": 6, "step": 3, "sampling": replace(GREEDY, max_tokens=48)}
+    found = []
+    for prefetch in (False, True):
+        engine.reset_prefix_cache()
+        reranker = ListwiseReranker(engine, prompt, **settings, prefetch=prefetch)
+        found.append(reranker.rerank_run_sync({"q": list(texts)}, {"q": "Where is the tide high?"}, texts))
+    plain, ahead = found
+    assert ahead.run == plain.run and ahead.traces["q"] != plain.traces["q"]
+    assert [trace.text for trace in ahead.traces["q"]] == [trace.text for trace in plain.traces["q"]]
+    assert plain.traces["q"][1].cached_tokens < 128 <= ahead.traces["q"][1].cached_tokens
+
+
+def test_other_weights_take_the_place_of_the_engines(engine, expected, adapter, tmp_path):
+    """A merged adapter, a model whose embeddings differ too, which SmolLM2's head shares, and the first again."""
+    model = load_model(MODEL, "float32")
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for value in model.parameters():
+            value.mul_(1 + 0.05 * torch.randn(value.shape, generator=generator))
+    model.save_pretrained(tmp_path)
+    load_tokenizer(MODEL).save_pretrained(tmp_path)
+    with open_engine("transformers", str(tmp_path), device="cpu", **SETTINGS) as other:
+        changed = together(other)
+        other.load(MODEL, adapter)
+        assert [c.token_ids for c in together(other)] == [c.token_ids for c in expected[1]]
+    for (name, path), wanted in (
+        ((MODEL, adapter), expected[1]),
+        ((str(tmp_path), None), changed),
+        ((MODEL, None), expected[0]),
+    ):
+        engine.load(name, path)
+        assert [c.token_ids for c in together(engine)] == [c.token_ids for c in wanted]
+    assert len({tuple(c.token_ids for c in answers) for answers in (*expected, changed)}) == 3
 
 
 def test_a_constraint_holds_the_output(engine):

@@ -3,7 +3,7 @@
 #
 #   tools/gpu_run.sh [PROFILE [OUT [STEP...]]]
 #
-# PROFILE: a name or file (worked); OUT: a folder (runs/gpu); steps: lists, sft, rl, evaluate, speed (all of them).
+# PROFILE: a name or file (worked); OUT: a folder (runs/gpu); steps: lists, sft, rl, evaluate, latency, speed (all).
 # A step takes over what the one before left in OUT/run, so that each can be a command of its own under a time limit.
 # OUT gets the records, the figures, both adapters and the log. Needs Python with the packages of requirements/gpu.txt;
 # vLLM may be missing: answers are written by transformers.
@@ -11,7 +11,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 profile=${1:-worked} out=$(realpath -m "${2:-runs/gpu}")
 steps=("${@:3}")
-[ ${#steps[@]} -gt 0 ] || steps=(lists sft rl evaluate speed)
+[ ${#steps[@]} -gt 0 ] || steps=(lists sft rl evaluate latency speed)
 export PYTHONPATH=$PWD/lib HF_HUB_OFFLINE=${HF_HUB_OFFLINE:-1} TOKENIZERS_PARALLELISM=false
 mkdir -p "$out"
 
@@ -29,11 +29,12 @@ lists() { notebook 01_synthesis && notebook 02_filtering; }
 sft() { notebook 03_sft; }
 rl() { notebook 04_rl; }
 evaluate() { notebook 05_gpu_evaluation; }
+latency() { notebook 06_latency_study; }
 speed() { python benchmarks/training.py --out "$out/records/training_benchmark.json"; }
 
 for step in "${steps[@]}"; do
   case $step in
-    lists | sft | rl | evaluate | speed) "$step" 2>&1 | tee -a "$out/log" ;;
-    *) echo "error: $step: expected lists, sft, rl, evaluate or speed" >&2; exit 2 ;;
+    lists | sft | rl | evaluate | latency | speed) "$step" 2>&1 | tee -a "$out/log" ;;
+    *) echo "error: $step: expected lists, sft, rl, evaluate, latency or speed" >&2; exit 2 ;;
   esac
 done

@@ -46,12 +46,12 @@ def results(folder: Path) -> str:
     """Scores, answers and latency of a published run."""
     record = stages.read_json(folder / "05_gpu_evaluation.json")
     speed = stages.read_json(folder / "06_latency_study.json")["result"]
-    ratio, limits = speed["ratio"], speed["limits"]
+    ratio, limits, mode = speed["ratio"], speed["limits"], speed.get("mode", "one at a time")
     n = sum(row["n"] for row in speed["rows"] if row["method"] == "listwise")
     return "\n\n".join([
         *_scores(record),
         f"Pointwise takes {ratio['value']:.2f} times as long as listwise (95 % interval {ratio['low']:.2f} to "
-        f"{ratio['high']:.2f}, n = {n} queries of {speed['candidates']} candidates, one at a time; at most "
+        f"{ratio['high']:.2f}, n = {n} queries of {speed['candidates']} candidates, {mode}; at most "
         f"{limits['pointwise_tokens']} tokens a passage against {limits['listwise_tokens']} a window).",
         _source(record),
     ])  # fmt: skip

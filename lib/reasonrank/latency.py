@@ -1,142 +1,287 @@
 """How long reranking takes: the protocol of the latency study (paper, Figures 1 and 5).
 
-A reranker is warmed up, then gets the queries one by one, for the latency that one user sees, and then all
-together, for the throughput of a batch. What earlier queries left in the engine's prefix cache is dropped
-before each of the two.
+The paper's 1.8 seconds for nine windows one after another can only be many queries at once. So *all queries
+together* decide: their seconds, divided by their number. Beside it, each query runs by itself, as one user sees it.
+A second run holds the lengths of all outputs to declared distributions (`data/paper/lengths.yaml`), so that the
+ratio does not hang on what a small model writes. A reranker is warmed up first, and what earlier queries left in the
+engine's prefix cache is dropped before each measurement.
 """
 
 from __future__ import annotations
 
+import zlib
+from array import array
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import numpy as np
+import yaml
 
-from . import evaluation
-from .engines import Engine
+from . import evaluation, paper, stages
+from .engines import Completion, Engine, Sampling
 from .evaluation import Interval, TestSet, bootstrap
 from .rerank import RerankedRun
 from .rerank.strategies import STRATEGIES
 from .settings import Profile
 
-WORK = ("calls", "prompt_tokens", "output_tokens")
+WORK = ("calls", "prompt_tokens", "cached_tokens", "output_tokens")
 DRAWS = 2000
-METHODS = {"listwise": "sliding", "pointwise": "pointwise"}
+METHODS = {"listwise": "sliding", "listwise, prefetch": "sliding", "pointwise": "pointwise"}
 """A method of the study -> its strategy."""
 
 
 @dataclass(frozen=True)
-class LatencyResult:
-    """What a method took: `single`, for each query by itself, and `together`, seconds for all of them at once."""
+class Timed:
+    """What a method took on a collection: all its queries `together`, and each of them `alone` (or none).
 
-    name: str
-    single: Mapping[str, RerankedRun]
-    together: float
-
-    def each(self, field: str = "seconds") -> list[float]:
-        """A field of `RerankedRun` for each query by itself, as "seconds" (end to end) or "engine_seconds"
-        (generation alone, the time in which the engine had work)."""
-        return [getattr(one, field) for one in self.single.values()]
-
-    def quantile(self, q: float, field: str = "seconds") -> Interval:
-        """A field at quantile `q` in 0..1 (0.5: p50, 0.95: p95) of queries one by one, with its 95 % interval."""
-        return bootstrap([self.each(field)], partial(np.quantile, q=q), 0, DRAWS)
-
-    def row(self, collection: str) -> dict[str, Any]:
-        """A row of the study's table; times in seconds per query, calls and tokens as means per query."""
-        p50 = self.quantile(0.5)
-        return {
-            **{"collection": collection, "method": self.name, "n": len(self.single)},
-            **{"p50": p50.value, "p50_low": p50.low, "p50_high": p50.high},
-            "p95": self.quantile(0.95).value,
-            "generation_seconds": self.quantile(0.5, "engine_seconds").value,
-            **{field: float(np.mean(self.each(field))) for field in WORK},
-            "together_seconds": self.together / len(self.single),
-        }
-
-
-def measure(engine: Engine, settings: Profile, test: TestSet, method: str) -> LatencyResult:
-    """Time "listwise" or "pointwise" reranking of a test set over an open engine, as the profile's `latency` says.
-
-    ValueError for a query with fewer than `latency.top` candidates, and one that took other
-    than the requests of its strategy, retries aside (a constrained answer may take two).
+    `lengths`: "own", as the model writes, or "declared"; `top`: candidates of a query.
     """
-    own, around = settings.latency, settings.evaluation
-    limit = own.listwise_tokens if method == "listwise" else own.pointwise_tokens
-    reranker = evaluation.capped(evaluation.reranker(settings, engine, METHODS[method], limit), test)
+
+    collection: str
+    method: str
+    lengths: str
+    top: int
+    together: RerankedRun
+    alone: Mapping[str, RerankedRun]
+
+    @property
+    def about(self) -> dict[str, Any]:
+        return {key: getattr(self, key) for key in ("collection", "method", "lengths", "top")}
+
+    @property
+    def shares(self) -> list[float]:
+        """Seconds of each query when all run together; they sum to `together.seconds`.
+
+        The time between two events is divided evenly among the answers that are under way in it.
+        """
+        spans = {qid: [(t.began, t.ended) for t in traces] for qid, traces in self.together.traces.items()}
+        began, ended = (np.sort([span[end] for own in spans.values() for span in own]) for end in (0, 1))
+        times = np.sort(np.concatenate([began, ended]))
+        under_way = np.searchsorted(began, times, "right") - np.searchsorted(ended, times, "right")
+        spent = np.concatenate([[0], np.cumsum(np.diff(times) / np.maximum(under_way[:-1], 1))])
+        each = [np.ptp(np.interp(own, times, spent), axis=1).sum() for own in spans.values()]
+        return list(self.together.seconds * np.array(each) / sum(each))
+
+    def row(self) -> dict[str, Any]:
+        """A row of the study's table.
+
+        `seconds` to `high`: a query's, all together, with the 95 % interval over queries. Calls and tokens are means
+        per query; `tokens_per_second`: of output; `batch`: answers under way on average; `finished`: share of
+        answers that ended before their limit. `p50` to `p95`: seconds of a query alone, None where not measured.
+        """
+        one, n = self.together, len(self.together.traces)
+        mean, finished = bootstrap([self.shares], np.mean, 0, DRAWS), sum(one.counts.values())
+        row = self.about | {"n": n, "seconds": mean.value, "low": mean.low, "high": mean.high}
+        row |= {"engine_seconds": one.engine_seconds / n} | {name: getattr(one, name) / n for name in WORK}
+        row |= {"tokens_per_second": one.output_tokens / one.seconds, "batch": batch(one)}
+        row |= {"finished": 1 - one.counts.get("truncated", 0) / max(1, finished)}
+        took = [found.seconds for found in self.alone.values()]
+        p50 = bootstrap([took], partial(np.quantile, q=0.5), 0, DRAWS) if took else None
+        row |= {"p50": p50 and p50.value, "p50_low": p50 and p50.low, "p50_high": p50 and p50.high}
+        return row | {"p95": float(np.quantile(took, 0.95)) if took else None}
+
+    def points(self) -> list[dict[str, Any]]:
+        """Its measurements, for `latency_model`: tokens computed, mean batch and seconds, a row each."""
+        runs = [("together", self.together), *(("alone", one) for one in self.alone.values())]
+        return [
+            self.about
+            | {"mode": mode, "n": len(one.traces), "prompt": one.prompt_tokens - one.cached_tokens}
+            | {"output": one.output_tokens, "batch": batch(one), "seconds": one.seconds}
+            for mode, one in runs
+        ]
+
+
+def batch(run: RerankedRun) -> float:
+    """Answers that are under way, on average over the time in which the engine has work."""
+    spans = sum(trace.ended - trace.began for traces in run.traces.values() for trace in traces)
+    return max(1.0, spans / run.engine_seconds)
+
+
+class Held:
+    """An engine whose outputs have a length of `lengths` each, whatever the model says: the same for the same prompt.
+
+    Requests for one token stay what they are.
+    """
+
+    def __init__(self, engine: Engine, lengths: Sequence[int]) -> None:
+        self.engine, self.lengths = engine, lengths
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.engine, name)
+
+    async def generate(self, prompt: Sequence[int], sampling: Sampling) -> Completion:
+        if sampling.max_tokens > 1:
+            length = Random(zlib.crc32(array("i", prompt).tobytes())).choice(self.lengths)
+            sampling = replace(sampling, max_tokens=length, stop=(), constraint=None, exact=True)
+        return await self.engine.generate(prompt, sampling)
+
+
+def declared(scale: float = 1.0) -> dict[str, list[int]]:
+    """Output lengths in tokens by method, as declared before the measurements, times `scale`; at least 2."""
+    found = yaml.safe_load((paper.DATA / "lengths.yaml").read_text(encoding="utf-8"))
+    lengths = {
+        method: [max(2, round(scale * (tokens + own["answer"]))) for tokens in own["tokens"]]
+        for method, own in found.items()
+    }
+    return {method: lengths[method.partition(",")[0]] for method in METHODS}
+
+
+def weights_of(
+    settings: Profile, trained: str | Path | None
+) -> dict[tuple[str | Path, Path | None], list[str]]:
+    """Weights and adapter (a folder or None) -> the methods that they are for: one engine each.
+
+    `latency.weights` names them: a folder, relative to the project, of a model or of a LoRA adapter. Where it is null
+    `trained` serves, and the profile's model where that is None. FileNotFoundError for a folder that is not there.
+    """
+    found: dict[tuple[str | Path, Path | None], list[str]] = {}
+    for method in METHODS:
+        weights: tuple[str | Path, Path | None] = (trained or settings.model.name, None)
+        if name := getattr(settings.latency.weights, method.partition(",")[0]):
+            folder = stages.ROOT / name
+            if not folder.is_dir():
+                raise FileNotFoundError(f"latency.weights: {name} is not there; expected a folder")
+            adapter = (folder / "adapter_config.json").is_file()
+            weights = (settings.model.name, folder) if adapter else (folder, None)
+        found.setdefault(weights, []).append(method)
+    return found
+
+
+def study(
+    engine: Engine, settings: Profile, tests: Mapping[str, TestSet], methods: Sequence[str]
+) -> list[Timed]:
+    """All measurements of `methods` over an open engine, prefetch only where it keeps prefixes.
+
+    Of each: every collection with lengths of its own, then with the declared ones (`latency.length_scale` over 0);
+    then the first collection with other numbers of candidates (`latency.growth`).
+    """
+    own, lengths, measured = settings.latency, declared(settings.latency.length_scale), []
+    first = next(iter(tests.values()))
+    few = replace(first, run=dict(islice(first.run.items(), own.growth_queries)))
+    for method in [name for name in methods if engine.prefixes or "prefetch" not in name]:
+        for test in tests.values():
+            measured.append(
+                measure(engine, settings, test, method, warmup=own.warmup, alone=own.alone_queries)
+            )
+            if own.length_scale:
+                measured.append(measure(engine, settings, test, method, lengths=lengths[method]))
+        measured += [measure(engine, settings, few, method, top=top) for top in own.growth]
+    return measured
+
+
+def measure(
+    engine: Engine,
+    settings: Profile,
+    test: TestSet,
+    method: str,
+    *,
+    lengths: Sequence[int] = (),
+    top: int | None = None,
+    warmup: int = 0,
+    alone: int = 0,
+) -> Timed:
+    """Time a method of `METHODS` on a test set over an open engine, as the profile's `latency` says.
+
+    `lengths`: output lengths in tokens to be held to, none: as the model writes; `top`: None for the profile's;
+    `warmup`: queries before the clock starts; `alone`: the first so many each by itself too. ValueError for a query
+    with fewer candidates than `top`, and for one that took other than the requests of its strategy, retries aside (a
+    constrained answer may take two).
+    """
+    own, around, top = settings.latency, settings.evaluation, top or settings.latency.top
+    strategy = METHODS[method]
+    limit = (
+        max(lengths) if lengths else own.pointwise_tokens if method == "pointwise" else own.listwise_tokens
+    )
+    around = around.model_copy(update={"prefetch": "prefetch" in method})
+    settings = settings.model_copy(update={"evaluation": around})
+    held = Held(engine, lengths) if lengths else engine
+    reranker = evaluation.capped(evaluation.reranker(settings, held, strategy, limit), test)
     texts = test.collection.texts()
     for qid, docids in test.run.items():
-        if len(docids) < own.top:
-            raise ValueError(
-                f"query {qid!r} has {len(docids)} candidates; expected {own.top}, the profile's top"
-            )
+        if len(docids) < top:
+            raise ValueError(f"query {qid!r} has {len(docids)} candidates; expected {top}, the study's top")
 
     def rerank(*qids: str) -> RerankedRun:
-        run = {qid: test.run[qid] for qid in qids}
-        return reranker.rerank_run_sync(run, test.queries, texts, own.top)
+        engine.reset_prefix_cache()
+        return reranker.rerank_run_sync({qid: test.run[qid] for qid in qids}, test.queries, texts, top)
 
-    for qid in islice(test.run, own.warmup):
+    for qid in islice(test.run, warmup):
         rerank(qid)
-    engine.reset_prefix_cache()
-    single = {qid: rerank(qid) for qid in test.run}
-    engine.reset_prefix_cache()
+    single = {qid: rerank(qid) for qid in islice(test.run, alone)}
     together = rerank(*test.run)
-    least, most = STRATEGIES[METHODS[method]].calls(own.top, around.window, around.step)
+    least, most = STRATEGIES[strategy].calls(top, around.window, around.step)
     most *= 2 if getattr(reranker, "constrained", False) else 1
-    for qid, one in single.items():
-        if not least <= one.calls - one.retries <= most:
-            expected = f"expected {least} to {most} for {own.top} candidates"
-            raise ValueError(f"{method}, query {qid!r}: {one.calls - one.retries} requests; {expected}")
-    return LatencyResult(method, single, together.seconds)
+    for qid, traces in together.traces.items():
+        calls = sum(trace.calls - (trace.attempts - 1) for trace in traces)
+        if not least <= calls <= most:
+            expected = f"expected {least} to {most} for {top} candidates"
+            raise ValueError(f"{method}, query {qid!r}: {calls} requests; {expected}")
+    return Timed(test.collection.name, method, "declared" if lengths else "own", top, together, single)
 
 
-def ratio(a: LatencyResult, b: LatencyResult) -> Interval:
-    """Median seconds per query of `a` by that of `b`: over 1 means that `b` is faster, so many times.
+def ratio(slow: Sequence[Timed], fast: Sequence[Timed]) -> Interval:
+    """Seconds of all queries, `slow` by `fast`: over 1 means that `fast` is faster, so many times.
 
-    The 95 % interval is a paired bootstrap: each draw takes the same queries from both. Raises ValueError where the
-    two were not measured on the same queries in the same order.
+    The two have the same collections and queries, in the same order; else ValueError. The 95 % interval is a paired
+    bootstrap over queries: each draw takes the same ones from both.
     """
-    if list(a.single) != list(b.single):
-        raise ValueError(f"{a.name} and {b.name} were measured on different queries")
+    asked = [[(one.collection, qid) for one in side for qid in one.together.traces] for side in (slow, fast)]
+    if asked[0] != asked[1]:
+        raise ValueError(f"{slow[0].method} and {fast[0].method} were measured on different queries")
+    seconds = [[share for one in side for share in one.shares] for side in (slow, fast)]
 
-    def medians(left: np.ndarray, right: np.ndarray, axis: int) -> np.ndarray:
-        return np.median(left, axis=axis) / np.median(right, axis=axis)
+    def means(left: np.ndarray, right: np.ndarray, axis: int) -> np.ndarray:
+        return left.mean(axis=axis) / right.mean(axis=axis)
 
-    return bootstrap([a.each(), b.each()], medians, 0, DRAWS, paired=True)
-
-
-def pool(results: Sequence[LatencyResult]) -> LatencyResult:
-    """Measurements on several collections as one, for a ratio over all of them."""
-    single = {f"{n}/{qid}": one for n, result in enumerate(results) for qid, one in result.single.items()}
-    return LatencyResult(results[0].name, single, sum(result.together for result in results))
+    return bootstrap(seconds, means, 0, DRAWS, paired=True)
 
 
-def strategy_rows(settings: Profile, weights: str | Path) -> list[dict[str, Any]]:
+def ratios(measured: Sequence[Timed]) -> list[dict[str, Any]]:
+    """`ratio` of every other method to "listwise", a row for each number of candidates and kind of lengths.
+
+    `same`: share of queries, of those together, whose ranking is the listwise one (for prefetch, which must not change
+    it but for rounding).
+    """
+    rows = []
+    for lengths, top in dict.fromkeys((one.lengths, one.top) for one in measured):
+        own = [one for one in measured if (one.lengths, one.top) == (lengths, top)]
+        base = [one for one in own if one.method == "listwise"]
+        for method in dict.fromkeys(one.method for one in own if one.method != "listwise"):
+            other = [one for one in own if one.method == method]
+            found = ratio(other, base)
+            same = [
+                one.together.run[qid] == listwise.together.run[qid]
+                for one, listwise in zip(other, base, strict=True)
+                for qid in one.together.run
+            ]
+            row = {"method": method, "lengths": lengths, "top": top, "n": len(same), "ratio": found.value}
+            rows.append(row | {"low": found.low, "high": found.high, "same": float(np.mean(same))})
+    return rows
+
+
+def strategy_rows(settings: Profile, engine: Engine) -> list[dict[str, Any]]:
     """What each strategy of `rerank.strategies` costs over a few queries: a row each, with NDCG@10 in 0..1.
 
     `finished`: share of answers that were neither truncated nor malformed; `n`: queries. Seconds are of one run over
     all of them. Queries, candidates and token limits are those of the profile's `latency`.
     """
     own, around, rows = settings.latency, settings.evaluation, []
-    queries = own.strategy_queries
-    sets = evaluation.test_sets(settings, own.collections, "test", queries, own.top)
-    with evaluation.open_reranker(settings, weights) as opened:
-        for name, strategy in STRATEGIES.items():
-            limit = own.pointwise_tokens if name == "pointwise" else own.listwise_tokens
-            opened.engine.reset_prefix_cache()
-            reranker = evaluation.reranker(settings, opened.engine, name, limit)
-            found = evaluation.rerank_sets(reranker, sets, own.top)
-            values = [list(sets[c].ndcg(done.run).values()) for c, done in found.items()]
-            counts, took = evaluation.answer_counts(found.values()), evaluation.cost(found.values())
-            calls = dict.fromkeys(map(str, strategy.calls(own.top, around.window, around.step)))
-            row = {"strategy": name, "calls per query": " to ".join(calls)}
-            row |= {key: took[key] for key in (*WORK, "seconds")}
-            row |= {"finished": (counts["ok"] + counts["repaired"]) / counts["n"]}
-            rows.append(
-                row | {"ndcg": float(np.mean(list(map(np.mean, values)))), "n": sum(map(len, values))}
-            )
+    sets = evaluation.test_sets(settings, own.collections, "test", own.strategy_queries, own.top)
+    for name, strategy in STRATEGIES.items():
+        limit = own.pointwise_tokens if name == "pointwise" else own.listwise_tokens
+        engine.reset_prefix_cache()
+        reranker = evaluation.reranker(settings, engine, name, limit)
+        found = evaluation.rerank_sets(reranker, sets, own.top)
+        values = [list(sets[c].ndcg(done.run).values()) for c, done in found.items()]
+        counts, took = evaluation.answer_counts(found.values()), evaluation.cost(found.values())
+        calls = dict.fromkeys(map(str, strategy.calls(own.top, around.window, around.step)))
+        row = {"strategy": name, "calls per query": " to ".join(calls)}
+        row |= {key: took[key] for key in ("calls", "prompt_tokens", "output_tokens", "seconds")}
+        row |= {"finished": (counts["ok"] + counts["repaired"]) / counts["n"]}
+        rows.append(row | {"ndcg": float(np.mean(list(map(np.mean, values)))), "n": sum(map(len, values))})
     return rows

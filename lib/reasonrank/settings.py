@@ -166,11 +166,23 @@ class Evaluation(Strict):
     bootstrap: int = Field(gt=0)
 
 
+class MethodWeights(Strict):
+    """Folders of a model or a LoRA adapter, relative to the project; None: notebook 04's, else the model's own."""
+
+    listwise: str | None
+    pointwise: str | None
+
+
 class Latency(Strict):
     collections: list[str]
-    queries: int = Field(gt=1)  # per collection
+    weights: MethodWeights
+    queries: int = Field(gt=1)  # per collection, all together
+    alone_queries: int = Field(gt=0)  # of these, each by itself too
     warmup: int = Field(ge=0)
     top: int = Field(gt=0)
+    length_scale: float = Field(ge=0)  # of the declared lengths in a run of its own; 0: no such run
+    growth: list[int]  # other numbers of candidates, on the first collection
+    growth_queries: int = Field(gt=0)
     listwise_tokens: int = Field(gt=0)
     pointwise_tokens: int = Field(gt=0)
     strategy_queries: int = Field(gt=0)  # per collection, for the table of strategies

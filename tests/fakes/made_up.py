@@ -76,7 +76,7 @@ def _latency(rng: np.random.Generator) -> dict[str, Any]:
     for collection in SCENARIOS:
         for method, scale in (("listwise", 1.0), ("pointwise", 2.4)):
             value = float(scale * rng.uniform(2.5, 3.5))
-            row = {"collection": collection, "method": method, "n": 6, "p50": value, "p95": 1.4 * value}
-            rows.append(row | {"p50_low": 0.85 * value, "p50_high": 1.2 * value})
+            row = {"collection": collection, "method": method, "n": 6, "seconds": value}
+            rows.append(row | {"low": 0.85 * value, "high": 1.2 * value})
     ratio = {"value": 2.4, "low": 2.1, "high": 2.8}
     return {"rows": rows, "ratio": ratio, "engine": "vllm", "model": "SmolLM2-135M-Instruct"}

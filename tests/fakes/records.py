@@ -12,7 +12,10 @@ def put(path, result):
     path.write_text(json.dumps({"result": result}))
 
 
-def ratio(value, low, high, pointwise=144):
-    limits = {"listwise_tokens": 144, "pointwise_tokens": pointwise}
-    rows = [{"method": method, "n": n} for method, n in (("listwise", 4), ("pointwise", 4), ("listwise", 3))]
-    return {"ratio": {"value": value, "low": low, "high": high}, "limits": limits, "rows": rows}
+def ratio(value, low, high, finished=1.0):
+    own = {"listwise": 1.0, "pointwise": finished}
+    rows = [
+        {"method": method, "n": n, "finished": own[method]}
+        for method, n in (("listwise", 4), ("pointwise", 4), ("listwise", 3))
+    ]
+    return {"ratio": {"value": value, "low": low, "high": high}, "rows": rows}

@@ -61,6 +61,10 @@ class TransformersEngine(InProcessEngine):
             do_sample=False, eos_token_id=sorted(self.end_ids), pad_token_id=self.tokenizer.pad_token_id
         )
 
+    def load(self, model: str, adapter: str | Path | None = None) -> None:
+        self.name, self._adapter = model, Path(adapter) if adapter is not None else None
+        self.call(self._load)
+
     def _unload(self) -> None:
         self._model = None
         gc.collect()

@@ -78,6 +78,18 @@ class VllmEngine(InProcessEngine):
     def reset_prefix_cache(self) -> None:
         self.call(lambda: self._engine.reset_prefix_cache())
 
+    def load(self, model: str, adapter: str | Path | None = None) -> None:
+        self.name, self._lora = model, None  # an adapter is merged, on GPUs too
+        with _quiet_start(), tempfile.TemporaryDirectory() as folder:
+            if adapter is not None:
+                models.save_merged(model, Path(adapter), self._options.get("dtype", "auto"), folder)
+            self.call(lambda: self._reload(models.resolve(model) if adapter is None else folder))
+
+    def _reload(self, weights: str) -> None:
+        self._engine.collective_rpc("reload_weights", kwargs={"weights_path": weights})
+        self._engine.collective_rpc(_repack_head)
+        self._engine.reset_prefix_cache()
+
     def _load(self) -> None:
         VllmEngine._open = self
         self.tokenizer = models.load_tokenizer(self.name)
@@ -164,6 +176,13 @@ class VllmEngine(InProcessEngine):
                 self._engine.abort_request([request.id])
             if cut is not None or output.finished:
                 self.finish(request, _completion(output, cut))
+
+
+def _repack_head(worker: Any) -> None:
+    """vLLM 0.31 leaves a head that shares the weights of the embeddings as it was packed for a CPU before."""
+    head = getattr(worker.get_model(), "lm_head", None)
+    if hasattr(head, "cpu_linear"):
+        head.quant_method.process_weights_after_loading(head)
 
 
 def _watched(sampling: Sampling) -> bool:

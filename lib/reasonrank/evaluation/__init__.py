@@ -1,6 +1,7 @@
 """Scores of runs (`score`), intervals and tests (`statistics`), test sets (`sets`), systems compared (`compare`)."""
 
 from .compare import (
+    OneEngine,
     answer_counts,
     capped,
     cost,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from copy import copy
 from dataclasses import replace
 from pathlib import Path
@@ -115,6 +115,30 @@ def open_reranker(
         options["tensor_parallel_size"] = settings.hardware.vllm_tensor_parallel
     with open_engine(own.engine, str(weights), adapter=adapter, **options) as engine:
         yield reranker(settings, engine, strategy)
+
+
+class OneEngine:
+    """Rerankers of several weights, one after another, over one engine, which takes seconds to change its weights
+    and tens of seconds to open. `close()` frees it."""
+
+    def __init__(self, settings: Profile) -> None:
+        self.settings, self._stack = settings, ExitStack()
+        self._reranker: Reranker | None = None
+        self._now: Weights | None = None
+
+    def use(self, weights: str | Path, adapter: Path | None = None) -> Reranker:
+        """The reranker with these weights, as `open_reranker` gives it; those of an earlier call are gone."""
+        before, self._now = self._now, (weights, adapter)
+        if self._reranker is None:
+            opened = open_reranker(self.settings, weights, adapter=adapter)
+            self._reranker = self._stack.enter_context(opened)
+        elif before != self._now:
+            self._reranker.engine.load(str(weights), adapter)
+        return self._reranker
+
+    def close(self) -> None:
+        self._stack.close()
+        self._reranker = None
 
 
 def reranker(

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 from matplotlib.figure import Figure
 
-from .style import ABOVE, GREEN, ORANGE, RED, SKY, WIDTH, Rows, checked, drawing, look, whiskers
+from .style import ABOVE, BLUE, GREEN, ORANGE, RED, SKY, WIDTH, Rows, checked, drawing, look, whiskers
 
 STATES = {"ok": GREEN, "repaired": SKY, "truncated": ORANGE, "malformed": RED}
 SHARES = ("ndcg", "low", "high")
-SECONDS = ("p50", "p50_low", "p50_high")
+SECONDS = ("seconds", "low", "high")
 
 
 @drawing("NDCG by collection", "collection", "system", *SHARES, "n", shares=SHARES)
@@ -69,10 +70,10 @@ def answer_status(rows: Rows | Mapping[str, Mapping[str, float]]) -> Figure:
 
 @drawing()
 def latency_figure(ours: Mapping[str, Any], paper: SimpleNamespace) -> Figure:
-    """In the form of the paper's Figure 5: seconds per query, listwise beside pointwise, by collection.
+    """In the form of the paper's Figure 5: seconds per query, all together, listwise beside pointwise, by collection.
 
-    `ours`: `rows` (`collection`, `method`, `n`, and `p50`, `p50_low`, `p50_high` in seconds), `model`,
-    `engine`, and `ratio` (`value`, `low`, `high`: pointwise over listwise). `paper`: `facts().figure5`.
+    `ours`: `rows` (`collection`, `method`, `n`, and `seconds`, `low`, `high`), `model`, `engine`, and `ratio`
+    (`value`, `low`, `high`: pointwise over listwise). `paper`: `facts().figure5`.
     """
     rows = checked(ours["rows"], ["collection", "method", "n", *SECONDS], "latency")
     table = rows.pivot(index="collection", columns="method").reindex(rows["collection"].unique())
@@ -80,12 +81,12 @@ def latency_figure(ours: Mapping[str, Any], paper: SimpleNamespace) -> Figure:
     for shift, method in ((-0.19, "listwise"), (0.19, "pointwise")):
         own = table.xs(method, axis="columns", level="method")
         bars = {"yerr": whiskers(own, *SECONDS), "color": look(method)[0], "capsize": 3, "label": method}
-        ax.bar(np.arange(len(own)) + shift, own["p50"], 0.36, **bars)
-    times = table["p50"]["pointwise"] / table["p50"]["listwise"]
-    for place, (value, top) in enumerate(zip(times, table["p50_high"].max(axis=1), strict=True)):
+        ax.bar(np.arange(len(own)) + shift, own["seconds"], 0.36, **bars)
+    times = table["seconds"]["pointwise"] / table["seconds"]["listwise"]
+    for place, (value, top) in enumerate(zip(times, table["high"].max(axis=1), strict=True)):
         ax.annotate(f"{value:.1f}×", (place, top), (0, 4), weight="bold", **ABOVE)
     ax.set_xticks(range(len(table)), table.index + "\nn = " + table["n"]["listwise"].astype(str))
-    ax.set(xlabel="collection (n: queries)", ylabel="seconds per query (median, 95 % interval)")
+    ax.set(xlabel="collection (n: queries)", ylabel="seconds per query, all together (95 % interval)")
     ratio = ours["ratio"]
     found = f"{ratio['value']:.1f} times ({ratio['low']:.1f} to {ratio['high']:.1f}, 95 %)"
     known = f"paper, 7B on {len(paper.collections)} sets: {paper.ratio_low:g} to {paper.ratio_high:g}"
@@ -93,4 +94,31 @@ def latency_figure(ours: Mapping[str, Any], paper: SimpleNamespace) -> Figure:
     ax.margins(y=0.2)
     ax.grid(axis="x", visible=False)
     ax.legend(loc="upper right", ncols=2)
+    return fig
+
+
+PARTS = {"reading prompts": SKY, "decoding": BLUE, "waiting": ORANGE}
+
+
+@drawing("latency parts", "method", "where", "seconds", *PARTS)
+def latency_parts(rows: Rows, growth: Sequence[Mapping[str, float]]) -> Figure:
+    """Where the seconds of a query go by `latency_model`, and how the ratio grows with the candidates.
+
+    `rows`: `method`, `where` (as "ours, together"), `seconds` (measured, or the model's where nothing was) and the
+    seconds of each part; drawn as shares of the longest bar of the same place. `growth`: `where`, `top` and `ratio`.
+    """
+    fig, (ax, side) = plt.subplots(1, 2, figsize=(WIDTH, 1.6 + 0.45 * len(rows)), width_ratios=[2, 1])
+    longest = rows.groupby("where")["seconds"].transform("max")
+    bars = {"stacked": True, "color": PARTS, "width": 0.7, "edgecolor": "white", "legend": False}
+    (100 * rows[[*PARTS]].div(longest, axis=0)).plot.barh(ax=ax, **bars)
+    ax.plot(100 * rows["seconds"] / longest, range(len(rows)), "k|", markersize=14, label="measured")
+    ax.set_yticklabels(rows["where"] + ": " + rows["method"])
+    ax.invert_yaxis()
+    ax.set(xlabel="seconds of a query, the slowest method of each place = 100", ylabel="")
+    for where, own in pd.DataFrame(growth).groupby("where", sort=False):
+        side.plot(own["top"], own["ratio"], "o-", label=where)
+    side.axhline(1, color="grey", linewidth=0.8)
+    side.set(xlabel="candidates", ylabel="pointwise by listwise", ylim=(0, None))
+    side.legend()
+    fig.legend(*ax.get_legend_handles_labels(), loc="outside upper left", ncols=4)
     return fig

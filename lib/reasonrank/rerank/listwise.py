@@ -200,7 +200,7 @@ async def constrained(
     meets its limit is not closed by force: such a completion is returned as it is, truncated. The prompt is
     counted once.
     """
-    encode, text, tokens = engine.tokenizer.encode, "", 0
+    encode, text, tokens, cached = engine.tokenizer.encode, "", 0, None
     longest = f" {ANSWER} {render([num_passages] * num_passages)} {ANSWER_END}"
     room = len(encode(longest, add_special_tokens=False)) + num_passages  # it may split into more tokens
     if chain:
@@ -208,12 +208,13 @@ async def constrained(
         reasoning = await engine.generate(prompt, free)
         if THINK_END not in reasoning.text:
             return reasoning, 1
-        text, tokens = reasoning.text + " ", reasoning.output_tokens
+        text, tokens, cached = reasoning.text + " ", reasoning.output_tokens, reasoning.cached_tokens
     text += ANSWER
     begun = [*prompt, *encode(text, add_special_tokens=False)]
     limit, pattern = min(room, sampling.max_tokens), answer_pattern(num_passages)
     held = replace(sampling, max_tokens=limit, stop=(ANSWER_END,), chain=None, constraint=pattern)
     ending = await engine.generate(begun, held)
     tokens += ending.output_tokens
-    whole = replace(ending, text=text + ending.text, prompt_tokens=len(prompt), output_tokens=tokens)
+    counts = {"output_tokens": tokens, "cached_tokens": ending.cached_tokens if cached is None else cached}
+    whole = replace(ending, text=text + ending.text, prompt_tokens=len(prompt), **counts)
     return whole, 1 + chain
