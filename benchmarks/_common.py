@@ -171,7 +171,7 @@ class Bounded(Engine):
         self.asked.append((prompt, length))
         self.in_flight += 1
         self.most_in_flight = max(self.most_in_flight, self.in_flight)
-        done = await self.engine.generate(prompt, replace(sampling, max_tokens=length, stop=()))
+        done = await self.engine.generate(prompt, replace(sampling, max_tokens=length, stop=(), exact=True))
         self.in_flight -= 1
         text = format_completion("so " * length, self.task.rankings[query][number])
         return replace(done, text=text, finish_reason="stop")
@@ -181,7 +181,7 @@ class Bounded(Engine):
 
 
 class MeteredVllm(VllmEngine):
-    """vLLM that goes on to the length limit, and counts its steps and the seconds in them."""
+    """vLLM that counts its steps and the seconds in them."""
 
     steps = 0
     busy = 0.0
@@ -199,8 +199,3 @@ class MeteredVllm(VllmEngine):
                 self.steps += 1
 
         self._engine.step = metered
-
-    def parameters(self, sampling: Sampling) -> Any:
-        parameters = super().parameters(sampling)
-        parameters.ignore_eos = True
-        return parameters
