@@ -95,6 +95,8 @@ def one_step(
     parts = watched(trainer)
     with parts.part("rest"):
         trainer.train()
+    if ours:
+        trainer.rollouts.close()
     tokens = [row[LENGTH] for row in trainer.state.log_history if LENGTH in row]  # once a batch of answers
     return {
         "seconds": sum(parts.seconds[name] for name in PARTS),

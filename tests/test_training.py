@@ -7,11 +7,12 @@ import torch
 from peft import get_peft_model
 from safetensors.torch import load_file
 
+from fakes.engine import FakeEngine, reverse
 from fakes.tiny import alternating_reward, rows, save_tiny_llama
 from reasonrank import models, profiles, stages, training
 from reasonrank.answers import EMPTY_CHAIN
 from reasonrank.examples import Example
-from reasonrank.training import common, grpo
+from reasonrank.training import common, grpo, rollouts
 from reasonrank.training.common import Trained
 from reasonrank.training.rollouts import EngineRollouts
 
@@ -178,6 +179,22 @@ def test_a_reward_that_differs_moves_the_policy(profile, tiny, tmp_path, monkeyp
     before, after = load_file(tiny / "model.safetensors"), load_file(tmp_path / "model" / "model.safetensors")
     key = "model.layers.0.mlp.up_proj.weight"
     assert not torch.equal(before[key], after[key])
+
+
+def test_one_engine_serves_all_batches_of_rollouts_until_it_is_closed(profile, monkeypatch):
+    engine, log = FakeEngine(reverse), []
+    engine.load, engine.close = lambda folder: log.append(("load", folder)), lambda: log.append("closed")
+    monkeypatch.setattr(
+        rollouts, "open_engine", lambda kind, folder, **_: log.append(("open", folder)) or engine
+    )
+    drawn = EngineRollouts(profile)
+    for folder in ("a", "b"):
+        assert len(drawn.draw(folder, [[ord("q")]] * 2)) == 2
+    drawn.close()
+    drawn.close()
+    drawn.draw("c", [[ord("q")]])
+    assert log == [("open", "a"), ("load", "b"), "closed", ("open", "c")] and drawn.drawn == 5
+    assert len({sampling.seed for sampling in engine.samplings}) == 5
 
 
 def test_a_group_is_sampled_from_weights_in_a_folder(profile, tiny):

@@ -153,7 +153,7 @@ def run_to_end(
     if trainer.args.bf16:
         skip_input_casts(trainer.model)
     if settings.evaluate_every:
-        score = first_window_score(profile, trainer.processing_class)
+        score = first_window_score(profile, trainer.processing_class, getattr(trainer, "rollouts", None))
         every = settings.evaluate_every * per_batch
         curve = DevCurve(score, every, kept.folder, settings.patience, kept.state.get("dev", ()))
         trainer.add_callback(curve)

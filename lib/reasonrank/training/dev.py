@@ -17,9 +17,10 @@ from .rollouts import save_policy
 Score = Callable[[Any], Mapping[str, Any]]
 
 
-def first_window_score(settings: Profile, tokenizer: Any) -> Score:
+def first_window_score(settings: Profile, tokenizer: Any, rollouts: Any = None) -> Score:
     """A judge of a policy: one window over the first passages of every dev query, greedy.
 
+    `rollouts`: an `EngineRollouts` or None, closed first, since an engine of another length is opened here.
     Returns a function model -> {"ndcg": mean over collections of NDCG@10 in 0..1, "low" and "high": its 95 %
     interval, "ok": share of answers that are a ranking (repaired ones included), "n": queries}.
     """
@@ -29,6 +30,8 @@ def first_window_score(settings: Profile, tokenizer: Any) -> Score:
     sets = {name: test_set(settings, name, "dev", own.queries) for name in settings.collections}
 
     def score(model: Any) -> dict[str, Any]:
+        if rollouts is not None:
+            rollouts.close()
         with tempfile.TemporaryDirectory() as folder:
             save_policy(model, tokenizer, folder)
             with open_reranker(settings, folder, "sliding") as reranker:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from statistics import fmean, pstdev
 from typing import Any
@@ -107,9 +108,12 @@ def train_grpo(
     work = fingerprint("grpo", rows, settings, profile.model, profile.seed, weights)
     kept = Checkpoints(checkpoints or output / "scratch", work)
     parts: list[dict[str, float]] = list(kept.state.get("parts", []))
+    engines = ExitStack()
 
     def make_trainer() -> Any:
         trainer = grpo_trainer(rows, profile, start_from, kept.folder, parts)
+        if trainer.rollouts:
+            engines.callback(trainer.rollouts.close)
         if kept.last:
             trainer.epochs_done = int(read_json(kept.last / "trainer_state.json")["epoch"])
             if PartialState().is_main_process:
@@ -125,7 +129,8 @@ def train_grpo(
 
     per_batch = settings.prompts_per_step // settings.mini_batch_prompts * settings.epochs_per_batch
     own = (kept, profile, settings, str(start_from), output)
-    return finished(make_trainer, *own, per_batch=per_batch, state=state)
+    with engines:
+        return finished(make_trainer, *own, per_batch=per_batch, state=state)
 
 
 def grpo_trainer(

@@ -1,8 +1,9 @@
 """Rollouts of GRPO through an engine of ours: on a processor many times faster than `generate`.
 
 TRL's own ways are vLLM beside the model on a GPU, and `generate` elsewhere, which pays for a prompt once per
-answer and for the adapter at each token. Here the policy of the moment is merged, saved and opened as any
-other model; its prompts are computed once for all their answers. Opening takes a few seconds per batch.
+answer and for the adapter at each token. Here the policy of the moment is merged, saved and loaded as any
+other model; its prompts are computed once for all their answers. The engine is opened once, and takes the weights of
+each batch in place of those before.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import asyncio
 import copy
 import tempfile
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,11 +26,12 @@ class EngineRollouts:
     """Answers of the current policy, by the profile's engine and the sampling of its RL.
 
     Each call is a new batch with seeds of its own, so equal prompts get different answers, and a rerun the same.
-    `drawn`: answers so far.
+    `drawn`: answers so far. `close()` frees the engine; the next batch opens it anew.
     """
 
     def __init__(self, profile: Profile):
         self.profile, self.drawn = profile, 0
+        self._engine: Engine | None = None
 
     def __call__(self, model: Any, tokenizer: Any, prompts: Sequence[list[int]]) -> list[list[int]]:
         """Token ids of one answer per prompt (the end token included where there is one), in order."""
@@ -49,10 +52,18 @@ class EngineRollouts:
         async def together(engine: Engine) -> list[Completion]:
             return await asyncio.gather(*map(engine.generate, prompts, seeded))
 
-        with open_engine(self.profile.evaluation.engine, weights, **options) as engine:
-            completions = run_sync(together(engine))
+        if self._engine is None:
+            self._engine = open_engine(self.profile.evaluation.engine, weights, **options)
+        else:
+            self._engine.load(weights)
+        completions = run_sync(together(self._engine))
         self.drawn += len(prompts)
         return completions
+
+    def close(self) -> None:
+        if self._engine is not None:
+            self._engine.close()
+        self._engine = None
 
 
 def sample_group(
@@ -60,7 +71,8 @@ def sample_group(
 ) -> list[Completion]:
     """`count` answers of a model (its name or folder) to one prompt (token ids), sampled as in RL; each has `text` and
     `token_ids`."""
-    return EngineRollouts(profile).draw(str(weights), [list(prompt)] * count)
+    with closing(EngineRollouts(profile)) as rollouts:
+        return rollouts.draw(str(weights), [list(prompt)] * count)
 
 
 def save_policy(model: Any, tokenizer: Any, folder: str) -> None:
