@@ -104,8 +104,8 @@ PARTS = {"reading prompts": SKY, "decoding": BLUE, "waiting": ORANGE}
 def latency_parts(rows: Rows, growth: Sequence[Mapping[str, float]]) -> Figure:
     """Where the seconds of a query go by `latency_model`, and how the ratio grows with the candidates.
 
-    `rows`: `method`, `where` (as "ours, together"), `seconds` (measured, or the model's where nothing was) and the
-    seconds of each part; drawn as shares of the longest bar of the same place. `growth`: `where`, `top` and `ratio`.
+    `rows`: `method`, `where` (as "ours, together"), `seconds` (measured) and the seconds of each part by the model;
+    drawn as shares of the longest measured time of the same place. `growth`: `where`, `top` and `ratio`.
     """
     fig, (ax, side) = plt.subplots(1, 2, figsize=(WIDTH, 1.6 + 0.45 * len(rows)), width_ratios=[2, 1])
     longest = rows.groupby("where")["seconds"].transform("max")
