@@ -19,7 +19,7 @@ export TOKENIZERS_PARALLELISM ?= false
 export PYTHONNOUSERSITE := 1
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV
-.PHONY: help setup lock reproduce test lint lab book figures publish clean
+.PHONY: help setup lock reproduce test faults lint lab book figures publish clean
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -33,7 +33,7 @@ lock: ## pin the packages anew, after pyproject.toml changed
 	PYTHONPATH=.cache/uv requirements/compile.sh
 
 reproduce: $(READY) ## run a profile's notebooks (PROFILE, RUN, DATA, SWEEP), print the scores
-	@snakemake --cores all --quiet rules --rerun-incomplete \
+	@snakemake --cores all --nolock --quiet rules --rerun-incomplete \
 	  --config profile=$(PROFILE) run=$(RUN) $(if $(DATA),data=$(DATA)) $(if $(SWEEP),sweep='$(SWEEP)')
 	@python -m reasonrank $(if $(SWEEP),sweep,summary) $(RUN)
 	@$(if $(SWEEP),,python -m reasonrank verify --brief --records $(RUN) --out $(RUN)/verify)
@@ -43,6 +43,9 @@ test: lint ## unit and property tests, every notebook on the smoke profile (SLOW
 	@rm -rf $(NBVAL)
 	@REASONRANK_PROFILE=smoke REASONRANK_RUN_DIR=$(CURDIR)/$(NBVAL) python -m pytest tests notebooks \
 	  $(if $(SLOW),,-m 'not slow') --nbval-lax --nbval-current-env --nbval-sanitize-with tests/sanitize.cfg --nbval-cell-timeout 1200
+
+faults: $(READY) ## kills, faulty servers, full disks and bad inputs, at full size (an hour)
+	@REASONRANK_FAULTS=full python -m pytest tests/faults
 
 lint: $(READY) ## ruff, notebooks included
 	@ruff check --quiet $(SOURCES)

@@ -18,12 +18,13 @@ import logging
 import re
 import shlex
 import sys
+from contextlib import nullcontext
 from itertools import product
 from pathlib import Path
 
 import yaml
 
-from reasonrank import ablations, profiles, sweeps
+from reasonrank import ablations, profiles, stages, sweeps
 from reasonrank.cli import fingerprint, run
 from reasonrank.cli.errors import UsageError
 from reasonrank.cli.parameters import read_parameters
@@ -33,6 +34,9 @@ if workflow.output_settings.quiet:  # the runner's lines say enough
 
 PROFILE = config.get("profile", "default")
 RUN = str(config.get("run") or f"runs/{profiles.load(PROFILE).name}")
+# Snakemake's lock outlives a kill; with --nolock, as `make reproduce` has it, one takes its place that does not.
+LOCK = stages.alone(Path(RUN, ".lock")) if workflow.is_main_process and "--nolock" in sys.argv else nullcontext()
+LOCK.__enter__()
 ON_GPUS = profiles.load(PROFILE).hardware.gpus > 0  # whose models take longer than those for a laptop
 DEADLINE = config.get("deadline", run.DEADLINE * (24 if ON_GPUS else 1))
 WANTED = profiles.load(PROFILE).stages

@@ -9,13 +9,14 @@ import yaml
 
 from fakes.teacher import collection, make
 from fakes.teacher_server import serving, settings
+from reasonrank.engines.openai import retry_after
 from reasonrank.sources import SCENARIOS, Passage, Query
 from reasonrank.teachers import (
     RemoteTeacher,
     remote,
 )
 from reasonrank.teachers.asking import Unusable
-from reasonrank.teachers.client import Reply, _retry_after, split_reasoning
+from reasonrank.teachers.client import Reply, split_reasoning
 from reasonrank.teachers.remote import ranking_reader, read_selection
 
 
@@ -90,8 +91,8 @@ def test_where_reasoning_is_found(content, given, expected):
 
 
 def test_retry_after_in_seconds_and_as_a_date():
-    assert [_retry_after(value) for value in ("2.5", None, "soon", "-1")] == [2.5, 0, 0, 0]
-    assert 5 < _retry_after(format_datetime(datetime.now(UTC) + timedelta(seconds=9), usegmt=True)) <= 9
+    assert [retry_after(value) for value in ("2.5", None, "soon", "-1")] == [2.5, 0, 0, 0]
+    assert 5 < retry_after(format_datetime(datetime.now(UTC) + timedelta(seconds=9), usegmt=True)) <= 9
 
 
 def test_each_scenario_has_its_own_definition_of_relevance():

@@ -6,7 +6,7 @@ import pytest
 
 from fakes.serving import MODEL, needs_vllm, vllm_server
 from fakes.teacher import collection, make
-from fakes.teacher_server import FAULTS, serving, settings
+from fakes.teacher_server import serving, settings
 from reasonrank import profiles
 from reasonrank.store import StoreError
 from reasonrank.teachers import (
@@ -30,29 +30,6 @@ def ask_all(questions, chosen, path, read=lambda reply: reply.text, replay=False
 
 def question(text):
     return [{"role": "user", "content": f"{text}\n[1] a\n[2] b\nor <answer> None </answer>"}]
-
-
-def test_300_requests_at_30_percent_faults_lose_and_double_nothing(tmp_path):
-    c = collection(queries=100)
-    with serving(rate=0.3, seed=5) as server:
-        made, asker = asyncio.run(make(c, settings(server), tmp_path / "s"))
-        assert server.faults.keys() == set(FAULTS), "each kind of fault came up"
-    assert len(server.paid) == asker.requests - asker.failures.total() == 300  # two selections, one ranking
-    with serving() as calm:
-        undisturbed, _ = asyncio.run(make(c, settings(calm), tmp_path / "calm"))
-        assert set(calm.paid.values()) == {1}
-    assert made == undisturbed and made.failures == {}
-    assert [example.qid for example in made.examples] == list(c.queries)
-    kinds = {
-        "rate limit",
-        "server error",
-        "time-out",
-        "cut",
-        "empty",
-        "no permutation",
-        "foreign identifiers",
-    }
-    assert kinds <= asker.failures.keys()
 
 
 def test_a_second_run_asks_nothing_and_a_replay_needs_no_server(tmp_path):

@@ -57,7 +57,7 @@ def _read(profile: str, folder=Path(), children: tuple[Path, ...] = ()) -> tuple
     try:
         raw = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path.name}: not valid YAML: {error}") from None
+        raise ValueError(f"{path.name}: not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(raw, dict) or not isinstance(raw.get("extends", ""), str):
         raise ValueError(f"{path.name}: expected a mapping of settings, `extends` the name of a profile")
     base = raw.pop("extends", "")

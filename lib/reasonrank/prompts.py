@@ -77,6 +77,12 @@ def frame(tokenizer: Any, system: str, thinking: bool = True) -> tuple[str, str]
     return head, others[0]
 
 
+def control_tokens(tokenizer: Any) -> dict[int, str]:
+    """Id -> text of the tokens that no text may hold."""
+    known = getattr(tokenizer, "added_tokens_decoder", {})
+    return {id: str(token) for id, token in known.items() if token.special}
+
+
 @dataclass(frozen=True)
 class Piece:
     """A part of a prompt: its text and its token ids. `was_cut`: the text was longer than its cap."""
@@ -139,6 +145,7 @@ class Prompt:
         self.tokenizer, self.max_length, self.overlong = tokenizer, max_length, overlong
         self.passage_tokens, self.query_tokens = passage_tokens, query_tokens
         self.repeat = repeat and template is None
+        self._controls = control_tokens(tokenizer).values()
         self.template = template or (self.repeating if repeat else self.template)
         self._before, _, self._after = self.template.user.partition("{passages}")
         self._frame = lru_cache(maxsize=1000)(self._frame_of)
@@ -201,12 +208,20 @@ class Prompt:
     def _pieces(self, query: str, passages: Sequence[str], cap: int, query_cap: int) -> list[Piece]:
         """Head, then what leads to a passage and the passage by turns, what follows the last one, tail."""
         values = {"num": str(len(passages)), "query": self._query(query, query_cap).text}
-        head, tail = self._frame(fill(self.template.system, values))
+        head, tail = self._frame(
+            fill(self.template.system, values | {"query": self._broken(values["query"])})
+        )
         pieces, between = [head], fill(self._before, values)
         for number, passage in enumerate(passages, start=1):
             pieces += [self._piece(f"{between}[{number}]"), self._passage(passage, cap)]
             between = f" [{number}]\n" if self.repeat else ""
         return [*pieces, self._piece(between + fill(self._after, values)), tail]
+
+    def _broken(self, text: str) -> str:
+        """A text that may stand in the frame: control tokens get a blank inside."""
+        for control in self._controls:
+            text = text.replace(control, f"{control[:1]} {control[1:]}")
+        return text.replace(_MARK, " ")
 
     def _frame_of(self, system: str) -> list[Piece]:
         """The chat template around the user's message; control tokens in it are such."""

@@ -15,6 +15,7 @@ import os
 import re
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -222,10 +223,18 @@ def _check_field(name: str, value: str) -> None:
 
 
 def write_bytes(path: Path | str, data: bytes) -> Path:
-    """Write a file whole or not at all, gzipped where its name says so; the same data gives the same bytes."""
+    """Write a file whole or not at all, gzipped where its name says so; the same data gives the same bytes.
+
+    OSError names the file where it cannot be written; nothing is left of it then.
+    """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}")
-    partial.write_bytes(gzip.compress(data, mtime=0) if path.suffix == ".gz" else data)
-    os.replace(partial, path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_bytes(gzip.compress(data, mtime=0) if path.suffix == ".gz" else data)
+        os.replace(partial, path)
+    except OSError as error:
+        with suppress(OSError):
+            partial.unlink()
+        raise type(error)(f"{path}: {error.strerror}") from error
     return path

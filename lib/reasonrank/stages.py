@@ -6,6 +6,7 @@ is complete; its `manifest.json` is written last, so that a manifest proves comp
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import importlib.metadata
 import json
@@ -14,8 +15,10 @@ import platform
 import re
 import shutil
 import subprocess
+import sys
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
@@ -119,6 +122,25 @@ def read_json(path: Path) -> Any:
         raise ValueError(f"{path}, line {error.lineno}: not valid JSON ({error.msg})") from None
     except UnicodeDecodeError as error:
         raise ValueError(f"{path}: not valid UTF-8 ({error.reason})") from None
+
+
+@contextmanager
+def alone(path: Path) -> Iterator[int]:
+    """Go on once no other process holds the lock file `path`, and hold it. The lock ends with the process, however that
+    ends, and with those that were given its descriptor, which is yielded."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print(
+                f"{path}: another process is at work here; waiting for its end", file=sys.stderr, flush=True
+            )
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield lock
+    finally:
+        os.close(lock)
 
 
 class Stage:

@@ -17,6 +17,7 @@ from types import MappingProxyType
 from typing import Any
 
 MARK = b'{"journal": 1, "header": '  # how a file of JSON lines begins
+OF_THE_DISK = {sqlite3.SQLITE_READONLY, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL, sqlite3.SQLITE_CANTOPEN}
 TABLES = "CREATE TABLE header (value TEXT); CREATE TABLE records (key TEXT PRIMARY KEY, value TEXT);"
 
 
@@ -46,6 +47,8 @@ class Store:
             _compare(self.path, self._load(), self._header)
         except sqlite3.Error as error:
             self.close()
+            if getattr(error, "sqlite_errorcode", 0) & 0xFF in OF_THE_DISK:
+                raise OSError(f"{self.path}: {error}") from None
             raise StoreError(f"{self.path}: expected a store of this project ({error})") from None
         except BaseException:
             self.close()

@@ -19,6 +19,7 @@ from .rerank.run import RerankedRun, Trace
 from .runs import Qrels, objects
 
 Row = dict[str, Any]
+FORM = {"qid": str, "query": str, "before": list, "after": list, "windows": list, "passages": dict}
 ENDING, STAGE_FILE = ".traces.jsonl", "05_gpu_evaluation/traces.jsonl"
 
 
@@ -84,7 +85,7 @@ def read(path: Path, qrels: Qrels | None = None) -> Iterator[Row]:
     ValueError, with file and line, for what is no row.
     """
     for place, found in objects(path):
-        if not {"qid", "query", "before", "after", "windows", "passages"} <= found.keys():
+        if not all(isinstance(found.get(key), kind) for key, kind in FORM.items()):
             raise ValueError(f"{place}: expected a query's trace, as `rerank --traces` writes it")
         yield found if qrels is None else found | {"relevant": qrels.get(found["qid"])}
 

@@ -1,6 +1,6 @@
-"""`rerank` with a model that sorts by the numbers in the passages; also a program to kill.
+"""`rerank` with a model that sorts by the numbers in the passages.
 
-As a program: `rerank_script.py LOG SECONDS ARGUMENTS...`; each request takes SECONDS and adds its query to LOG.
+As a program, to be killed: `rerank` with a server that is quick to time out, and a tokenizer without a model.
 """
 
 import asyncio
@@ -9,14 +9,14 @@ import json
 import re
 import sqlite3
 import sys
+from functools import partial
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from fakes.tokenizer import CharTokenizer
 from reasonrank import stages
-from reasonrank.cli import rerank
 from reasonrank.cli.main import main
-from reasonrank.engines import Completion, Engine
+from reasonrank.engines import Completion, Engine, openai
 
 
 class NumberEngine(Engine):
@@ -24,9 +24,9 @@ class NumberEngine(Engine):
 
     kind, name, tokenizer, max_model_len = "fake", "numbers", CharTokenizer(), 4000
 
-    def __init__(self, seconds=0.0, log=None, fail=lambda query: None):
+    def __init__(self, fail=lambda query: None):
         super().__init__()
-        self.seconds, self.log, self.fail = seconds, log, fail
+        self.fail = fail
         self.asked, self.in_flight, self.most_in_flight, self.closed = [], 0, 0, False
 
     async def _generate(self, prompt, sampling):
@@ -34,13 +34,10 @@ class NumberEngine(Engine):
         query = re.search(r"Question: (.*)", text)[1]
         numbers = [int(number) for number in re.findall(r"^\[\d+\] (?:.*: )?(\d+)", text, re.MULTILINE)]
         self.asked.append(query)
-        if self.log:
-            with open(self.log, "a") as file:
-                file.write(f"{query}\n")
         self.fail(query)
         self.in_flight += 1
         self.most_in_flight = max(self.most_in_flight, self.in_flight)
-        await asyncio.sleep(self.seconds)
+        await asyncio.sleep(0)
         self.in_flight -= 1
         order = sorted(range(len(numbers)), key=lambda place: -numbers[place])
         answer = " > ".join(f"[{place + 1}]" for place in order)
@@ -91,7 +88,6 @@ def stored(path):
 
 
 if __name__ == "__main__":
-    log, seconds, *arguments = sys.argv[1:]
-    stages.hardware = dict
-    rerank.open_engine = lambda options, kind: NumberEngine(float(seconds), log)
-    sys.exit(main(["rerank", *arguments]))
+    stages.hardware, openai.load_tokenizer, openai.BACKOFF = dict, lambda name: CharTokenizer(), 0.01
+    openai.OpenAIEngine = partial(openai.OpenAIEngine, timeout=1.0)
+    sys.exit(main(["rerank", *sys.argv[1:]]))

@@ -1,4 +1,5 @@
-"""A chat endpoint on this machine that answers as a teacher would, or fails in every way that endpoints fail."""
+"""An endpoint on this machine that answers chats as a teacher and prompts as a reranker would, or fails in every way
+that endpoints fail."""
 
 import hashlib
 import json
@@ -12,18 +13,23 @@ from contextlib import contextmanager
 from fakes import http_server
 from reasonrank.settings import RemoteTeacherSettings
 
-FAULTS = ("429", "500", "hang", "cut json", "cut body", "length", "empty", "repeated", "invented")
+PASSING = ("429", "500", "hang", "cut json", "cut body", "shape")  # no answer comes
+POOR = ("length", "empty", "repeated", "invented")
+FAULTS = PASSING + POOR
+SHAPES = ({"choices": None}, {"choices": []}, [], 7, {"choices": [{"message": None, "text": None}]})
 HANG = 0.3  # seconds; a client waits for half of it
 
 
 class Handler(http_server.JsonHandler):
     def do_POST(self):
         body = self.body()
-        server, prompt = self.server, body["messages"][-1]["content"]
+        server, chat, key = self.server, "messages" in body, self.headers["Authorization"]
+        prompt = body["messages"][-1]["content"] if chat else "".join(map(chr, body["prompt"]))
         with server.lock:
             server.seen.append(body)
-            server.keys.add(self.headers["Authorization"])
-            fault = server.next_fault()
+            server.asked.append(digest(prompt))
+            server.keys.add(key)
+            fault = server.next_fault() if chat else server.next_fault(PASSING) or poor(prompt)
             server.faults.update([fault] if isinstance(fault, str) else [])
             server.busy += 1
             server.most = max(server.most, server.busy)
@@ -31,57 +37,78 @@ class Handler(http_server.JsonHandler):
         with server.lock:
             server.busy -= 1
         if server.status != 200:
-            key = self.headers["Authorization"].removeprefix("Bearer ")
-            return self.reply(server.status, {"error": {"message": f"no such thing: {key}"}})
+            said = f"no such thing: {key.removeprefix('Bearer ')}"
+            return self.reply(server.status, {"error": {"message": said}})
         if isinstance(fault, dict | list):
             return self.reply(200, fault)
         if fault in ("429", "500"):
-            return self.reply(int(fault), {"error": {"message": "later"}}, [("Retry-After", "0.01")])
+            return self.reply(int(fault), {"error": {"message": f"later, {key}"}}, [("Retry-After", "0.01")])
+        if fault == "shape":
+            shape = random.choice(SHAPES)
+            return self.reply(200, shape | {"of": key} if isinstance(shape, dict) else shape)
         if fault == "hang":
-            time.sleep(HANG)
-        answer = server.answer(prompt, fault)
+            time.sleep(server.hang)
+        answer = server.answer(prompt, fault, chat)
         answer["usage"] = {"prompt_tokens": len(prompt.split()), "completion_tokens": 10}
         with server.lock:
             server.billed += len(prompt.split()) + 10
             server.paid[prompt] += fault is None
+            server.whole[digest(prompt)] += fault not in PASSING
+            server.tokens[digest(prompt)] = len(prompt.split()) + 10
         data = json.dumps(answer).encode()
         self.reply(200, data[:-20] if fault == "cut json" else data, cut=fault == "cut body")
 
+    def do_GET(self):
+        self.reply(404, {"error": {"message": "this server lists no models"}})
+
 
 class Server(http_server.Server):
-    def next_fault(self):
+    def next_fault(self, kinds=FAULTS):
         if self.script:
             return self.script.pop(0)
-        return self.rng.choice(FAULTS) if self.rng.random() < self.rate else None
+        return self.rng.choice(kinds) if self.rng.random() < self.rate else None
 
-    def answer(self, prompt, fault):
+    def answer(self, prompt, fault, chat):
         wrong = {"length": "So", "empty": "", "invented": "<think>why</think> <answer> [1], [99] </answer>"}
         content = wrong.get(fault, right_answer(prompt))
         if fault == "repeated":
             content = re.sub(r"<answer> (\[\d+\])", r"<answer> \1, \1", content)
         reason = "length" if fault == "length" else "stop"
-        return {"choices": [{"message": {"role": "assistant", "content": content}, "finish_reason": reason}]}
+        said = {"message": {"role": "assistant", "content": content}} if chat else {"text": content}
+        return {"choices": [said | {"finish_reason": reason}]}
+
+
+def digest(prompt):
+    return hashlib.sha256(prompt.encode()).hexdigest()[:16]
+
+
+def poor(prompt):
+    """What is wrong with the answer to a prompt of a reranker: with one in ten something, and each time the same."""
+    rng = random.Random(prompt)
+    return rng.choice(POOR) if rng.random() < 0.1 else None
 
 
 def right_answer(prompt):
-    """Two positives for a selection, an order made from a hash for a ranking: the same on every call."""
-    rng = random.Random(hashlib.sha256(prompt.encode()).hexdigest())
+    """Two positives for a selection, an order made from a hash for a ranking: the same on every call. The reasoning
+    holds the digest of the prompt."""
+    rng = random.Random(prompt)
     order = [int(number) for number in re.findall(r"^\[(\d+)\] ", prompt, re.MULTILINE)]
     rng.shuffle(order)
     if "None </answer>" in prompt:
-        return f"<think>as the solution says</think> <answer> [{order[0]}], [{order[1]}] </answer>"
+        return f"<think>as the solution says {digest(prompt)}</think> <answer> [{order[0]}], [{order[1]}] </answer>"
     ranking = " > ".join(f"[{number}]" for number in order)
-    return f"<think>it starts with {order[0]}</think> <answer> {ranking} </answer>"
+    return f"<think>it starts with {order[0]} {digest(prompt)}</think> <answer> {ranking} </answer>"
 
 
 @contextmanager
-def serving(rate=0.0, seed=0, delay=0.0, script=(), status=200):
+def serving(rate=0.0, seed=0, delay=0.0, script=(), status=200, hang=HANG):
     """A server with `rate` of its answers faulty. `script`: what the first ones are (None: right, a dict or a list:
     that JSON); `status`: that of every answer, an error unless it is 200."""
     with http_server.listening(Handler, Server) as server:
         server.rate, server.rng, server.delay, server.script = rate, random.Random(seed), delay, list(script)
         server.lock, server.seen, server.keys, server.status = threading.Lock(), [], set(), status
         server.busy = server.most = 0
+        server.hang, server.asked, server.whole, server.tokens = hang, [], Counter(), {}
         server.faults, server.paid, server.billed = Counter(), Counter(), 0
         yield server
 
@@ -94,7 +121,7 @@ def settings(server=None, **more):
         "model": "made-up",
         "key_variable": "",
         "max_in_flight": 16,
-        "timeout": HANG / 2 if server and (server.rate or server.script) else 5,
+        "timeout": server.hang / 2 if server and (server.rate or server.script) else 5,
         "attempts": 30,
         "answers": 20,
         "backoff": 0.005,

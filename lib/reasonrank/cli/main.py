@@ -37,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:
         code = app(args=words, prog_name="reasonrank", standalone_mode=False)
-    except (CommandError, FileNotFoundError, ValueError) as error:  # each says what is wrong in its own line
+    except (CommandError, OSError, ValueError) as error:  # each says what is wrong in its own line
         print(f"error: {error}", file=sys.stderr)
         return getattr(error, "code", 1)
     except TyperException as error:  # called wrongly; without arguments, the help

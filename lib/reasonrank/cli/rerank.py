@@ -1,6 +1,7 @@
 """`rerank`: a first-stage run, queries and passages in, a reranked TREC run out.
 
-Finished queries are kept in a store, so that a run that was stopped goes on where it was.
+Finished queries are kept in a store, and answers in another one until all queries are finished, so that a run that
+was stopped goes on where it was.
 """
 
 from __future__ import annotations
@@ -113,7 +114,7 @@ def rerank(
         with store:
             todo = [qid for qid in inputs.run if qid not in store.done]
             _tell(inputs, store, len(todo))
-            took = _work(options, kind, inputs, todo, store) if todo else {}
+            took = _work(options, kind, inputs, header, todo, store) if todo else {}
             _finish(options, inputs, header, store.done, todo, took)
     except (OSError, ValueError) as error:  # a disk that is full, a prompt that does not fit
         raise CommandError(str(error)) from error
@@ -171,10 +172,22 @@ def _tell(inputs: Inputs, store: Store, left: int) -> None:
         print(note, file=sys.stderr)
 
 
-def _work(options: Any, kind: str, inputs: Inputs, todo: list[str], store: Store) -> dict[str, Any]:
+def _answers(options: Any) -> Path:
+    """The store of the answers to queries that are not finished."""
+    return options.journal.with_name(options.journal.name + ".answers")
+
+
+def _work(
+    options: Any, kind: str, inputs: Inputs, header: dict, todo: list[str], store: Store
+) -> dict[str, Any]:
     """Rerank the queries that are left, each in the store as soon as it is done; what it took, for the record."""
     total, shown_every = len(inputs.run), 0.5 if sys.stderr.isatty() else 60  # seconds
-    with open_engine(options, kind) as engine, tqdm(unit=" answers", mininterval=shown_every) as bar:
+    with (
+        Store(_answers(options), header) as answers,
+        open_engine(options, kind) as engine,
+        tqdm(unit=" answers", mininterval=shown_every) as bar,
+    ):
+        engine.kept = answers
         room = engine.max_model_len - options.max_tokens
         if room < 1:
             raise UsageError(
@@ -219,10 +232,10 @@ def _work(options: Any, kind: str, inputs: Inputs, todo: list[str], store: Store
         except EngineError as error:
             kept = f"{len(store.done)} of {total} queries are in the journal"
             raise CommandError(f"{error}\n{kept}; the same command goes on from there") from error
-        rate = round(result.output_tokens / result.seconds, 1) if result.seconds else None
+        now = engine.stats
+        rate = round(now.output_tokens / result.seconds, 1) if result.seconds else None
         took = {"seconds": round(result.seconds, 3), "output_tokens_per_second": rate}
-        broken = engine.stats.control_tokens
-        return took | ({"control_tokens_broken_up": broken} if broken else {})
+        return took | ({"control_tokens_broken_up": now.control_tokens} if now.control_tokens else {})
 
 
 def open_engine(options: Any, kind: str) -> Engine:
@@ -272,6 +285,7 @@ def _finish(
         stages.write_json(
             record, {"command": "rerank", **provenance, "files": inputs.files, "result": result}
         )
+    _answers(options).unlink(missing_ok=True)
     parts = [f"{len(run)} queries ({len(todo)} now)", f"{result['calls']} calls"]
     parts += [f"{count} {status}" for status, count in sorted(statuses.items())]
     parts += [f"{result['prompt_tokens']} + {result['output_tokens']} tokens"]

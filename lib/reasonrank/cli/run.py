@@ -21,7 +21,7 @@ from papermill.exceptions import PapermillExecutionError
 from traitlets import default
 
 from .. import profiles
-from ..stages import ROOT, write_text
+from ..stages import ROOT, alone, write_text
 from . import DEADLINE
 from .errors import CommandError, UsageError
 
@@ -33,11 +33,17 @@ KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
 
 
 class ThisPython(AsyncKernelManager):
-    """Starts kernels of the interpreter that runs this, whatever kernels the user has installed."""
+    """Starts kernels of the interpreter that runs this, whatever kernels the user has installed; they keep `lock`, a
+    descriptor, for as long as they live."""
+
+    lock: int
 
     @default("kernel_spec_manager")
     def _without_installed_kernels(self) -> KernelSpecManager:
         return KernelSpecManager(kernel_dirs=[], parent=self)
+
+    async def start_kernel(self, **options: Any) -> None:
+        await super().start_kernel(pass_fds=(self.lock,), **options)
 
     @default("transport_encryption")
     def _encrypted_where_possible(self) -> str:
@@ -71,19 +77,20 @@ def run_notebook(
     folder.mkdir(parents=True, exist_ok=True)
     partial, failed = folder / f".{source.stem}.partial.ipynb", folder / f"{source.stem}.failed.ipynb"
     manifest = run_dir / source.stem / "manifest.json"
-    before = _stamp(manifest)
-    try:
-        _execute(source, content, partial, given, deadline)
-        if _stamp(manifest) in (None, before):
-            raise CommandError(f"{source.stem} ran to its end, but wrote no {manifest}")
-    except BaseException as error:
-        if partial.exists():
-            os.replace(partial, failed)
-            if isinstance(error, CommandError):
-                raise CommandError(f"{error}\nThe notebook as far as it got: {failed}") from error
-        raise
-    failed.unlink(missing_ok=True)
-    os.replace(partial, folder / source.name)
+    with alone(run_dir / f".{source.stem}.lock") as lock:  # a kernel may outlive the process that started it
+        before = _stamp(manifest)
+        try:
+            _execute(source, content, partial, given, deadline, lock)
+            if _stamp(manifest) in (None, before):
+                raise CommandError(f"{source.stem} ran to its end, but wrote no {manifest}")
+        except BaseException as error:
+            if partial.exists():
+                os.replace(partial, failed)
+                if isinstance(error, CommandError):
+                    raise CommandError(f"{error}\nThe notebook as far as it got: {failed}") from error
+            raise
+        failed.unlink(missing_ok=True)
+        os.replace(partial, folder / source.name)
     return folder / source.name
 
 
@@ -151,7 +158,9 @@ def check_parameters(name: str, known: list[str], given: Mapping[str, Any]) -> N
         raise UsageError(f"{name} has no parameter {', '.join(map(repr, unknown))}; it has: {have}")
 
 
-def _execute(source: Path, content: Any, target: Path, parameters: dict[str, Any], deadline: float) -> None:
+def _execute(
+    source: Path, content: Any, target: Path, parameters: dict[str, Any], deadline: float, lock: int
+) -> None:
     """Run papermill; CommandError where the notebook fails, with the cell as papermill counts them."""
     end, cell = time.monotonic() + deadline, 0
 
@@ -165,7 +174,7 @@ def _execute(source: Path, content: Any, target: Path, parameters: dict[str, Any
             str(target).replace("{", "{{").replace("}", "}}"),  # papermill takes it for a format
             parameters=parameters,
             kernel_name="python3",
-            kernel_manager_class=ThisPython,
+            kernel_manager_class=type("Locked", (ThisPython,), {"lock": lock}),
             extra_arguments=["--log-level=CRITICAL"],  # what matters is in the notebook
             cwd=str(source.parent),
             progress_bar={"desc": source.stem, "unit": "cell"},

@@ -63,7 +63,8 @@ def synthesise(
     try:
         made = asyncio.run(synthesis.make(stage, settings, *own, replay=replay))
     except (TeacherError, OSError, ValueError) as error:
-        raise CommandError(str(error)) from None
+        unnamed = isinstance(error, OSError) and str(out) not in str(error)  # from a library that writes
+        raise CommandError(f"{out}: {error}" if unnamed else str(error)) from None
     print("\n".join(synthesis.report(made.collections, made.cost)))
     print(f"{len(made.examples)} examples: {stage.finish()}")
     synthesis.require_all(made, replay)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from reasonrank.answers import THINK, THINK_END
+from reasonrank.store import Store
 
 FinishReason = Literal["stop", "length"]
 
@@ -108,10 +111,12 @@ class Engine(ABC):
 
     `max_model_len`: tokens of prompt and output together. `constraints`: whether outputs can be held to a regular
     expression. `prefixes`: whether what a prompt shares with an earlier one, from its beginning, is computed once.
-    Requests may come from any number of tasks, threads and event loops at once.
+    `kept`: a store for every answer as it comes in; what it holds already is not computed again, nor counted, and comes
+    without token ids. Requests may come from any number of tasks, threads and event loops at once.
     """
 
     kind: str = ""
+    kept: Store | None = None
     constraints: bool = False
     prefixes: bool = False
     name: str
@@ -156,6 +161,9 @@ class Engine(ABC):
                 f"prompt of {len(prompt)} tokens: expected 1 to {self.max_model_len - 1} "
                 f"(max_model_len of {self.name} is {self.max_model_len})"
             )
+        key = "" if self.kept is None else _key(prompt, sampling)
+        if key and key in self.kept.done:
+            return Completion(**self.kept.done[key])
         self._count(in_flight=1)
         try:
             completion = await self._generate(prompt, sampling)
@@ -164,6 +172,8 @@ class Engine(ABC):
                     f"{self.name}: the {self.kind} engine gives no log-probabilities to rank by"
                 )
             self._count(requests=1, prompt=completion.prompt_tokens, output=completion.output_tokens)
+            if key and key not in self.kept.done:  # the same may have been asked twice at once
+                self.kept.append(key, asdict(completion) | {"token_ids": ()})
         finally:
             self._count(in_flight=-1)
         return completion
@@ -189,6 +199,10 @@ class Engine(ABC):
 
     def __exit__(self, *error: object) -> None:
         self.close()
+
+
+def _key(prompt: list[int], sampling: Sampling) -> str:
+    return hashlib.sha256(json.dumps([prompt, asdict(sampling)]).encode()).hexdigest()
 
 
 def cut_at_stop(text: str, sampling: Sampling) -> str | None:

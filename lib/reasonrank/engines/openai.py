@@ -7,17 +7,29 @@ import json
 import os
 import re
 import threading
+import time
+from collections.abc import Awaitable, Callable
+from email.utils import mktime_tz, parsedate_tz
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 from reasonrank.models import load_tokenizer
+from reasonrank.prompts import control_tokens
 from reasonrank.runs import well_formed
 
 from .base import Completion, Engine, EngineError, Sampling, cut_at_stop
 
 KEY = "OPENAI_API_KEY"
 CONTEXT = 32768  # tokens, of a server that does not say
+BACKOFF = 0.5  # seconds before the second try, at most; twice as long before each further one, up to a minute
+PASSING = {408, 409, 425, 429}  # and all from 500 on: the next request may not meet them
+
+
+class Passing(EngineError):
+    """A failure that the next try may not meet; `wait`: seconds that the server asks for."""
+
+    wait = 0.0
 
 
 def endpoint(base_url: str, key: str | None = None, variable: str = KEY) -> tuple[str, str]:
@@ -45,11 +57,12 @@ class OpenAIEngine(Engine):
     (32,768 tokens where it says nothing). `api_key`: see `endpoint`; it is kept out of messages. `token_ids`: the
     server takes token ids and vLLM's further settings; False for other servers: they are sent text, in which
     control tokens that stand in queries and passages are broken up and counted (`Stats.control_tokens`).
-    `timeout`: seconds for one request. `adapter` must be None: name it in `model`, as the server serves it.
-    `dtype` is the server's affair. A server's `stop` knows nothing of reasoning, so with `Sampling.chain` it is
-    left out and the output is cut here: that costs the tokens a model writes after its answer, none for a model
-    that ends there. Raises ValueError for settings that cannot work, EngineError where the server is not reached
-    or does not have the model.
+    `timeout`: seconds for one request. One that failed in passing (no connection, no answer in time, 429, 500 and
+    the like, an answer that is none) is sent again, at most `max_retries` times. `adapter` must be None: name it in
+    `model`, as the server serves it. `dtype` is the server's affair. A server's `stop` knows nothing of reasoning, so
+    with `Sampling.chain` it is left out and the output is cut here: that costs the tokens a model writes after its
+    answer, none for a model that ends there. Raises ValueError for settings that cannot work, EngineError where the
+    server is not reached or does not have the model.
     """
 
     kind = "openai"
@@ -69,7 +82,7 @@ class OpenAIEngine(Engine):
         seed: int = 0,
         token_ids: bool = True,
         timeout: float = 3600.0,
-        max_retries: int = 3,
+        max_retries: int = 6,
     ) -> None:
         from openai import AsyncOpenAI
 
@@ -79,8 +92,8 @@ class OpenAIEngine(Engine):
         self.name, self._seed, self._token_ids, self.constraints = model, seed, token_ids, token_ids
         self.base_url, self._key = endpoint(base_url, api_key)
         connection = {"base_url": self.base_url, "api_key": self._key}
-        self._client = AsyncOpenAI(**connection, timeout=timeout, max_retries=max_retries)
-        self._limit = asyncio.Semaphore(max_num_seqs)
+        self._client = AsyncOpenAI(**connection, timeout=timeout, max_retries=0)
+        self._limit, self._tries = asyncio.Semaphore(max_num_seqs), 1 + max_retries
         self._closed = False
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
@@ -89,8 +102,7 @@ class OpenAIEngine(Engine):
             served = asyncio.run_coroutine_threadsafe(self._context(), self._loop).result()
             self.max_model_len = max_model_len or served or CONTEXT
             self.tokenizer = load_tokenizer(tokenizer or model)
-            known = getattr(self.tokenizer, "added_tokens_decoder", {})
-            self._controls = {id: str(token) for id, token in known.items() if token.special}
+            self._controls = control_tokens(self.tokenizer)
         except BaseException:
             self.close()
             raise
@@ -105,11 +117,29 @@ class OpenAIEngine(Engine):
                 body = await self._call("post", "/completions", body=self._body(prompt, sampling))
             return self._completion(body, prompt, sampling)
 
-        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(request(), self._loop))
+        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(self._again(request), self._loop))
+
+    async def _again(self, request: Callable[..., Awaitable[Any]], *args: Any, **kwargs: Any) -> Any:
+        """What `request` returns, tried again where it failed in passing."""
+        from tenacity import (
+            AsyncRetrying,
+            retry_if_exception_type,
+            stop_after_attempt,
+            wait_random_exponential,
+        )
+
+        jitter = wait_random_exponential(BACKOFF, max=60)
+        attempts = AsyncRetrying(
+            retry=retry_if_exception_type(Passing),
+            stop=stop_after_attempt(self._tries),
+            wait=lambda state: state.outcome.exception().wait + jitter(state),
+            reraise=True,
+        )
+        return await attempts(request, *args, **kwargs)
 
     async def _context(self) -> int | None:
         """Tokens of the context that the server states for the model (vLLM does); None where it states none."""
-        listed = await self._call("get", "/models", or_none=True)
+        listed = await self._again(self._call, "get", "/models", or_none=True)
         if listed is None:  # a server that does not list its models
             return None
         try:
@@ -129,7 +159,7 @@ class OpenAIEngine(Engine):
             return await getattr(self._client, method)(path, cast_to=object, **arguments)
         except APIConnectionError as error:
             reason = self._shown(error.__cause__ or error)
-            raise EngineError(f"no server answers at {self.base_url}: {reason}") from error
+            raise Passing(f"no server answers at {self.base_url}: {reason}") from error
         except APIError as error:
             missing = getattr(error, "status_code", None) == 404
             if missing and or_none:
@@ -137,9 +167,15 @@ class OpenAIEngine(Engine):
             said = error.message if " - " in error.message else f"{error.message} - {error.body}"
             astray = missing and not self.base_url.rstrip("/").endswith("/v1")
             hint = "; such addresses mostly end in /v1" if astray else ""
-            raise EngineError(f"{self.base_url} refused a request: {self._shown(said)}{hint}") from error
+            status = getattr(error, "status_code", 0)
+            refused = (Passing if status in PASSING or status >= 500 else EngineError)(
+                f"{self.base_url} refused a request: {self._shown(said)}{hint}"
+            )
+            if isinstance(refused, Passing):
+                refused.wait = retry_after(error.response.headers.get("retry-after"))
+            raise refused from error
         except ValueError as error:  # JSON that breaks off
-            raise EngineError(f"{self.base_url} sent what is no JSON: {error}") from error
+            raise Passing(f"{self.base_url} sent what is no JSON: {error}") from error
 
     def _body(self, prompt: list[int], sampling: Sampling) -> dict[str, Any]:
         body: dict[str, Any] = {
@@ -210,9 +246,9 @@ class OpenAIEngine(Engine):
             cached_tokens=(usage.get("prompt_tokens_details") or {}).get("cached_tokens") or 0,
         )
 
-    def _odd(self, expected: str, body: Any) -> EngineError:
+    def _odd(self, expected: str, body: Any) -> Passing:
         sent = self._shown(json.dumps(body, ensure_ascii=False, default=str))
-        return EngineError(f"{self.base_url}: expected {expected}, and the server sent {sent}")
+        return Passing(f"{self.base_url}: expected {expected}, and the server sent {sent}")
 
     def _shown(self, said: Any) -> str:
         """What a server said, for a message: one line, no key in it."""
@@ -234,6 +270,15 @@ class OpenAIEngine(Engine):
             task.cancel()
         await asyncio.gather(*waiting, return_exceptions=True)
         await self._client.close()
+
+
+def retry_after(value: str | None) -> float:
+    """Seconds of a Retry-After header, which is a number or a date; 0 where there is none."""
+    try:
+        return max(0.0, float(value or 0))
+    except ValueError:
+        at = parsedate_tz(value)
+        return max(0.0, mktime_tz(at) - time.time()) if at else 0.0
 
 
 def joined(text: Any) -> str:

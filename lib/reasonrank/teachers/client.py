@@ -5,15 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from email.utils import mktime_tz, parsedate_tz
 from typing import Any
 
 from ..answers import ANSWER, THINK, THINK_END
-from ..engines.openai import endpoint, joined
+from ..engines.openai import endpoint, joined, retry_after
 from ..runs import well_formed
 from ..settings import RemoteTeacherSettings
 from .base import TeacherError
@@ -100,7 +98,7 @@ class ChatClient:
             raise Trouble("time-out", f"{self.url}: no answer in time", worst) from None
         except openai.APIStatusError as error:
             code = f"Error code: {error.status_code} - "
-            wait = _retry_after(error.response.headers.get("retry-after"))
+            wait = retry_after(error.response.headers.get("retry-after"))
             raise self._refusal(error.status_code, error.message.removeprefix(code), wait) from None
         except openai.APIConnectionError as error:
             cause = type(error.__cause__).__name__
@@ -176,12 +174,3 @@ def _fault(fault: Any) -> tuple[int, str]:
     code = fault.get("code") or fault.get("type")
     status = int(code) if str(code).isdecimal() else CODES.get(str(code), 500)
     return status, f"{fault.get('message') or fault}"
-
-
-def _retry_after(value: str | None) -> float:
-    """Seconds of a Retry-After header, which is a number or a date; 0 where there is none."""
-    try:
-        return max(0.0, float(value or 0))
-    except ValueError:
-        at = parsedate_tz(value)
-        return max(0.0, mktime_tz(at) - time.time()) if at else 0.0
