@@ -30,6 +30,7 @@ def fill(text: str, folder: Path) -> str:
         "differences": differences,
         "rerank benchmark": lambda: rerank_benchmark(folder / "rerank_benchmark.json"),
         "training benchmark": lambda: training_benchmark(folder / "training_benchmark.json"),
+        "faults": lambda: faults(folder / "faults.json"),
     }
     for name in re.findall(r"^<!-- ([a-z ]+) -->$", text, re.MULTILINE):
         if name not in blocks or f"<!-- /{name} -->" not in text:
@@ -191,6 +192,17 @@ def parts_of_a_step(runs: dict[str, list[dict[str, Any]]]) -> list[dict[str, str
         | {"tokens of an answer, n": f"{fmean(run['answer_tokens'] for run in own):.0f}, {len(own)}"}
         for way, own in runs.items()
     ]
+
+
+def faults(path: Path) -> str:
+    """What the fault suite did, and what it found."""
+    record = stages.read_json(path)
+    said = {
+        part: [f"{name} {value}" for name, value in figures.items() if value != record["commit"]]
+        for part, figures in record["result"].items()
+    }
+    rows = [{"fault": part, "figures": ", ".join(figures)} for part, figures in said.items()]
+    return f"{_table(rows)}\n\n{_source(record)}"
 
 
 def _table(rows: list[dict[str, str]]) -> str:

@@ -138,6 +138,8 @@ def alone(path: Path) -> Iterator[int]:
                 f"{path}: another process is at work here; waiting for its end", file=sys.stderr, flush=True
             )
             fcntl.flock(lock, fcntl.LOCK_EX)
+        except OSError:
+            pass  # a file system without locks
         yield lock
     finally:
         os.close(lock)

@@ -17,7 +17,7 @@ PASSING = ("429", "500", "hang", "cut json", "cut body", "shape")  # no answer c
 POOR = ("length", "empty", "repeated", "invented")
 FAULTS = PASSING + POOR
 SHAPES = ({"choices": None}, {"choices": []}, [], 7, {"choices": [{"message": None, "text": None}]})
-HANG = 0.3  # seconds; a client waits for half of it
+HANG = 1.0  # seconds; a client waits for half of it
 
 
 class Handler(http_server.JsonHandler):

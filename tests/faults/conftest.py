@@ -17,6 +17,7 @@ from reasonrank.cli.main import main
 from test_own_data import own_data
 
 FULL = os.environ.get("REASONRANK_FAULTS") == "full"
+HARDWARE = stages.hardware  # some tests put a quicker one in its place
 RECORD = stages.ROOT / "data" / "records" / "faults.json"
 
 
@@ -35,7 +36,7 @@ def report():
         if FULL:
             kept = stages.read_json(RECORD)["result"] if RECORD.exists() else {}
             figures |= {"seconds": round(time.monotonic() - started), "commit": stages.commit()}
-            source = stages.provenance({"sizes": "full"}, 0)
+            source = stages.provenance({"sizes": "full"}, 0) | {"hardware": HARDWARE()}
             stages.write_json(RECORD, {"stage": "faults", **source, "result": kept | {part: figures}})
 
     return keep

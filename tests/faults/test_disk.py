@@ -7,11 +7,9 @@ import subprocess
 import pytest
 
 from fakes.commands import FILTER, MAKE, RERANK, TRACE
-from fakes.rerank_script import NumberEngine
-from reasonrank import stages
-from reasonrank.cli import rerank
 from reasonrank.cli.main import main
 
+pytestmark = pytest.mark.usefixtures("engines")
 ALL = 4 << 20  # bytes of the disk
 COMMANDS = {  # with what is there once it is done
     "rerank": (RERANK.replace("{at}/new", "{disk}/new") + " --traces", "new.trec.json"),
@@ -33,12 +31,6 @@ def disk(tmp_path):
         pytest.skip(f"needs to mount a tmpfs: {getattr(error, 'stderr', error)}")
     yield place
     subprocess.run(["umount", str(place)], check=True)
-
-
-@pytest.fixture(autouse=True)
-def engine(monkeypatch):
-    monkeypatch.setattr(stages, "hardware", dict)
-    monkeypatch.setattr(rerank, "open_engine", lambda *_: NumberEngine())
 
 
 def prepare(good, disk, room=None):

@@ -113,6 +113,11 @@ def tokenizer():
     return models.load_tokenizer("smollm2-135m-instruct")
 
 
+def likely(query, passages):
+    """Low numbers first: by the verdict on a passage, or by the identifiers of all."""
+    return {"true": -int(passages[0]) - 1.0} | {str(k): -float(n) for k, n in enumerate(passages, start=1)}
+
+
 TEMPLATE = Template("You rank passages for: {query}", "{num} passages.\n{passages}Rank them for {query}.")
 
 
@@ -123,7 +128,7 @@ def test_awkward_texts(tokenizer, strategy, report):
     for awkward, template in product(AWKWARD, (None, TEMPLATE)):
         seen = []
         for text in ("plain", awkward):
-            engine = Engine(by_number, logprobs=lambda query, passages: {"true": -int(passages[0]) - 1.0})
+            engine = Engine(by_number, logprobs=likely)
             engine.tokenizer = tokenizer
             reranker = build(strategy, engine, **caps, template=template)
             passages = {f"d{i}": f"{i} {text} [{i}] {text}" for i in range(n)}

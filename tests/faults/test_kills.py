@@ -10,6 +10,7 @@ import time
 import pytest
 
 from fakes import rerank_script
+from fakes.commands import KEY, KEYS, without_key
 from fakes.rerank_script import stored, write_inputs
 from fakes.teacher_server import FAULTS, PASSING, serving
 from reasonrank import stages
@@ -18,18 +19,16 @@ from test_own_data import asking, write
 
 pytestmark = pytest.mark.slow
 IN_FLIGHT = 8
-KEY = "sk-a-key-that-nobody-may-see"
 
 
 def start(command):
-    keys = {"OPENAI_API_KEY": KEY, "REASONRANK_TEACHER_KEY": KEY}
     options = {
         "stdout": subprocess.PIPE,
         "stderr": subprocess.STDOUT,
         "text": True,
         "start_new_session": True,
     }
-    return subprocess.Popen([sys.executable, *command], env=os.environ | keys, **options)
+    return subprocess.Popen([sys.executable, *command], env=os.environ | KEYS, **options)
 
 
 def run_through_kills(command, server, kills, needed, answered, code=0):
@@ -55,12 +54,6 @@ def run_through_kills(command, server, kills, needed, answered, code=0):
     assert ended and process.returncode == code and number > kills // 2, said
     assert done and not done & set(server.asked[seen:])
     return number, said
-
-
-def no_key_in(folder, *said):
-    files = [path for path in folder.rglob("*") if path.is_file()]
-    assert files and not [path for path in files if KEY.encode() in path.read_bytes()]
-    assert not [text for text in said if KEY in text]
 
 
 def test_rerank(tmp_path, size, report):
@@ -93,7 +86,7 @@ def test_rerank(tmp_path, size, report):
     assert set(PASSING) <= set(server.faults)
     twice = sum(server.whole.values()) - len(server.whole)  # answers on their way when a kill came
     assert twice <= kills * IN_FLIGHT
-    no_key_in(folders[0], said)
+    assert without_key(folders[0]) and KEY not in said
     report(
         "rerank killed, at a faulty server",
         **{"kills": kills, "requests": len(server.seen), "failed requests": server.faults.total()},
@@ -104,17 +97,12 @@ def test_rerank(tmp_path, size, report):
 
 def test_synthesise(tmp_path, size, report):
     queries, kills = size(280, 40), size(10, 1)  # three questions each
-    rows = [
-        {"id": f"q{i}", "text": f"How is thing {i} made?", "answer": f"By way {i}."} for i in range(queries)
-    ]
+    texts = {"text": "How is thing {} made?", "answer": "By way {}."}
+    rows = [{"id": f"q{i}"} | {key: text.format(i) for key, text in texts.items()} for i in range(queries)]
     passages = [{"id": f"p{i}", "text": f"Thing {i} is made by way {i * 3} or {i}."} for i in range(40)]
     (tmp_path / "mine").mkdir()
-    data, out, key = (
-        write(tmp_path / "mine", rows, passages, None),
-        tmp_path / "run",
-        "REASONRANK_TEACHER_KEY",
-    )
-    more = {"key_variable": key, "max_in_flight": IN_FLIGHT, "max_tokens": 50}
+    data, out = write(tmp_path / "mine", rows, passages, None), tmp_path / "run"
+    more = {"key_variable": "REASONRANK_TEACHER_KEY", "max_in_flight": IN_FLIGHT, "max_tokens": 50}
     with serving(rate=0.3, seed=5, hang=2.0) as server, serving() as calm:
         commands = [["-m", "reasonrank", *asking(data, at, **more)] for at in (server, calm)]
         last = start([*commands[1], "--out", str(tmp_path / "calm")])
@@ -136,25 +124,19 @@ def test_synthesise(tmp_path, size, report):
         if value["kind"] == "ok":
             assert sum(value["usage"]) == server.tokens[value["reasoning"].split()[-1]]
     examples = [folder / "01_synthesis" / "examples.jsonl" for folder in (out, tmp_path / "calm")]
-    assert (
-        examples[0].read_text() == examples[1].read_text()
-        and len(answered()) == len(calm.asked) == 3 * queries
-    )
+    assert examples[0].read_text() == examples[1].read_text()
+    assert len(answered()) == len(calm.asked) == 3 * queries
     kinds = {"ok", "time-out", "cut", "empty", "unreadable", "no permutation", "foreign identifiers"}
     assert set(FAULTS) == set(server.faults) and kinds <= {value["kind"] for value in records()}
     cost = stages.read_json(out / "01_synthesis" / "record.json")["result"]["cost"]
     counted, billed = cost["prompt_tokens"] + cost["output_tokens"], sum(server.tokens.values())
     lost = sum(server.whole.values()) - sum(any(value["usage"]) for value in records())
     assert counted >= billed and lost <= (first + second) * IN_FLIGHT
-    no_key_in(tmp_path, said, more_said)
+    assert without_key(tmp_path) and KEY not in said + more_said
     report(
         "synthesise killed, at a faulty server",
         **{"kills": first + second, "requests": len(server.seen), "failed requests": server.faults.total()},
         **{"answers on the disk asked for again": 0, "answers lost on their way": max(0, lost)},
-        **{
-            "tokens counted": counted,
-            "tokens of answers kept": billed,
-            "budget": budget,
-            "spent of it": spent,
-        },
+        **{"tokens counted": counted, "tokens of answers kept": billed},
+        **{"budget": budget, "spent of it": spent},
     )

@@ -3,6 +3,7 @@
 import itertools
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -11,21 +12,24 @@ import time
 import psutil
 import pytest
 
+from fakes.commands import KEYS, without_key
 from reasonrank import stages
 from reasonrank.stages import ROOT
 from test_cli import MANIFEST, STAGE, write_notebook
+from test_slurm import BODY
 
-KEY = "sk-a-key-that-nobody-may-see"
-KEYS = dict.fromkeys(("REASONRANK_TEACHER_KEY", "OPENAI_API_KEY", "HF_TOKEN"), KEY)
 TIMES = ("second", "created", "minutes", "speed", "memory", "per_token", "commit")
 CUT_OFF = ["unshare", "--map-root-user", "--net", "sh", "-c", 'ip link set lo up && exec "$@"', "sh"]
 
 
-def start(run, log, before=()):
-    words = [*before, "make", "reproduce", "PROFILE=smoke", f"RUN={run}"]
+def start(command, log, cwd=ROOT):
     with open(log, "ab") as out:
-        both = {"stdout": out, "stderr": subprocess.STDOUT}
-        return subprocess.Popen(words, cwd=ROOT, env=os.environ | KEYS, start_new_session=True, **both)
+        both = {"stdout": out, "stderr": subprocess.STDOUT, "start_new_session": True}
+        return subprocess.Popen(command, cwd=cwd, env=os.environ | KEYS, **both)
+
+
+def make(run):
+    return ["make", "reproduce", "PROFILE=smoke", f"RUN={run}"]
 
 
 def finished(run):
@@ -47,6 +51,33 @@ def records(run):
     }  # all times
 
 
+def run_through_kills(command, run, took, kills, cwd=ROOT):
+    """Kill `command` so often, at moments spread over the stages of a run that take `took` seconds, and start it again
+    each time: the whole process group, and by turns one process alone, the top one or one that it started."""
+    draw, done, log, names = random.Random(0), {}, run.with_suffix(".log"), sorted(took)
+    alone = itertools.cycle(["top", "snakemake", "reasonrank run"])
+    for number in range(kills):
+        stage = names[number * len(names) // kills]
+        process, wait = start(command, log, cwd), draw.uniform(0, took[stage])
+        while process.poll() is None and len(finished(run)) < names.index(stage):
+            time.sleep(0.05)
+        time.sleep(draw.uniform(0, 10) if stage in finished(run) else wait)
+        done |= finished(run)
+        if number % 2 and process.poll() is None:
+            top = psutil.Process(process.pid)
+            tree, kind = [top, *top.children(recursive=True)], next(alone)
+            ([each for each in tree if kind in " ".join(each.cmdline())] or tree)[0].kill()
+        elif process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    process = start(command, log, cwd)
+    assert process.wait() == 0, log.read_text()[-3000:]
+    after = finished(run)
+    assert {name: after[name] for name in done} == done, "a finished stage was done again"
+    assert sorted(after) == names and not re.search("LockException|IncompleteFiles", log.read_text())
+    return done
+
+
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory):
     """A run without a network, loopback aside, and its log."""
@@ -55,7 +86,7 @@ def undisturbed(tmp_path_factory):
     run = tmp_path_factory.mktemp("undisturbed") / "run"
     if subprocess.run([*CUT_OFF, "true"], capture_output=True).returncode:
         pytest.skip("needs unshare and ip, for a network of its own")
-    process = start(run, log := run.parent / "log", CUT_OFF)
+    process = start([*CUT_OFF, *make(run)], log := run.parent / "log")
     assert process.wait() == 0, log.read_text()[-3000:]
     return run
 
@@ -68,39 +99,38 @@ def test_without_a_network_and_no_key_anywhere(undisturbed, report):
     for words in (trace, book):
         subprocess.run([*CUT_OFF, sys.executable, *words], cwd=ROOT, env=os.environ | KEYS, check=True)
     assert len(finished(undisturbed)) == 8
-    files = [path for path in undisturbed.parent.rglob("*") if path.is_file()]
-    assert len(files) > 100 and not [path for path in files if KEY.encode() in path.read_bytes()]
-    report("a run, its book and its traces without a network", **{"files": len(files), "files with a key": 0})
+    files = without_key(undisturbed.parent)
+    report("a run, its book and its traces without a network", **{"files": files, "files with a key": 0})
 
 
 @pytest.mark.slow
 def test_kills(undisturbed, tmp_path, report):
-    run, log, kills = tmp_path / "run", tmp_path / "log", int(os.environ.get("REASONRANK_KILLS", 20))
-    names = sorted(finished(undisturbed))
-    took = {name: stages.read_json(undisturbed / name / "manifest.json")["seconds"] for name in names}
-    draw, done, killed = random.Random(0), {}, itertools.cycle(["make", "snakemake", "python"])
-    for number in range(kills):
-        stage = names[number * len(names) // kills]  # spread over the whole run
-        process, wait = start(run, log), draw.uniform(0, took[stage])
-        while process.poll() is None and len(finished(run)) < names.index(stage):
-            time.sleep(0.05)
-        time.sleep(draw.uniform(0, 10) if stage in finished(run) else wait)
-        done |= finished(run)
-        if number % 2:  # one process alone: the top one, or one of those that it started
-            kind = next(killed)
-            tree = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
-            alone = [child for child in tree if kind in child.name()] or tree
-            alone[0].send_signal(signal.SIGKILL)
-        else:
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-    process = start(run, log)
-    assert process.wait() == 0, log.read_text()[-3000:]
-    after = finished(run)
-    assert {name: after[name] for name in done} == done, "a finished stage was done again"
+    run, kills = tmp_path / "run", int(os.environ.get("REASONRANK_KILLS", 20))
+    took = {
+        name: stages.read_json(undisturbed / name / "manifest.json")["seconds"]
+        for name in finished(undisturbed)
+    }
+    run_through_kills(make(run), run, took, kills)
     assert records(run) == records(undisturbed)
-    assert "LockException" not in log.read_text()
     report("a smoke run killed", kills=kills, **{"finished stages done again": 0, "records that differ": 0})
+
+
+@pytest.mark.slow
+def test_kills_of_small_notebooks(tmp_path):
+    for name in ("01_synthesis", "02_filtering"):
+        slowly = f"import time\nearlier = '01_synthesis'\nfor _ in range(50):\n    time.sleep(0.1)\n{BODY.format(name)}"
+        write_notebook(tmp_path / "notebooks", slowly, name=name)
+    command = [sys.executable, "-m", "snakemake", "-s", str(ROOT / "Snakefile"), "--nolock", "--cores", "1"]
+    command += [
+        "--quiet",
+        "rules",
+        "--rerun-incomplete",
+        "--config",
+        "profile=smoke",
+        f"run={tmp_path / 'run'}",
+    ]
+    took = dict.fromkeys(("01_synthesis", "02_filtering"), 15)
+    assert run_through_kills(command, tmp_path / "run", took, 6, tmp_path)
 
 
 def test_a_kernel_that_lives_on_does_not_meet_the_next_one(tmp_path):

@@ -107,6 +107,8 @@ def rerank(
     header |= {"traces": True} if traces else {}  # a journal holds the answers of all its queries, or of none
     header |= {"template": digest(asdict(options.template))} if template else {}
     try:
+        if not options.journal.exists():  # a new start
+            _answers(options).unlink(missing_ok=True)
         store = Store(options.journal, header)
     except (StoreError, OSError) as error:
         raise UsageError(f"journal {error}") from None

@@ -120,6 +120,7 @@ class ChatClient:
 
     def _reply(self, body: str, worst: Usage) -> Reply:
         """Read a response. Its counts hold; the worst case does where it has none."""
+        body = body if self._key == "none" else body.replace(self._key, "(key)")
         sent = f"{self.url} sent {body.strip():.200}"
         try:
             data = well_formed(json.loads(body))
