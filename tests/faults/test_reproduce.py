@@ -134,30 +134,22 @@ def test_kills_of_small_notebooks(tmp_path):
 
 
 def test_a_kernel_that_lives_on_does_not_meet_the_next_one(tmp_path):
-    """Its runner is killed while it computes without a pause, so that it notices only seconds later."""
-    busy = """import ctypes
-first = not (stage / "begun").exists()
-(stage / "begun").touch()
-ctypes.PyDLL(None).sleep(8 * first)"""
-    notebook = write_notebook(tmp_path, STAGE, busy, MANIFEST)
-    run = [
-        sys.executable,
-        "-m",
-        "reasonrank",
-        "run",
-        str(notebook),
-        "--profile",
-        "smoke",
-        "--run-dir",
-        str(tmp_path),
-    ]
-    first = subprocess.Popen(run, stderr=subprocess.DEVNULL)
+    """Its runner is killed while it stands still, so that it has not noticed when the next one comes."""
+    busy = "import time\nfirst = not (stage / 'begun').exists()\n(stage / 'begun').touch()\ntime.sleep(600 * first)"
+    notebook, log = write_notebook(tmp_path, STAGE, busy, MANIFEST), tmp_path / "log"
+    run = f"{sys.executable} -m reasonrank run {notebook} --profile smoke --run-dir {tmp_path}".split()
+    first = start(run, log)
     while not (tmp_path / "03_tiny" / "begun").exists():
         time.sleep(0.01)
     kernels = psutil.Process(first.pid).children(recursive=True)
+    for kernel in kernels:
+        kernel.suspend()
     first.kill()
     first.wait()
-    assert any(kernel.is_running() for kernel in kernels)
-    second = subprocess.run(run, capture_output=True, text=True)
-    assert second.returncode == 0 and not any(kernel.is_running() for kernel in kernels), second.stderr
-    assert "another process is at work here; waiting for its end" in second.stderr
+    second = start(run, log)
+    while "another process is at work here; waiting for its end" not in log.read_text():
+        assert second.poll() is None, log.read_text()
+        time.sleep(0.05)
+    for kernel in kernels:
+        kernel.resume()
+    assert second.wait() == 0 and not any(kernel.is_running() for kernel in kernels), log.read_text()
