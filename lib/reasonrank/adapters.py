@@ -144,7 +144,7 @@ format(100 * cell.ndcg, 100 * cell.low, 100 * cell.high) }}{% endfor %} |
 {%- endfor %}
 
 95 % intervals by bootstrap over queries. On average {{ "%+.1f" | format(result.difference) }} points, paired \
-randomisation test p = {{ "%.3f" | format(result.p_value) }}.
+randomisation test p {{ "< 0.001" if result.p_value < 0.001 else "= %.3f" | format(result.p_value) }}.
 {% for stage, said in result.training.items() %}
 - {{ stage }}: {{ said }}
 {%- endfor %}
