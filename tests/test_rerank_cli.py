@@ -13,6 +13,7 @@ import pytest
 
 from fakes.rerank_script import NumberEngine, stored, weights, write_inputs
 from reasonrank import stages
+from reasonrank.cli import rerank
 from reasonrank.cli.main import main
 from reasonrank.engines import EngineError
 from reasonrank.runs import read_trec
@@ -51,6 +52,17 @@ def test_the_run_its_record_and_what_is_shown(tmp_path, arguments, engines, caps
     assert record["seed"] == 5 and record["config"]["settings"]["window"] == 4
     assert [file["file"] for file in record["files"]] == ["first.trec", "queries.tsv", "corpus.jsonl"]
     assert str(tmp_path) not in json.dumps(record["files"])
+
+
+def test_an_adapter_is_asked_in_the_form_that_it_was_trained_in(
+    arguments, engines, root, tmp_path, monkeypatch
+):
+    seen, build = [], rerank.build
+    monkeypatch.setattr(rerank, "build", lambda *a, **b: seen.append(b["repeat"]) or build(*a, **b))
+    for name in ("full", "worked"):
+        ask = replaced(arguments, "--out", tmp_path / f"{name}.trec")
+        assert go(ask, "--adapter", str(root / "data" / "adapters" / name / "sft")) == 0
+    assert go(arguments) == 0 and seen == [False, True, False]
 
 
 def test_queries_outside_the_run_and_candidates_past_the_top(tmp_path, arguments, engines, capsys):

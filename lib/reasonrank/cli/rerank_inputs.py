@@ -128,6 +128,14 @@ def identity(options: Any, kind: str) -> dict[str, Any]:
     return found
 
 
+def asked_twice(adapter: Path | None) -> bool:
+    """Whether a released adapter knows prompts with the query before the passages too, by its record.json."""
+    record = adapter and adapter / "record.json"
+    if not record or not record.is_file():
+        return False
+    return bool(stages.read_json(record)["config"]["prompting"].get("repeat"))
+
+
 def _folder_digest(name: str) -> str:
     """A digest of configuration and weights; for a repository of the hub its name."""
     if not Path(name).is_dir():
