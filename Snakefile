@@ -13,6 +13,7 @@
 # A notebook is run again when its code, a parameter, the profile, a module it imports or an earlier stage has
 # changed; its outputs and the files' dates do not count. To keep results although code has changed, add
 # `--rerun-triggers mtime`.
+import atexit
 import json
 import logging
 import re
@@ -37,6 +38,7 @@ RUN = str(config.get("run") or f"runs/{profiles.load(PROFILE).name}")
 # Snakemake's lock outlives a kill; with --nolock, as `make reproduce` has it, one takes its place that does not.
 LOCK = stages.alone(Path(RUN, ".lock")) if workflow.is_main_process and "--nolock" in sys.argv else nullcontext()
 LOCK.__enter__()
+atexit.register(LOCK.__exit__, None, None, None)
 ON_GPUS = profiles.load(PROFILE).hardware.gpus > 0  # whose models take longer than those for a laptop
 DEADLINE = config.get("deadline", run.DEADLINE * (24 if ON_GPUS else 1))
 WANTED = profiles.load(PROFILE).stages
