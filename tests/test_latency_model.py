@@ -35,6 +35,17 @@ def test_the_constants_of_exact_measurements_are_found_and_noise_shows_in_the_er
         fit(points[:5])
 
 
+def test_measurements_of_a_method_are_one_row_of_a_query():
+    """Two collections, of 3 queries and of 1: 40 steps for 640 tokens and 20 for 160, so a batch of 800 / 60."""
+    about = {"mode": "together", "method": "listwise", "lengths": "own", "top": 20}
+    rows = [about | {"n": 3} | point(1000, 640, 16.0), about | {"n": 1} | point(600, 160, 8.0)]
+    rows += [rows[0] | {"lengths": "declared"}, rows[0] | {"top": 10}]
+    (row,) = latency_model.explained({"model": vars(MODEL), "rows": rows}, 20, 64)
+    assert (row["where"], row["prompt"], row["output"]) == ("ours, together", 400, 200)
+    assert row["batch"] == pytest.approx(800 / 60)
+    assert row["seconds"] == pytest.approx(sum(row[part] for part in MODEL.parts(row)))
+
+
 def test_break_even_is_where_both_take_as_long():
     pointwise = point(8000, 9000, 64.0)
     tokens = break_even(MODEL, 40.0, pointwise)

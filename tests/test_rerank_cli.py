@@ -58,11 +58,11 @@ def test_an_adapter_is_asked_in_the_form_that_it_was_trained_in(
     arguments, engines, root, tmp_path, monkeypatch
 ):
     seen, build = [], rerank.build
-    monkeypatch.setattr(rerank, "build", lambda *a, **b: seen.append(b["repeat"]) or build(*a, **b))
+    monkeypatch.setattr(rerank, "build", lambda *a, **b: seen.append(b.get("repeat")) or build(*a, **b))
     for name in ("full", "worked"):
         ask = replaced(arguments, "--out", tmp_path / f"{name}.trec")
         assert go(ask, "--adapter", str(root / "data" / "adapters" / name / "sft")) == 0
-    assert go(arguments) == 0 and seen == [False, True, False]
+    assert go(arguments) == 0 and seen == [None, True, None]
 
 
 def test_queries_outside_the_run_and_candidates_past_the_top(tmp_path, arguments, engines, capsys):

@@ -70,7 +70,7 @@ def test_directions(low, high, scale, expected):
 
 def test_latency_is_compared_where_answers_end_by_themselves_only(records):
     small = outcomes(verify.verify(Inputs(records)), "C4")["latency-small"]
-    assert (small.verdict, small.ours, small.n) == ("OK", 2.4, 7)
+    assert (small.verdict, small.ours, small.n) == ("OK", 2.4, 16)
     put(records / "default" / "06_latency_study.json", ratio(0.3, 0.2, 0.4))
     small = outcomes(verify.verify(Inputs(records)), "C4")["latency-small"]
     assert small.verdict == "not run" and small.ours == 0.3 and "the other way" in small.missing
@@ -81,6 +81,9 @@ def test_latency_is_compared_where_answers_end_by_themselves_only(records):
     ended = "answers that end before their limit (at least 90%); 40 % of the pointwise answers did"
     assert small.missing.startswith(ended)
     assert cut.failures == []
+    put(records / "default" / "06_latency_study.json", ratio(2.4, 2.1, 2.8, candidates=20))
+    few = outcomes(verify.verify(Inputs(records)), "C4")["latency-small"]
+    assert (few.verdict, few.missing.partition(";")[0]) == ("not run", "16 queries of 100 candidates")
     put(records / "run" / "06_latency_study" / "record.json", ratio(1.1, 0.9, 1.3))  # as a run holds it
     small = outcomes(verify.verify(Inputs(records / "run")), "C4")["latency-small"]
     assert (small.verdict, small.low, small.high) == ("OKish", 0.9, 1.3)
@@ -186,7 +189,7 @@ def test_the_command_prints_and_writes_the_same(records, tmp_path, capsys):
     assert main(["verify", "--records", str(records), "--out", str(tmp_path / "out")]) == 0
     printed = " ".join(capsys.readouterr().out.split())
     assert "C7: The worked example" in printed and "601 in all: 601 not run." in printed
-    assert "OK 2.40 [2.10, 2.80] > 1 +1.40 7 direction in a small run" in printed
+    assert "OK 2.40 [2.10, 2.80] > 1 +1.40 16 direction in a small run" in printed
     body = json.loads((tmp_path / "out" / "verify.json").read_text())
     assert body["failures"] == [] and len(body["figures"]) == 601 and body["claims"]["C7"][0]["paper"] == 0.61
     page = " ".join((tmp_path / "out" / "verify.md").read_text().split())

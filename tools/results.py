@@ -25,6 +25,7 @@ def fill(text: str, folder: Path) -> str:
         "results": lambda: results(folder / "default"),
         "worked": lambda: worked(folder / "worked"),
         "adapters": lambda: adapters(folder.parent / "adapters" / "full"),
+        "worked with rl": lambda: worked(folder / "worked-rl"),
         "ablations": lambda: ablation_table(folder / ablations.RECORD.name),
         "timing": lambda: timing(folder / "timing.json"),
         "differences": differences,
@@ -68,7 +69,7 @@ def worked(folder: Path) -> str:
             done.append(f"{name}: {result['steps']} steps, {result['seconds'] / 60:.0f} minutes")
     about = (
         f"The retriever is BM25; its first {own['top']} are reranked in windows of {own['window']}. "
-        f"{'; '.join(done)}, on one core."
+        f"{'; '.join(done)}."
     )
     return "\n\n".join([*_scores(record), about, _source(record)]).replace(" (this run)", "")
 

@@ -245,21 +245,30 @@ def ablation(check: Check, inputs: Inputs) -> Measured:
 
 
 def latency(check: Check, inputs: Inputs) -> Measured:
-    """A ratio of seconds by `record`, over its queries; Missing where answers of a method were cut at their limit."""
+    """A ratio of seconds by `record`, over its queries; Missing where it is of fewer queries or candidates than say
+    something, or answers of one of the two methods were cut at their limit."""
     ratio, result = record(check, inputs), inputs.result(check.record)
+    found = f"a ratio of {ratio.value:.2f} ({ratio.low:.2f} to {ratio.high:.2f})"
     rows = paper.checked(result.get("rows"), list[dict[str, Any]], f"{check.record}, result.rows")
+    rows = [row for row in rows if row.get("method") in ("listwise", "pointwise")]
+    n, top = sum(row.get("n", 0) for row in rows if row["method"] == "listwise"), result.get("candidates", 0)
+    if n < QUERIES or top < CANDIDATES:
+        asked = f"{QUERIES} queries of {CANDIDATES} candidates"
+        raise Missing(f"{asked}; the record has {n} of {top}, and {found}")
     for row in rows:
         if row.get("finished", 0) < FINISHED:
-            found = f"a ratio of {ratio.value:.2f} ({ratio.low:.2f} to {ratio.high:.2f})"
-            ended = f"{100 * row.get('finished', 0):.0f} % of the {row.get('method')} answers did"
+            ended = f"{100 * row.get('finished', 0):.0f} % of the {row['method']} answers did"
             raise Missing(
                 f"answers that end before their limit (at least {FINISHED:.0%}); {ended}, and {found}"
             )
-    n = sum(row.get("n", 0) for row in rows if row.get("method") == "listwise")
     return ratio.model_copy(update={"n": n})
 
 
-FINISHED = 0.9  # share of answers that end by themselves, from which on their seconds say something
+QUERIES, CANDIDATES = (
+    16,
+    100,
+)  # from which on a ratio of seconds is held against the paper's, which has 100 candidates
+FINISHED = 0.9  # share of answers that end by themselves, likewise
 
 _COMPUTED = (golden_rewards, window_schedule, printed_averages, table5_total, worked_example)
 WAYS: dict[str, Callable[[Check, Inputs], Measured]] = {

@@ -9,6 +9,7 @@ reranking loses, and prompts and chains, of which it has fewer, are where it win
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
@@ -61,6 +62,24 @@ def fit(points: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     rows = [{**p, "predicted": t, "used": bool(u)} for p, t, u in zip(points, predicted, used, strict=True)]
     error = float(np.median(np.abs(predicted / seconds - 1)[~used]))
     return {"model": asdict(model), "rows": rows, "error": error}
+
+
+def explained(found: Mapping[str, Any], top: int, full: float) -> list[dict[str, Any]]:
+    """Where the seconds of a query go by a fitted model (see `fit`), a row for each method, all together and alone.
+
+    Of the measurements with `top` candidates and lengths of their own. A row has `method`, `where` (as "ours,
+    together"), tokens and measured seconds of a query, mean batch, and `TimeModel.parts`; `full`: see there.
+    """
+    model, groups, rows = TimeModel(**found["model"]), defaultdict(list), []
+    for row in found["rows"]:
+        if (row["lengths"], row["top"]) == ("own", top):
+            groups[row["mode"], row["method"]].append(row)
+    for (mode, method), own in groups.items():
+        n, steps = sum(row["n"] for row in own), sum(row["output"] / row["batch"] for row in own)
+        query = {key: sum(row[key] for row in own) / n for key in ("prompt", "output", "seconds")}
+        query["batch"] = n * query["output"] / steps
+        rows.append({"method": method, "where": f"ours, {mode}", **query, **model.parts(query, full)})
+    return rows
 
 
 @lru_cache

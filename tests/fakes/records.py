@@ -12,10 +12,12 @@ def put(path, result):
     path.write_text(json.dumps({"result": result}))
 
 
-def ratio(value, low, high, finished=1.0):
+def ratio(value, low, high, finished=1.0, candidates=100):
     own = {"listwise": 1.0, "pointwise": finished}
     rows = [
         {"method": method, "n": n, "finished": own[method]}
-        for method, n in (("listwise", 4), ("pointwise", 4), ("listwise", 3))
+        for method, n in (("listwise", 10), ("pointwise", 10), ("listwise", 6), ("pointwise", 6))
     ]
-    return {"ratio": {"value": value, "low": low, "high": high}, "rows": rows}
+    rows.append({"method": "listwise, prefetch", "n": 10, "finished": 0.0})  # no part of the ratio
+    found = {"value": value, "low": low, "high": high}
+    return {"ratio": found, "rows": rows, "candidates": candidates}

@@ -27,7 +27,7 @@ from ..rerank.run import Reranked, work
 from ..rerank.strategies import STRATEGIES, build
 from ..store import Store, StoreError
 from .errors import CommandError, UsageError
-from .rerank_inputs import Inputs, asked_twice, digest, identity, read_inputs
+from .rerank_inputs import Inputs, digest, form, identity, read_inputs
 
 # What the answers depend on. Concurrency and addresses are not among it.
 SETTINGS = (
@@ -200,8 +200,8 @@ def _work(
         settings = {name: getattr(options, name) for name in (*names, "prefetch", "template")} | {
             "max_length": room,
             "sampling": sampling,
-            "repeat": asked_twice(options.adapter),
         }
+        settings |= form(options.adapter)
         # two prompts more than the engine computes at a time, so that it is never short of one
         reranker = build(options.strategy, engine, max_in_flight=options.max_in_flight + 2, **settings)
 

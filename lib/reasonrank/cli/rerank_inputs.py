@@ -128,12 +128,14 @@ def identity(options: Any, kind: str) -> dict[str, Any]:
     return found
 
 
-def asked_twice(adapter: Path | None) -> bool:
-    """Whether a released adapter knows prompts with the query before the passages too, by its record.json."""
+def form(adapter: Path | None) -> dict[str, bool]:
+    """The form of prompts that a released adapter was trained with, by its record.json: `repeat` and `reasoning`, see
+    `rerank.strategies.build`; empty where there is no such record."""
     record = adapter and adapter / "record.json"
     if not record or not record.is_file():
-        return False
-    return bool(stages.read_json(record)["config"]["prompting"].get("repeat"))
+        return {}
+    known = stages.read_json(record).get("config", {}).get("prompting", {})
+    return {name: known[name] for name in ("repeat", "reasoning") if name in known}
 
 
 def _folder_digest(name: str) -> str:
