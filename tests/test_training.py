@@ -1,6 +1,7 @@
 """Both training stages on a tiny random model: rows, what bears loss, and that parameters change."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -15,6 +16,7 @@ from reasonrank.examples import Example
 from reasonrank.training import common, grpo, rollouts
 from reasonrank.training.common import Trained
 from reasonrank.training.rollouts import EngineRollouts
+from reasonrank.training.rows import judgements
 
 EXAMPLE = Example("d", "s", "q", ["a", "b"], ["b", "a"], "b answers it", ["b"])
 QUERIES, TEXTS = {"d": {"q": "a query"}}, {"d": {"a": "text", "b": "more"}}
@@ -57,6 +59,24 @@ def test_rows_with_reasoning_and_without(tiny, reasoning):
     whole = tokenizer(row["prompt"] + row["completion"] + tokenizer.eos_token)["input_ids"]
     assert row["prompt_ids"] + row["completion_ids"] == whole  # as one text, and as the reranker asks
     assert training.window_prompt(settings, str(tiny)).max_length == 1536 - 32
+
+
+def test_rows_of_single_passages(tiny):
+    settings = profiles.load("smoke", {"evaluation.strategy": "pointwise"})
+    prompt = training.window_prompt(settings, str(tiny), 500)
+    texts = {"d": dict.fromkeys("abcd", "text")}
+    worked = "(1) 2 + 3 = 5. So 5 seats. [2]"
+    example = Example("d", "s", "q", list("abcd"), list("bacd"), worked, ["b"], ["c"])
+    rows = training.windows_of([example], prompt, QUERIES, texts)
+    said = [row["completion"] for row in rows]
+    assert said[0] == "<think> (1) 2 + 3 = 5. So 5 seats. [1] </think> true"
+    assert said[1:] == ["<think> (1) 2 + 3 = 5. None of these. </think> false"] * 2
+    assert [(row["gold_ranking"], row["relevant"]) for row in rows] == [([1], [1]), ([1], []), ([1], [])]
+    assert [one.initial_list[0] for one in judgements(example)][:2] == ["b", "c"]  # the hard negative first
+    none = replace(example, reasoning="(1) 2 + 3 = 5. None of these.", relevant_docids=[])
+    assert {one.reasoning for one in judgements(none)} == {none.reasoning} and len(judgements(none)) == 2
+    with pytest.raises(ValueError, match=r"with evaluation\.strategy pointwise there is SFT alone"):
+        training.train_grpo(rows, settings, tiny, None)
 
 
 def test_control_tokens_in_a_chain_are_plain_text(tiny):

@@ -165,6 +165,11 @@ class Evaluation(Strict):
     max_in_flight: int = Field(gt=0)
     bootstrap: int = Field(gt=0)
 
+    @property
+    def window_strategy(self) -> str:
+        """The strategy that reads the first `window` passages once: by one list, or passage by passage."""
+        return "pointwise" if self.strategy == "pointwise" else "sliding"
+
 
 class MethodWeights(Strict):
     """Folders of a model or a LoRA adapter, relative to the project; None: notebook 04's, else the model's own."""

@@ -197,7 +197,7 @@ def first_windows(settings: Profile, weights: str | Path) -> FirstWindows:
     """The answers to the first window of `sft.validity_queries` dev queries; the sample is always the same query's."""
     count = -(-settings.sft.validity_queries // len(settings.collections))
     sets = test_sets(settings, settings.collections, "dev", count)
-    with open_reranker(settings, weights, "sliding") as opened:
+    with open_reranker(settings, weights, settings.evaluation.window_strategy) as opened:
         found = list(rerank_sets(opened, sets, settings.evaluation.window).values())
     sample = next(iter(found[len(found) // 2].traces.values()))[0]
     return FirstWindows(answer_counts(found), sample)

@@ -94,11 +94,14 @@ def train_grpo(
 ) -> Trained:
     """Train the model in the folder `start_from` on `rows` of `windows_of`; save to `output/model`.
 
-    `output` and `checkpoints` as in `train_sft`. Raises ValueError without rows, and for a prompt longer than
-    `rl.max_prompt_tokens`, which would be cut unseen otherwise.
+    `output` and `checkpoints` as in `train_sft`. Raises ValueError without rows, for rows of single
+    passages, whose answers are no ranking, and for a prompt longer than `rl.max_prompt_tokens`, which would be cut
+    unseen otherwise.
     """
     if not rows:
         raise ValueError("no training example is left; lower filtering.alpha or take more queries")
+    if profile.evaluation.strategy == "pointwise":
+        raise ValueError("RL rewards rankings; with evaluation.strategy pointwise there is SFT alone")
     settings = profile.rl
     for number, row in enumerate(rows):
         if (length := len(row["prompt_ids"])) > settings.max_prompt_tokens:
