@@ -6,7 +6,9 @@ One engine, one set of prompts and output lengths for all, four schedulers, inte
 
 - asynchronous: ours; each query goes on as soon as its window returns, requests in flight are bounded;
 - stepwise: the i-th windows of all queries in one batch, then the next, as the authors' released code does;
-- unbounded: one task per query, no bound, each prompt built anew, as RankLLM's asynchronous mode does;
+- unbounded: one task per query, no bound, each prompt built anew, as RankLLM's asynchronous mode does
+  (our own rendering of it: rank-llm 0.25.7, the newest, cannot be imported with transformers 5, of which it wants
+  `find_pruneable_heads_and_indices`);
 - independent: the same windows all at once, as if none waited for another; a bound, not a reranker.
 
 Nine windows a query, as in the paper (100 candidates in windows of 20 by 10), at half the size; prompts are about

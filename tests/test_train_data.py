@@ -5,8 +5,10 @@ import re
 from collections import defaultdict
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from reasonrank.retrieval import embed
 from reasonrank.sources import load
 
 DATA = Path(__file__).parents[1] / "data" / "authored"
@@ -52,6 +54,22 @@ def test_no_question_shares_five_words_in_a_row_with_another(subject):
     new = re.compile(rf"{subject}-[tx][qw]\d+")
     shared = {run: ids for run, ids in owners.items() if len(ids) > 1 and any(new.match(i) for i in ids)}
     assert not shared, {" ".join(run): sorted(ids) for run, ids in list(shared.items())[:5]}
+
+
+@pytest.mark.slow
+def test_no_new_question_says_what_another_says():
+    """By MiniLM; questions about the same passage come up to 0.8 or so."""
+    texts, new = {}, re.compile(r"\w+-[tx][qw]\d+")
+    for folder in (
+        path for group in ("train", "test", "") for path in map((DATA / group).joinpath, SUBJECTS)
+    ):
+        texts |= {row["id"]: f"{row.get('title', '')} {row['text']}".strip() for row in written(folder)}
+    ids, vectors = list(texts), embed(list(texts.values()))
+    close = np.triu(vectors @ vectors.T, 1) > 0.82
+    pairs = [
+        (ids[i], ids[j]) for i, j in np.argwhere(close) if new.fullmatch(ids[i]) or new.fullmatch(ids[j])
+    ]
+    assert len(ids) > 2000 and not pairs, [(texts[a], texts[b]) for a, b in pairs]
 
 
 def test_tasks_and_problems_name_what_exists():

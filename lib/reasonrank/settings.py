@@ -150,6 +150,7 @@ class Evaluation(Strict):
     systems: list[Literal["zero-shot", "SFT", "SFT + RL", "checkpoint"]] = Field(min_length=1)
     adapters: str | None  # a profile: its released adapters too, where there are any for the model
     queries: int | None  # test queries per collection, None: all
+    worked_queries: int = Field(ge=0)  # of each worked collection, redone beside their record; 0: none
     first_stage: dict[str, str]  # by collection, family or "default": dense, bm25, or where TREC runs lie
     scoring: Literal["ours", "released"]  # of runs that are read; released: as the authors' code does
     top: int = Field(gt=0)

@@ -8,6 +8,7 @@ from .compare import (
     first_windows,
     open_reranker,
     qrels_file,
+    query_scores,
     rerank_sets,
     reranker,
     run_file,

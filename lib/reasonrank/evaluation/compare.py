@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from copy import copy
 from dataclasses import replace
 from pathlib import Path
@@ -119,10 +119,10 @@ def open_reranker(
 
 class OneEngine:
     """Rerankers of several weights, one after another, over one engine, which takes seconds to change its weights
-    and tens of seconds to open. `close()` frees it."""
+    and tens of seconds to open. `close()` frees it. `strategy`: as in `reranker`."""
 
-    def __init__(self, settings: Profile) -> None:
-        self.settings, self._stack = settings, ExitStack()
+    def __init__(self, settings: Profile, strategy: str | None = None) -> None:
+        self.settings, self.strategy, self._stack = settings, strategy, ExitStack()
         self._reranker: Reranker | None = None
         self._now: Weights | None = None
 
@@ -130,7 +130,7 @@ class OneEngine:
         """The reranker with these weights, as `open_reranker` gives it; those of an earlier call are gone."""
         before, self._now = self._now, (weights, adapter)
         if self._reranker is None:
-            opened = open_reranker(self.settings, weights, adapter=adapter)
+            opened = open_reranker(self.settings, weights, self.strategy, adapter)
             self._reranker = self._stack.enter_context(opened)
         elif before != self._now:
             self._reranker.engine.load(str(weights), adapter)
@@ -193,14 +193,24 @@ class FirstWindows(NamedTuple):
     sample: WindowTrace
 
 
-def first_windows(settings: Profile, weights: str | Path) -> FirstWindows:
-    """The answers to the first window of `sft.validity_queries` dev queries; the sample is always the same query's."""
+def first_windows(settings: Profile, weights: Mapping[str, str | Path]) -> dict[str, FirstWindows]:
+    """The answers to the first window of `sft.validity_queries` dev queries, by the names of `weights`; the sample is
+    always the same query's."""
     count = -(-settings.sft.validity_queries // len(settings.collections))
-    sets = test_sets(settings, settings.collections, "dev", count)
-    with open_reranker(settings, weights, settings.evaluation.window_strategy) as opened:
-        found = list(rerank_sets(opened, sets, settings.evaluation.window).values())
-    sample = next(iter(found[len(found) // 2].traces.values()))[0]
-    return FirstWindows(answer_counts(found), sample)
+    sets, own, windows = test_sets(settings, settings.collections, "dev", count), settings.evaluation, {}
+    with closing(OneEngine(settings, own.window_strategy)) as opened:
+        for name, folder in weights.items():
+            found = list(rerank_sets(opened.use(folder), sets, own.window).values())
+            sample = next(iter(found[len(found) // 2].traces.values()))[0]
+            windows[name] = FirstWindows(answer_counts(found), sample)
+    return windows
+
+
+def query_scores(
+    runs: Mapping[str, Mapping[str, Run]], sets: Mapping[str, TestSet]
+) -> dict[str, dict[str, dict[str, float]]]:
+    """System -> collection -> query id -> NDCG@10 in 0..1. `runs`: system -> collection -> run."""
+    return {s: {name: test.ndcg(found[name]) for name, test in sets.items()} for s, found in runs.items()}
 
 
 def score_rows(
@@ -212,7 +222,7 @@ def score_rows(
     are in 0..1; `low`, `high`: 95 % bootstrap interval over queries; `difference`, `p_value`: paired
     randomisation test against the first system, None for itself. `bootstrap`: draws of both.
     """
-    values = {s: {name: test.ndcg(found[name]) for name, test in sets.items()} for s, found in runs.items()}
+    values = query_scores(runs, sets)
     base, rows = next(iter(runs)), []
     groups = [(name, test.collection.scenario, [name]) for name, test in sets.items()]
     for title, scenario, names in [*groups, ("average", "all", list(sets))]:
