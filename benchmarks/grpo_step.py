@@ -77,11 +77,16 @@ def shaped(settings: profiles.Profile, prompts: int, answers: int, tokens: int) 
 def one_step(
     settings: profiles.Profile, rows: list[dict[str, Any]], start: Path, ours: bool, folder: Path
 ) -> dict[str, Any]:
-    """A step from the weights in `start`: seconds (without the self-check), seconds by part, tokens of an answer."""
+    """A step from the weights in `start`: seconds (without the self-check and the opening of an engine, which come once
+    a training), seconds by part, tokens of an answer."""
     torch.manual_seed(settings.seed)
+    opening = 0.0
     if ours:
         trainer = grpo_trainer(rows, settings, start, folder, [])
         common.skip_input_casts(trainer.model)
+        began = time.perf_counter()
+        trainer.rollouts.draw(str(start), [rows[0]["prompt_ids"]])
+        opening = time.perf_counter() - began
     else:
         columns = ("prompt", "gold_ranking", "relevant", "num_passages")
         trainer = GRPOTrainer(
@@ -102,5 +107,6 @@ def one_step(
         "seconds": sum(parts.seconds[name] for name in PARTS),
         "parts": {name: parts.seconds[name] for name in PARTS},
         "self_check_seconds": parts.seconds[CHECK],
+        "opening_seconds": opening,
         "answer_tokens": tokens[0],
     }

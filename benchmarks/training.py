@@ -8,7 +8,8 @@
   prefix alone, and ours, which adds the three parts above; and the log-probabilities of the reference beside it. Tokens
   are random, answers have the same length.
 - GRPO, a whole step from the released SFT adapter, by part: TRL as it comes, which writes answers by `generate`,
-  and ours as notebook 04 trains, which opens an engine for them. Answers are sampled, so they differ.
+  and ours as notebook 04 trains, with an engine that is open; opening it is timed apart, since it comes once a
+  training. Answers are sampled, so they differ.
 
 Ways are interleaved and take turns to be first. Prints the tables, then one JSON line, and writes a record.
 """
