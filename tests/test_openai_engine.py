@@ -70,12 +70,23 @@ def test_a_vllm_server_gets_token_ids_and_all_settings(server):
     assert got == again
     assert (got.text, got.token_ids, got.finish_reason) == ("a</answer>", (5, 6), "stop")
     assert (got.prompt_tokens, got.output_tokens, got.logprobs) == (3, 2, tops["top_logprobs"])
+
     path, key, body = server.seen[0]
     assert (path, key) == ("/v1/completions", f"Bearer {SECRET}")
     assert body["prompt"] == [1, 2, 3] and body["model"] == "served-name"
     assert body["max_tokens"] == 97  # no more than the context that the server states
     assert (body["temperature"], body["top_p"], body["top_k"], body["seed"]) == (0.6, 0.95, 20, 11)
     assert body["stop"] == ["</answer>"] and body["include_stop_str_in_output"] is True
+
+
+def test_log_probabilities_end_with_the_output(server):
+    tops = {"tokens": ["so</think>", " true", "!", "!"], "top_logprobs": [{c: -0.1} for c in "abcd"]}
+    server.answer = lambda body: completion("so</think> true!!", logprobs=tops)
+    with connect(server) as engine:
+        got = ask(engine, Sampling(stop=("true",), chain=True, logprobs=1))
+        assert (got.text, got.logprobs) == ("so</think> true", tops["top_logprobs"][:2])
+        del tops["tokens"]
+        assert ask(engine, Sampling(stop=("true",), chain=True, logprobs=1)).logprobs == [{}]  # nobody knows
 
 
 def test_another_server_gets_text_and_the_output_is_cut_here(server):

@@ -30,7 +30,8 @@ def test_pointwise_scores_sorts_and_keeps_ties_in_order():
         return tops | ({" true": math.log(yes), "False": math.log(no)} if yes else {})
 
     def answer(query, passages, sampling):
-        return "" if sampling.logprobs else "<think> hm </think>" if passages[0] != "0" else "<think> hm"
+        said = {"0": "<think> hm", "2": "<think> hm </think> true"}
+        return "" if sampling.max_tokens == 1 else said.get(passages[0], "<think> hm </think> well")
 
     engine = FakeEngine(answer, logprobs=logprobs)
     # The fake engine reads the second prompt back too: its last passage holds the reasoning behind a digit.
@@ -40,8 +41,10 @@ def test_pointwise_scores_sorts_and_keeps_ties_in_order():
     assert result.run == {"q": ["d1", "d2", "d3", "d0"]}
     assert [trace.score for trace in result.traces["q"]] == pytest.approx([0.25, 0.75, 0.75, 0.5])
     assert result.counts == {"truncated": 1, "ok": 2, "undecided": 1}
-    assert result.calls == 8 == len(engine.samplings)
-    assert result.traces["q"][0].text == "<think> hm</think>" and engine.samplings[0].stop == ("</think>",)
+    assert result.calls == 7 == len(engine.samplings)  # the model has given one verdict by itself
+    ends = ["<think> hm</think>", "<think> hm </think>", "<think> hm </think> true", "<think> hm </think>"]
+    assert [trace.text for trace in result.traces["q"]] == ends
+    assert engine.samplings[0].stop[:2] == ("true", "false") and engine.samplings[0].chain
 
 
 def test_a_verdict_alone_where_the_prompt_closed_the_reasoning():
@@ -127,7 +130,7 @@ def test_every_strategy_makes_the_calls_it_states(name, n):
     )
     low, high = STRATEGIES[name].calls(n, 4, 2)
     assert low <= result.calls == engine.stats.requests <= high
-    assert (low == high) or name in ("topdown", "logits")
+    assert (low == high) or name in ("topdown", "pointwise", "logits")
     assert sorted(result.run["q"]) == docs(n)
 
 
@@ -138,7 +141,7 @@ def test_calls_at_the_papers_sizes():
         "single": (1, 1),
         "full": (1, 1),
         "topdown": (6, 7),
-        "pointwise": (200, 200),
+        "pointwise": (100, 200),
         "direct": (9, 9),
         "logits": (9, 27),
     }

@@ -24,6 +24,7 @@ def fill(text: str, folder: Path) -> str:
     blocks = {
         "results": lambda: results(folder / "default"),
         "worked": lambda: worked(folder / "worked"),
+        "latency": lambda: latency_study(folder / "latency" / "06_latency_study.json"),
         "adapters": lambda: adapters(folder.parent / "adapters" / "full"),
         "worked with rl": lambda: worked(folder / "worked-rl"),
         "ablations": lambda: ablation_table(folder / ablations.RECORD.name),
@@ -72,6 +73,42 @@ def worked(folder: Path) -> str:
         f"{'; '.join(done)}."
     )
     return "\n\n".join([*_scores(record), about, _source(record)]).replace(" (this run)", "")
+
+
+def latency_study(path: Path) -> str:
+    """What each reranker took in the latency study, and how many times as long as the listwise one."""
+    record = stages.read_json(path)
+    result, own = record["result"], record["config"]["latency"]
+    cell = lambda row, *keys: f"{row[keys[0]]:.2f} [{row[keys[1]]:.2f}, {row[keys[2]]:.2f}]"  # noqa: E731
+    rows = [
+        {
+            "reranker": f"{row['method']}, {row['collection']}",
+            "seconds a query": cell(row, "seconds", "low", "high"),
+        }
+        | {name: f"{row[key]:,.0f}" for name, key in COUNTED.items()}
+        | {"answers that end": f"{100 * row['finished']:.0f} %", "alone, median seconds": f"{row['p50']:.1f}"}
+        for row in result["rows"]
+    ]
+    times = [
+        {"reranker": row["method"], "lengths": row["lengths"], "candidates": row["top"]}
+        | {"times as long as listwise": cell(row, "ratio", "low", "high"), "n": row["n"]}
+        | {"same ranking": f"{100 * row['same']:.0f} %" if "prefetch" in row["method"] else ""}
+        for row in result["ratios"]
+    ]
+    top, scale = result["candidates"], own["length_scale"]
+    return "\n\n".join([
+        f"Seconds a query, all {own['queries']} queries of a collection together, {top} candidates:",
+        pd.DataFrame(rows).to_markdown(index=False, disable_numparse=True),
+        f"Declared lengths are those of `data/paper/lengths.yaml` times {scale:g}:",
+        pd.DataFrame(times).to_markdown(index=False, disable_numparse=True),
+        _source(record),
+    ])  # fmt: skip
+
+
+COUNTED = {
+    "calls": "calls", "prompt tokens": "prompt_tokens", "of them cached": "cached_tokens",
+    "output tokens": "output_tokens", "output tokens a second": "tokens_per_second",
+}  # fmt: skip
 
 
 def _scores(record: dict[str, Any]) -> list[str]:

@@ -133,8 +133,10 @@ CARD = """\
 ---
 # {{ system }} adapter
 
-A LoRA adapter (rank {{ rank }}, bfloat16, PEFT format) that makes {{ result.base }} a listwise passage reranker: it
-reasons, then ranks a window of passages. Made with this repository's `{{ config.name }}` profile.
+A LoRA adapter (rank {{ rank }}, bfloat16, PEFT format) that makes {{ result.base }} a \
+{% if config.evaluation.strategy == "pointwise" %}pointwise passage reranker: it reasons, then says whether a passage \
+helps{% else %}listwise passage reranker: it reasons, then ranks a window of passages{% endif %}. Made with this \
+repository's `{{ config.name }}` profile.
 
 | NDCG@10 in percent, test queries | retriever | this adapter |
 |---|---|---|

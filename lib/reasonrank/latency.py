@@ -23,6 +23,7 @@ import numpy as np
 import yaml
 
 from . import evaluation, paper, stages
+from .answers import THINK_END
 from .engines import Completion, Engine, Sampling
 from .evaluation import Interval, TestSet, bootstrap
 from .rerank import RerankedRun
@@ -105,7 +106,8 @@ def batch(run: RerankedRun) -> float:
 class Held:
     """An engine whose outputs have a length of `lengths` each, whatever the model says: the same for the same prompt.
 
-    Requests for one token stay what they are.
+    Requests for one token stay what they are. Where log-probabilities are asked for, the output ends in a verdict, so
+    that none has to be asked for by itself.
     """
 
     def __init__(self, engine: Engine, lengths: Sequence[int]) -> None:
@@ -118,7 +120,9 @@ class Held:
         if sampling.max_tokens > 1:
             length = Random(zlib.crc32(array("i", prompt).tobytes())).choice(self.lengths)
             sampling = replace(sampling, max_tokens=length, stop=(), constraint=None, exact=True)
-        return await self.engine.generate(prompt, sampling)
+        found = await self.engine.generate(prompt, sampling)
+        judged = sampling.logprobs and sampling.max_tokens > 1
+        return replace(found, text=f"{found.text}{THINK_END} true") if judged else found
 
 
 def declared(scale: float = 1.0) -> dict[str, list[int]]:

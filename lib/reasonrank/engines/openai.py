@@ -234,6 +234,10 @@ class OpenAIEngine(Engine):
             raise EngineError(f"{self.base_url}: a request ended with {reason!r}")
         cut = cut_at_stop(text, sampling)
         ids = choice.get("token_ids") if cut in (None, text) else None
+        if cut not in (None, text) and tops:  # the server has gone on: keep the positions up to the cut
+            length, tokens = 0, choice["logprobs"].get("tokens") or []
+            ends = [length := length + len(token) for token in tokens]
+            tops = tops[: sum(end < len(cut) for end in ends) + 1] if ends else [{}]
         text = text if cut is None else cut
         ids = ids or self.tokenizer.encode(text, add_special_tokens=False)
         return Completion(

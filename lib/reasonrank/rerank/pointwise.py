@@ -18,6 +18,7 @@ from reasonrank.prompts import Prompt
 from .run import Gate, Reranked, Reranker, Trace, gather
 
 VERDICT = Sampling(max_tokens=1, logprobs=20)
+_SAID = ("true", "false", "True", "False")  # what ends an answer, after its reasoning
 _RESERVE = 16  # tokens kept free for closing the reasoning and for the verdict
 
 
@@ -26,8 +27,8 @@ class PointTrace(Trace):
     """One passage at its first-stage `rank` (from 0): its score in 0..1 and the chain behind it.
 
     `status`: "ok"; "truncated" (the reasoning met its limit and was closed); "undecided" (neither verdict was
-    among the likely tokens; the score is 0.5). Two calls, the second of which repeats prompt and output with one
-    token to come; the prompt is counted once. Where it has closed the reasoning, the verdict is the only call.
+    among the likely tokens; the score is 0.5). One call where the model gives its verdict by itself. Else a second one
+    repeats prompt and reasoning with one token to come; the prompt is counted once.
     """
 
     rank: int
@@ -38,14 +39,14 @@ class PointTrace(Trace):
 class PointwiseReranker(Reranker):
     """Scores every passage by itself and sorts by score; ties keep the order of the first stage.
 
-    `sampling` is that of the reasoning, which ends at `</think>` or after `max_tokens`; the verdict is read
-    from log-probabilities and involves no draw.
+    `sampling` is that of the answer, which ends at a verdict after `</think>` or after `max_tokens`; the score is read
+    from the log-probabilities where the verdict stands.
     """
 
     def __init__(
         self, engine: Engine, prompt: Prompt, *, sampling: Sampling = GREEDY, max_in_flight: int = 64
     ) -> None:
-        sampling = replace(sampling, stop=(THINK_END,), logprobs=0)
+        sampling = replace(sampling, stop=_SAID, chain=True, logprobs=VERDICT.logprobs)
         super().__init__(engine, prompt, sampling=sampling, max_in_flight=max_in_flight)
 
     def answers_needed(self, num_candidates: int) -> int:
@@ -57,32 +58,35 @@ class PointwiseReranker(Reranker):
         return Reranked([trace.docid for trace in best_first], traces)
 
     async def _judge(self, query: str, rank: int, docid: str, passage: str, gate: Gate) -> PointTrace:
-        text, closed, output_tokens = "", True, 0
+        text, closed, score, completions = "", True, None, []
         async with gate.slots:
             began = time.perf_counter()
             prompt = self.prompt.render(query, [passage])
             if self.prompt.chain:
                 room = max(1, self.engine.max_model_len - len(prompt.ids) - _RESERVE)
-                reasoning = replace(self.sampling, max_tokens=min(self.sampling.max_tokens, room))
-                chain = await self.engine.generate(prompt.ids, reasoning)
-                closed, output_tokens = THINK_END in chain.text, chain.output_tokens
-                text = chain.text if closed else chain.text + THINK_END
-            ending = self.engine.tokenizer.encode(text, add_special_tokens=False)
-            verdict = await self.engine.generate([*prompt.ids, *ending], VERDICT)
+                answer = replace(self.sampling, max_tokens=min(self.sampling.max_tokens, room))
+                completions.append(chain := await self.engine.generate(prompt.ids, answer))
+                text, closed, said = chain.text.partition(THINK_END)
+                if said.endswith(_SAID):
+                    score = verdict_score(chain.logprobs[-1])
+                text += THINK_END + (said if score is not None else "")
+            if score is None:
+                ending = self.engine.tokenizer.encode(text, add_special_tokens=False)
+                completions.append(verdict := await self.engine.generate([*prompt.ids, *ending], VERDICT))
+                score, text = verdict_score(verdict.logprobs[0]), text + verdict.text
         gate.count(answered=1)
-        score = verdict_score(verdict.logprobs[0])
         return PointTrace(
             rank=rank,
             docid=docid,
             score=0.5 if score is None else score,
             status="undecided" if score is None else "ok" if closed else "truncated",
-            text=text + verdict.text,
+            text=text,
             prompt_tokens=len(prompt.ids),
-            output_tokens=output_tokens + verdict.output_tokens,
-            calls=1 + self.prompt.chain,
+            output_tokens=sum(each.output_tokens for each in completions),
+            calls=len(completions),
             began=began,
             ended=time.perf_counter(),
-            cached_tokens=(chain if self.prompt.chain else verdict).cached_tokens,
+            cached_tokens=completions[0].cached_tokens,
             shortened=prompt.shortened,
             cut=(docid,) if prompt.cut else (),
             query_cut=prompt.query_cut,

@@ -23,8 +23,8 @@ class Strategy:
     """A way to rerank, and where it comes from.
 
     `calls(num_candidates, window, step)`: requests to the engine for one query, the fewest and the most; they differ
-    for top-down partitioning, where the answers decide, and for logits, where the tokenizer does. A retry, and the
-    second request of a constrained answer with reasoning, come on top.
+    for top-down partitioning and pointwise, where the answers decide, and for logits, where the tokenizer does. A
+    retry, and the second request of a constrained answer with reasoning, come on top.
     """
 
     about: str
@@ -54,9 +54,9 @@ STRATEGIES = {
         lambda num_candidates, window, step: topdown_calls(num_candidates, window),
     ),
     "pointwise": Strategy(
-        "a chain and a score for each candidate by itself; two requests each",
+        "a chain and a score for each candidate by itself",
         "Rank1, Weller et al. 2025; the paper's Figures 1 and 5",
-        lambda num_candidates, window, step: (2 * num_candidates,) * 2,
+        lambda num_candidates, window, step: (num_candidates, 2 * num_candidates),
     ),
     "direct": Strategy(
         "sliding windows, no reasoning", "the paper's non-reasoning rows of Table 3", _windows("sliding")
