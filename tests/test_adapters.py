@@ -41,8 +41,9 @@ def test_two_adapters_in_a_row_are_one_of_the_ranks_sum(tmp_path):
         adapters.stack([first, other])
 
 
-def stage(run, name, result, weights=None):
-    made = stages.Stage(run, name, {"name": "full", "prompting": {"passage_tokens": 24}}, 7)
+def stage(run, name, result, weights=None, strategy="sliding"):
+    config = {"name": "full", "prompting": {"passage_tokens": 24}, "evaluation": {"strategy": strategy}}
+    made = stages.Stage(run, name, config, 7)
     if name != "05_gpu_evaluation":
         adapter(made.folder / "adapter", 2, 4, 1)
     if weights:
@@ -100,6 +101,10 @@ def test_what_was_not_evaluated_is_not_released(run, tmp_path):
         stage(run, "05_gpu_evaluation", result | {"scores": scores})
         if found:
             assert [folder.name for folder in adapters.from_run(run, tmp_path / "out")] == found
+            assert "a listwise passage reranker" in (tmp_path / "out" / "sft" / "README.md").read_text()
+            stage(run, "05_gpu_evaluation", result | {"scores": scores}, strategy="pointwise")
+            (folder,) = adapters.from_run(run, tmp_path / "out")
+            assert "a pointwise passage reranker" in (folder / "README.md").read_text()
     with pytest.raises(ValueError, match="notebook 05 has evaluated retriever; expected SFT"):
         adapters.from_run(run, tmp_path / "out")
 
