@@ -26,6 +26,7 @@ def fill(text: str, folder: Path) -> str:
         "worked": lambda: worked(folder / "worked"),
         "latency": lambda: latency_study(folder / "latency" / "06_latency_study.json"),
         "adapters": lambda: adapters(folder.parent / "adapters" / "full"),
+        "worked pointwise": lambda: worked(folder / "worked-pointwise"),
         "worked with rl": lambda: worked(folder / "worked-rl"),
         "ablations": lambda: ablation_table(folder / ablations.RECORD.name),
         "timing": lambda: timing(folder / "timing.json"),
@@ -68,10 +69,8 @@ def worked(folder: Path) -> str:
         if (path := folder / f"{stage}.json").is_file():
             result = stages.read_json(path)["result"]
             done.append(f"{name}: {result['steps']} steps, {result['seconds'] / 60:.0f} minutes")
-    about = (
-        f"The retriever is BM25; its first {own['top']} are reranked in windows of {own['window']}. "
-        f"{'; '.join(done)}."
-    )
+    how = "one by one" if own["strategy"] == "pointwise" else f"in windows of {own['window']}"
+    about = f"The retriever is BM25; its first {own['top']} are reranked {how}. {'; '.join(done)}."
     return "\n\n".join([*_scores(record), about, _source(record)]).replace(" (this run)", "")
 
 
@@ -121,7 +120,7 @@ def _scores(record: dict[str, Any]) -> list[str]:
         "NDCG@10 in percent with 95 % bootstrap intervals over n test queries:",
         evaluation.score_frame(scores).T.to_markdown(disable_numparse=True),
         f"Difference to the retriever on average, paired randomisation test: {'; '.join(tests)}.",
-        f"Answers that are a valid ranking: {'; '.join(valid)}.",
+        f"Answers of the form that was asked for: {'; '.join(valid)}.",
     ]
 
 

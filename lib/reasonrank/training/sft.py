@@ -71,7 +71,8 @@ def train_sft(
     """
     if not rows:
         raise ValueError("no training example is left; lower filtering.alpha or take more queries")
-    work = fingerprint("sft", rows, profile.sft, profile.model, profile.seed)
+    settings = profile.sft.model_dump(exclude={"validity_queries"})  # which are for afterwards
+    work = fingerprint("sft", rows, settings, profile.model, profile.seed)
     kept = Checkpoints(checkpoints or output / "scratch", work)
     make_trainer = lambda: sft_trainer(rows, profile, kept.folder)  # noqa: E731
     return finished(make_trainer, kept, profile, profile.sft, profile.model.name, output)
