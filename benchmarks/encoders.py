@@ -22,8 +22,8 @@ from datasets import Dataset
 from sentence_transformers import CrossEncoder, SentenceTransformer, SentenceTransformerTrainer
 from sentence_transformers.cross_encoder import CrossEncoderTrainer, CrossEncoderTrainingArguments
 from sentence_transformers.cross_encoder.losses import BinaryCrossEntropyLoss
-from sentence_transformers.losses import MultipleNegativesRankingLoss
-from sentence_transformers.training_args import SentenceTransformerTrainingArguments
+from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
+from sentence_transformers.sentence_transformer.training_args import SentenceTransformerTrainingArguments
 
 from reasonrank import evaluation, models, profiles, stages
 from reasonrank.examples import Example, load
