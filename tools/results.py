@@ -25,6 +25,7 @@ def fill(text: str, folder: Path) -> str:
         "results": lambda: results(folder / "default"),
         "worked": lambda: worked(folder / "worked"),
         "latency": lambda: latency_study(folder / "latency" / "06_latency_study.json"),
+        "latency ratios": lambda: latency_ratios(folder / "latency" / "06_latency_study.json"),
         "adapters": lambda: adapters(folder.parent / "adapters" / "full"),
         "worked pointwise": lambda: worked(folder / "worked-pointwise"),
         "worked with rl": lambda: worked(folder / "worked-rl"),
@@ -75,39 +76,50 @@ def worked(folder: Path) -> str:
 
 
 def latency_study(path: Path) -> str:
-    """What each reranker took in the latency study, and how many times as long as the listwise one."""
+    """What each reranker took in the latency study at the paper's size, and pointwise by listwise."""
     record = stages.read_json(path)
     result, own = record["result"], record["config"]["latency"]
-    cell = lambda row, *keys: f"{row[keys[0]]:.2f} [{row[keys[1]]:.2f}, {row[keys[2]]:.2f}]"  # noqa: E731
     rows = [
         {
-            "reranker": f"{row['method']}, {row['collection']}",
-            "seconds a query": cell(row, "seconds", "low", "high"),
+            "reranker": row["method"],
+            "collection": row["collection"],
+            "seconds a query": _interval(row, "seconds"),
         }
-        | {name: f"{row[key]:,.0f}" for name, key in COUNTED.items()}
-        | {"answers that end": f"{100 * row['finished']:.0f} %", "alone, median seconds": f"{row['p50']:.1f}"}
+        | {
+            name: f"{row[name.replace(' ', '_')]:,.0f}"
+            for name in ("calls", "prompt tokens", "output tokens")
+        }
+        | {"answers that end": f"{100 * row['finished']:.0f} %", "alone, median seconds": f"{row['p50']:.0f}"}
         for row in result["rows"]
     ]
-    times = [
-        {"reranker": row["method"], "lengths": row["lengths"], "candidates": row["top"]}
-        | {"times as long as listwise": cell(row, "ratio", "low", "high"), "n": row["n"]}
-        | {"same ranking": f"{100 * row['same']:.0f} %" if "prefetch" in row["method"] else ""}
-        for row in result["ratios"]
-    ]
-    top, scale = result["candidates"], own["length_scale"]
+    ratio, top = result["ratio"], result["candidates"]
+    n = sum(row["n"] for row in result["rows"] if row["method"] == "listwise")
     return "\n\n".join([
-        f"Seconds a query, all {own['queries']} queries of a collection together, {top} candidates:",
+        f"Reranking {top} candidates, all {own['queries']} queries of a collection together, 95 % bootstrap intervals "
+        "over queries; calls and tokens are means of a query, and cached prompt tokens count:",
         pd.DataFrame(rows).to_markdown(index=False, disable_numparse=True),
-        f"Declared lengths are those of `data/paper/lengths.yaml` times {scale:g}:",
-        pd.DataFrame(times).to_markdown(index=False, disable_numparse=True),
+        f"Pointwise takes {ratio['value']:.2f} times as long as listwise ({ratio['low']:.2f} to {ratio['high']:.2f}, "
+        f"n = {n}).",
         _source(record),
     ])  # fmt: skip
 
 
-COUNTED = {
-    "calls": "calls", "prompt tokens": "prompt_tokens", "of them cached": "cached_tokens",
-    "output tokens": "output_tokens", "output tokens a second": "tokens_per_second",
-}  # fmt: skip
+def latency_ratios(path: Path) -> str:
+    """Each reranker by listwise, for every number of candidates and kind of lengths."""
+    record = stages.read_json(path)
+    rows = [
+        {"reranker": row["method"], "lengths": row["lengths"], "candidates": row["top"]}
+        | {"times as long as listwise": _interval(row, "ratio"), "n": row["n"]}
+        | {"same ranking": f"{100 * row['same']:.0f} %" if "prefetch" in row["method"] else ""}
+        for row in record["result"]["ratios"]
+    ]
+    scale = record["config"]["latency"]["length_scale"]
+    about = f"Declared lengths are those of `data/paper/lengths.yaml` times {scale:g}:"
+    return "\n\n".join([about, pd.DataFrame(rows).to_markdown(index=False, disable_numparse=True)])
+
+
+def _interval(row: dict[str, Any], name: str) -> str:
+    return f"{row[name]:.2f} [{row['low']:.2f}, {row['high']:.2f}]"
 
 
 def _scores(record: dict[str, Any]) -> list[str]:
