@@ -53,5 +53,5 @@ def records(tmp_path):
     from fakes.records import put, ratio
 
     folder = tmp_path / "records"
-    put(folder / "default" / "06_latency_study.json", ratio(2.4, 2.1, 2.8))
+    put(folder / "latency" / "06_latency_study.json", ratio(2.4, 2.1, 2.8))
     return folder

@@ -71,17 +71,17 @@ def test_directions(low, high, scale, expected):
 def test_latency_is_compared_where_answers_end_by_themselves_only(records):
     small = outcomes(verify.verify(Inputs(records)), "C4")["latency-small"]
     assert (small.verdict, small.ours, small.n) == ("OK", 2.4, 16)
-    put(records / "default" / "06_latency_study.json", ratio(0.3, 0.2, 0.4))
+    put(records / "latency" / "06_latency_study.json", ratio(0.3, 0.2, 0.4))
     small = outcomes(verify.verify(Inputs(records)), "C4")["latency-small"]
     assert small.verdict == "not run" and small.ours == 0.3 and "the other way" in small.missing
-    put(records / "default" / "06_latency_study.json", ratio(2.4, 2.1, 2.8, finished=0.4))
+    put(records / "latency" / "06_latency_study.json", ratio(2.4, 2.1, 2.8, finished=0.4))
     cut = verify.verify(Inputs(records))
     small = outcomes(cut, "C4")["latency-small"]
     assert small.verdict == "not run"
     ended = "answers that end before their limit (at least 90%); 40 % of the pointwise answers did"
     assert small.missing.startswith(ended)
     assert cut.failures == []
-    put(records / "default" / "06_latency_study.json", ratio(2.4, 2.1, 2.8, candidates=20))
+    put(records / "latency" / "06_latency_study.json", ratio(2.4, 2.1, 2.8, candidates=20))
     few = outcomes(verify.verify(Inputs(records)), "C4")["latency-small"]
     assert (few.verdict, few.missing.partition(";")[0]) == ("not run", "16 queries of 100 candidates")
     put(records / "run" / "06_latency_study" / "record.json", ratio(1.1, 0.9, 1.3))  # as a run holds it
@@ -149,8 +149,8 @@ def test_a_malformed_record_of_figures_is_named(records, result, message):
     ],
 )
 def test_a_malformed_latency_record_is_named(records, result, message):
-    put(records / "default" / "06_latency_study.json", result)
-    with pytest.raises(ValueError, match=r"default/06_latency_study\.json, " + message):
+    put(records / "latency" / "06_latency_study.json", result)
+    with pytest.raises(ValueError, match=r"latency/06_latency_study\.json, " + message):
         verify.verify(Inputs(records))
 
 
@@ -205,7 +205,7 @@ def test_the_command_fails_on_fail_and_on_a_missing_record(records, tmp_path, ca
     (tmp_path / "empty").mkdir()
     assert main(["verify", "--records", str(tmp_path / "empty"), *out]) == 1
     said = capsys.readouterr().err
-    assert "missing: record default/06_latency_study.json; needs SmolLM2-135M, 2 CPU cores" in said
+    assert "missing: record latency/06_latency_study.json; needs SmolLM2-135M, 2 CPU cores" in said
 
 
 @pytest.mark.parametrize("option", ["--bright", "--records", "--golden"])

@@ -93,7 +93,7 @@ CASES = [  # command, file of it that is damaged, what is in it (None: nothing i
     ("summary {at}/run", "p.yaml", None, "05_gpu_evaluation: no manifest"),
     ("sweep {at}/t.json", "t.json", '{"result": {"points": [{"seed": 1}]}}', "t.json"),
     ("sweep {at}/t.json", "t.json", "{", "t.json, line 1"),
-    ("verify --records {at} --out {at}/v", "default/06_latency_study.json", "{", "06_latency_study.json, line 1"),
+    ("verify --records {at} --out {at}/v", "latency/06_latency_study.json", "{", "06_latency_study.json, line 1"),
     ("verify --golden {at}/g --out {at}/v", "g", '{"completion": 1}\n', "g, line 1"),
     (SERVED, "new.trec", None, "{url} refused a request"),
     (SERVED.replace("{url}", "127.0.0.1:9/v1"), "new.trec", None, "base URL '127.0.0.1:9/v1'"),
