@@ -59,13 +59,9 @@ def bi_encoder(rows: Sequence[Mapping[str, Any]] = (), **options: Any) -> Score:
     """MiniLM, trained on `triples` of `rows` where there are any."""
     model = SentenceTransformer(models.resolve("minilm"), device="cpu")
     if rows:
-        trainer = SentenceTransformerTrainer(
-            model=model,
-            args=SentenceTransformerTrainingArguments(**options, learning_rate=1e-4),
-            train_dataset=Dataset.from_list(triples(rows)),
-            loss=MultipleNegativesRankingLoss(model),
-        )
-        trainer.train()
+        arguments = SentenceTransformerTrainingArguments(**options, learning_rate=1e-4)
+        loss, data = MultipleNegativesRankingLoss(model), Dataset.from_list(triples(rows))
+        SentenceTransformerTrainer(model, arguments, data, loss=loss).train()
 
     def score(query: str, passages: Sequence[str]) -> np.ndarray:
         vectors = model.encode([query, *passages], normalize_embeddings=True, show_progress_bar=False)
@@ -77,13 +73,9 @@ def bi_encoder(rows: Sequence[Mapping[str, Any]] = (), **options: Any) -> Score:
 def cross_encoder(rows: Sequence[Mapping[str, Any]], **options: Any) -> Score:
     """A new head on MiniLM's weights, trained on `rows`."""
     model = CrossEncoder(models.resolve("minilm"), num_labels=1, device="cpu")
-    trainer = CrossEncoderTrainer(
-        model=model,
-        args=CrossEncoderTrainingArguments(**options, learning_rate=1e-4),
-        train_dataset=Dataset.from_list(list(rows)),
-        loss=BinaryCrossEntropyLoss(model),
-    )
-    trainer.train()
+    arguments = CrossEncoderTrainingArguments(**options, learning_rate=1e-4)
+    data = Dataset.from_list(list(rows))
+    CrossEncoderTrainer(model, arguments, data, loss=BinaryCrossEntropyLoss(model)).train()
     return lambda query, passages: model.predict([(query, p) for p in passages], show_progress_bar=False)
 
 

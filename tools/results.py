@@ -89,7 +89,10 @@ def latency_study(path: Path) -> str:
             name: f"{row[name.replace(' ', '_')]:,.0f}"
             for name in ("calls", "prompt tokens", "output tokens")
         }
-        | {"answers that end": f"{100 * row['finished']:.0f} %", "alone, median seconds": f"{row['p50']:.0f}"}
+        | {
+            "answers that end": f"{100 * row['finished']:.0f} %",
+            "alone, median seconds, n": f"{row['p50']:.0f}, {own['alone_queries']}",
+        }
         for row in result["rows"]
     ]
     ratio, top = result["ratio"], result["candidates"]

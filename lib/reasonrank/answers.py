@@ -18,6 +18,8 @@ ANSWER, ANSWER_END = "<answer>", "</answer>"
 TAGS = (THINK, THINK_END, ANSWER, ANSWER_END)
 EMPTY_CHAIN = f"{THINK} {THINK_END} "
 """What stands for the reasoning before an answer that was asked for without any."""
+NONE = "None of these."
+"""What a chain says where no passage helps."""
 
 _BRACKETED = re.compile(r"\[\s*([0-9]+)\s*\]")
 _NUMBER = re.compile(r"(?<![\w.])[0-9]+(?!\w|\.[0-9])")
@@ -141,7 +143,12 @@ def render(ranking: Iterable[int]) -> str:
 
 def format_completion(reasoning: str, ranking: Iterable[int]) -> str:
     """A whole completion, as the model is trained to write it. `parse` gives both parts back, stripped."""
-    return f"{THINK} {reasoning.strip()} {THINK_END} {format_answer(ranking)}"
+    return after_chain(reasoning, format_answer(ranking))
+
+
+def after_chain(reasoning: str, answer: str) -> str:
+    """An answer of any form after its reasoning."""
+    return f"{THINK} {reasoning.strip()} {THINK_END} {answer}"
 
 
 def format_answer(ranking: Iterable[int]) -> str:

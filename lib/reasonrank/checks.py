@@ -264,10 +264,7 @@ def latency(check: Check, inputs: Inputs) -> Measured:
     return ratio.model_copy(update={"n": n})
 
 
-QUERIES, CANDIDATES = (
-    16,
-    100,
-)  # from which on a ratio of seconds is held against the paper's, which has 100 candidates
+QUERIES, CANDIDATES = 16, 100  # from which on a ratio of seconds is held against the paper's
 FINISHED = 0.9  # share of answers that end by themselves, likewise
 
 _COMPUTED = (golden_rewards, window_schedule, printed_averages, table5_total, worked_example)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from random import Random
 
+from ..answers import NONE
 from ..sources import Passage, Query
 from ..sources.worked import Worked, Working
 from .base import Ranked
@@ -43,4 +44,4 @@ def chain(working: Working, passages: Sequence[Passage]) -> str:
         if passage.id == working.docid:
             start = min(passage.full.index(part) for part in working.answer)
             return f"{steps} So {passage.full[start:]} [{number}]"
-    return f"{steps} None of these."
+    return f"{steps} {NONE}"

@@ -9,16 +9,13 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from ..answers import THINK, THINK_END, format_answer
+from ..answers import NONE, after_chain, format_answer
 from ..examples import Example, passages_of
 from ..models import load_tokenizer
 from ..prompts import DirectPrompt, ListwisePrompt, PointwisePrompt, Prompt
 from ..recovery import RecoveredPrompt, template_of
 from ..settings import Profile
 from ..stages import read_json, stage_file
-
-NONE = "None of these."
-"""What a chain says where no passage helps; the teacher of the worked collections says it so."""
 
 
 def window_rows(
@@ -72,9 +69,7 @@ def windows_of(
         passages = passages_of(example, texts[example.dataset])
         label = example.gold_ranking
         answer = ("true" if example.relevant else "false") if pointwise else format_answer(label)
-        chain = f"{THINK} {example.reasoning.strip()} {THINK_END} {answer}".removeprefix(
-            prompt.begun
-        ).lstrip()
+        chain = after_chain(example.reasoning, answer).removeprefix(prompt.begun).lstrip()
         completion = chain if prompt.chain else answer
         ids = prompt.tokenizer(completion, add_special_tokens=False, split_special_tokens=True)["input_ids"]
         rows.append(
