@@ -3,6 +3,7 @@
 import math
 import re
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 import torch
@@ -17,6 +18,7 @@ from reasonrank.rerank.pointwise import PointwiseReranker, verdict_score
 from reasonrank.rerank.strategies import STRATEGIES, build
 from reasonrank.rerank.topdown import topdown_calls
 from reasonrank.settings import Evaluation
+from reasonrank.store import Store
 
 # Pointwise
 
@@ -45,6 +47,21 @@ def test_pointwise_scores_sorts_and_keeps_ties_in_order():
     ends = ["<think> hm</think>", "<think> hm </think>", "<think> hm </think> true", "<think> hm </think>"]
     assert [trace.text for trace in result.traces["q"]] == ends
     assert engine.samplings[0].stop[:2] == ("true", "false") and engine.samplings[0].chain
+
+
+def test_a_kept_answer_has_the_log_probabilities_of_its_verdict_alone(tmp_path):
+    class Long(FakeEngine):
+        async def _generate(self, prompt, sampling):
+            found = await super()._generate(prompt, sampling)
+            return replace(found, logprobs=[{"so": -0.1}] * 500 + found.logprobs)
+
+    engine = Long(lambda *_: "<think> </think> true", logprobs=lambda *_: {" true": -0.1, " false": -2.0})
+    with Store(tmp_path / "kept.sqlite", {}) as engine.kept:
+        first = rank(PointwiseReranker(engine, FakePrompt()), 3)
+        assert all(len(done["logprobs"]) == 1 for done in engine.kept.done.values())
+        again = rank(PointwiseReranker(engine, FakePrompt()), 3)
+    assert engine.stats.requests == 3  # nothing was asked again
+    assert [t.score for t in again.windows] == [t.score for t in first.windows]
 
 
 def test_a_verdict_alone_where_the_prompt_closed_the_reasoning():

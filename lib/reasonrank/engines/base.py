@@ -112,7 +112,8 @@ class Engine(ABC):
     `max_model_len`: tokens of prompt and output together. `constraints`: whether outputs can be held to a regular
     expression. `prefixes`: whether what a prompt shares with an earlier one, from its beginning, is computed once.
     `kept`: a store for every answer as it comes in; what it holds already is not computed again, nor counted, and comes
-    without token ids. Requests may come from any number of tasks, threads and event loops at once.
+    without token ids, and with the log-probabilities of its last position alone.
+    Requests may come from any number of tasks, threads and event loops at once.
     """
 
     kind: str = ""
@@ -173,7 +174,8 @@ class Engine(ABC):
                 )
             self._count(requests=1, prompt=completion.prompt_tokens, output=completion.output_tokens)
             if key and key not in self.kept.done:  # the same may have been asked twice at once
-                self.kept.append(key, asdict(completion) | {"token_ids": ()})
+                last = completion.logprobs and completion.logprobs[-1:]  # a chain's would fill the disk
+                self.kept.append(key, asdict(completion) | {"token_ids": (), "logprobs": last})
         finally:
             self._count(in_flight=-1)
         return completion
