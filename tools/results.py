@@ -25,6 +25,7 @@ def fill(text: str, folder: Path) -> str:
         "results": lambda: results(folder / "default"),
         "worked": lambda: worked(folder / "worked"),
         "latency": lambda: latency_study(folder / "latency" / "06_latency_study.json"),
+        "latency in short": lambda: latency_in_short(folder / "latency" / "06_latency_study.json"),
         "latency ratios": lambda: latency_ratios(folder / "latency" / "06_latency_study.json"),
         "adapters": lambda: adapters(folder.parent / "adapters" / "full"),
         "worked pointwise": lambda: worked(folder / "worked-pointwise"),
@@ -80,15 +81,7 @@ def latency_study(path: Path) -> str:
     record = stages.read_json(path)
     result, own = record["result"], record["config"]["latency"]
     rows = [
-        {
-            "reranker": row["method"],
-            "collection": row["collection"],
-            "seconds a query": _interval(row, "seconds"),
-        }
-        | {
-            name: f"{row[name.replace(' ', '_')]:,.0f}"
-            for name in ("calls", "prompt tokens", "output tokens")
-        }
+        _cost(row)
         | {
             "answers that end": f"{100 * row['finished']:.0f} %",
             "alone, median seconds, n": f"{row['p50']:.0f}, {own['alone_queries']}",
@@ -107,6 +100,19 @@ def latency_study(path: Path) -> str:
     ])  # fmt: skip
 
 
+def latency_in_short(path: Path) -> str:
+    """Seconds and tokens of the two rerankers in the latency study at the paper's size, and their ratio."""
+    record = stages.read_json(path)
+    result, ratio = record["result"], record["result"]["ratio"]
+    rows = [_cost(row) for row in result["rows"] if row["method"] in ("listwise", "pointwise")]
+    return "\n\n".join([
+        _table(rows),
+        f"Reranking {result['candidates']} candidates, all queries of a collection together: pointwise takes "
+        f"{ratio['value']:.2f} times as long as listwise (95 % interval {ratio['low']:.2f} to {ratio['high']:.2f}).",
+        _source(record),
+    ])  # fmt: skip
+
+
 def latency_ratios(path: Path) -> str:
     """Each reranker by listwise, for every number of candidates and kind of lengths."""
     record = stages.read_json(path)
@@ -119,6 +125,14 @@ def latency_ratios(path: Path) -> str:
     scale = record["config"]["latency"]["length_scale"]
     about = f"Declared lengths are those of `data/paper/lengths.yaml` times {scale:g}:"
     return "\n\n".join([about, pd.DataFrame(rows).to_markdown(index=False, disable_numparse=True)])
+
+
+def _cost(row: dict[str, Any]) -> dict[str, str]:
+    """What a reranker took for a query of a collection: a row of a table."""
+    names = ("calls", "prompt tokens", "output tokens")
+    named = {"reranker": row["method"], "collection": f"{row['collection']} (n = {row['n']})"}
+    counts = {name: f"{row[name.replace(' ', '_')]:,.0f}" for name in names}
+    return named | {"seconds a query": _interval(row, "seconds")} | counts
 
 
 def _interval(row: dict[str, Any], name: str) -> str:
