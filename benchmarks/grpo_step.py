@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from datasets import Dataset
+from peft.helpers import disable_input_dtype_casting
 from trl import GRPOTrainer
 
 from reasonrank import models, profiles
@@ -83,7 +84,6 @@ def one_step(
     opening = 0.0
     if ours:
         trainer = grpo_trainer(rows, settings, start, folder, [])
-        common.skip_input_casts(trainer.model)
         began = time.perf_counter()
         trainer.rollouts.draw(str(start), [rows[0]["prompt_ids"]])
         opening = time.perf_counter() - began
@@ -98,7 +98,8 @@ def one_step(
             peft_config=common.peft_config(settings.rl.lora),
         )
     parts = watched(trainer)
-    with parts.part("rest"):
+    uncast = disable_input_dtype_casting(trainer.model, active=ours)
+    with uncast, parts.part("rest"):
         trainer.train()
     if ours:
         trainer.rollouts.close()

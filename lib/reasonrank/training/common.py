@@ -8,6 +8,7 @@ import math
 import shutil
 import time
 from collections.abc import Callable
+from contextlib import closing, nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,9 +28,9 @@ logger = logging.getLogger(__name__)
 class Trained:
     """What a training stage leaves beside its weights.
 
-    `steps`: optimiser steps; `seconds`; `log`: TRL's finite figures, a row a logged step; `parts`: in RL, the parts of
-    the reward, a row a batch of rollouts; `tokens`: computed with shared prompts (`packed`) and as many as the plain
-    way takes (`plain`); `dev`: the curve on dev queries (see `dev.DevCurve`), of whose best step the weights are.
+    `steps`: optimiser steps; `log`: TRL's finite figures, a row a logged step; `parts`: in RL, the parts of the reward,
+    a row a batch of rollouts; `tokens`: computed with shared prompts (`packed`) and as many as the plain way takes
+    (`plain`); `dev`: the curve on dev queries (see `dev.DevCurve`), of whose best step the weights are.
     """
 
     steps: int
@@ -75,6 +76,16 @@ def peft_config(lora: Lora | None) -> Any:
     return LoraConfig(**own, lora_dropout=0.0, bias="none", task_type="CAUSAL_LM")
 
 
+def on_cpu() -> bool:
+    """Whether training runs on the processor; sets PyTorch's threads to the cores this process may use."""
+    import torch
+
+    if torch.cuda.is_available():
+        return False
+    torch.set_num_threads(usable_cores())
+    return True
+
+
 def trainer_settings(profile: Profile, settings: Sft | Rl, output: Path, cpu: bool) -> dict[str, Any]:
     """Settings of TRL's trainers that both stages take from the profile, none left to a default.
 
@@ -83,15 +94,12 @@ def trainer_settings(profile: Profile, settings: Sft | Rl, output: Path, cpu: bo
     own = profile.report_to
     if own != "none" and importlib.util.find_spec(own) is None:
         raise ValueError(f"report_to: {own}: the package {own} is not installed; install it, or say none")
-    return {
+    same = ("learning_rate", "weight_decay", "max_grad_norm", "gradient_checkpointing")
+    return {name: getattr(settings, name) for name in same} | {
         "output_dir": str(output),
         "per_device_train_batch_size": settings.batch_size,
-        "learning_rate": settings.learning_rate,
         "lr_scheduler_type": settings.scheduler,
         "warmup_steps": settings.warmup_ratio,
-        "weight_decay": settings.weight_decay,
-        "max_grad_norm": settings.max_grad_norm,
-        "gradient_checkpointing": settings.gradient_checkpointing,
         "bf16": profile.model.dtype == "bfloat16",
         "use_cpu": cpu,
         "dataloader_pin_memory": not cpu,
@@ -145,15 +153,18 @@ def run_to_end(
     per_batch: int = 1,
     state: Callable[[Any], dict[str, Any]] = lambda trainer: {},
 ) -> None:
-    """Train from the last checkpoint on where there is one; leaves the best weights and their `Trained` in `kept`.
+    """Train from the last checkpoint on where there is one; leaves the best weights, in `adapter` where LoRA was used,
+    else in `model`, and their `Trained` in `kept.trained`. All processes call it.
 
     `per_batch`: optimiser steps of a batch of rollouts; `state`: what checkpoints keep of the trainer beside.
     """
+    import torch
+    from peft.helpers import disable_input_dtype_casting
+
     began, before, curve = time.monotonic(), kept.state.get("seconds", 0.0), None
-    if trainer.args.bf16:
-        skip_input_casts(trainer.model)
+    here, rollouts = PartialState(), getattr(trainer, "rollouts", None)
     if settings.evaluate_every:
-        score = first_window_score(profile, trainer.processing_class, getattr(trainer, "rollouts", None))
+        score = first_window_score(profile, trainer.processing_class, rollouts)
         every = settings.evaluate_every * per_batch
         curve = DevCurve(score, every, kept.folder, settings.patience, kept.state.get("dev", ()))
         trainer.add_callback(curve)
@@ -165,53 +176,27 @@ def run_to_end(
     trainer.add_callback(SaveRegularly(per_batch, state=everything))
     if kept.last:
         logger.warning("going on from %s", kept.last.name)
-    trainer.train(resume_from_checkpoint=str(kept.last) if kept.last else None)
-    if curve:
-        curve.restore(trainer.accelerator.unwrap_model(trainer.model))
-    save_trained(trainer, kept.trained, profile.model.dtype)
-    finite = lambda value: isinstance(value, int | float) and math.isfinite(value)  # noqa: E731
-    log = [{k: v for k, v in row.items() if finite(v)} for row in trainer.state.log_history]
-    own = {name: value for name, value in everything().items() if name in Trained.__dataclass_fields__}
-    where = {"steps": trainer.state.global_step, "processes": PartialState().num_processes}
-    if PartialState().is_main_process:
-        log = [row for row in log if "train_runtime" not in row]
-        write_json(kept.trained / MARK, asdict(Trained(**where, log=log, **own)))
-        kept.remove(WORK, kept.trained.name)
-    PartialState().wait_for_everyone()
-
-
-def skip_input_casts(model: Any) -> None:
-    """Under bfloat16 autocast: PEFT's casts of every input to the adapters' float32, which autocast undoes at once,
-    are left out. The numbers are the same."""
-    for module in model.modules():
-        if hasattr(module, "cast_input_dtype_enabled"):
-            module.cast_input_dtype_enabled = False
-
-
-def save_trained(trainer: Any, folder: Path, dtype: str) -> None:
-    """Save `folder/adapter` where LoRA was used, else `folder/model`, as safetensors; all processes call it.
-
-    With several, the trainer gathers what is spread over them.
-    """
-    import torch
-
+    # PEFT casts every input to an adapter's float32, which autocast undoes at once
+    uncast = disable_input_dtype_casting(trainer.model, active=trainer.args.bf16)
+    with uncast, closing(rollouts) if rollouts else nullcontext():
+        trainer.train(resume_from_checkpoint=str(kept.last) if kept.last else None)
     model = trainer.accelerator.unwrap_model(trainer.model)
-    part = folder / ("adapter" if hasattr(model, "peft_config") else "model")
+    if curve:
+        curve.restore(model)
+    part = kept.trained / ("adapter" if hasattr(model, "peft_config") else "model")
     if part.name == "adapter":
         model.peft_config["default"].base_model_name_or_path = None
-    elif PartialState().num_processes == 1:
-        model.to(getattr(torch, dtype))
-    trainer.save_model(str(part))
-    PartialState().wait_for_everyone()
-    if PartialState().is_main_process:
+    elif here.num_processes == 1:
+        model.to(getattr(torch, profile.model.dtype))
+    trainer.save_model(str(part))  # which gathers what is spread over several processes
+    here.wait_for_everyone()
+    finite = lambda value: isinstance(value, int | float) and math.isfinite(value)  # noqa: E731
+    rows = [row for row in trainer.state.log_history if "train_runtime" not in row]
+    log = [{name: value for name, value in row.items() if finite(value)} for row in rows]
+    own = {name: value for name, value in everything().items() if name in Trained.__dataclass_fields__}
+    if here.is_main_process:
         (part / "training_args.bin").unlink(missing_ok=True)
-
-
-def on_cpu() -> bool:
-    """Whether training runs on the processor; sets PyTorch's threads to the cores this process may use."""
-    import torch
-
-    if torch.cuda.is_available():
-        return False
-    torch.set_num_threads(usable_cores())
-    return True
+        trained = Trained(trainer.state.global_step, log=log, processes=here.num_processes, **own)
+        write_json(kept.trained / MARK, asdict(trained))
+        kept.remove(WORK, kept.trained.name)
+    here.wait_for_everyone()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from contextlib import ExitStack
 from pathlib import Path
 from statistics import fmean, pstdev
 from typing import Any
@@ -54,14 +53,13 @@ def grpo_config(profile: Profile, output: Path, cpu: bool, devices: int = 1) -> 
     batch, mini_batch, per_pass = batch_sizes(settings, devices)
     return GRPOConfig(
         **trainer_settings(profile, settings, output, cpu),
+        **settings.model_dump(include={"temperature", "top_p", "scale_rewards", "loss_type"}),
         max_steps=settings.steps * (batch // mini_batch) * settings.epochs_per_batch,
         gradient_accumulation_steps=mini_batch // per_pass,
         steps_per_generation=batch // per_pass,
         num_generations=settings.rollouts,
         num_iterations=settings.epochs_per_batch,
         max_completion_length=settings.max_completion_tokens,
-        temperature=settings.temperature,
-        top_p=settings.top_p,
         top_k=0,
         min_p=None,
         repetition_penalty=1.0,
@@ -70,8 +68,6 @@ def grpo_config(profile: Profile, output: Path, cpu: bool, devices: int = 1) -> 
         epsilon=settings.clip_low,
         epsilon_high=settings.clip_high,
         delta=settings.dual_clip,
-        scale_rewards=settings.scale_rewards,
-        loss_type=settings.loss_type,
         importance_sampling_level="token",
         mask_truncated_completions=False,
         shuffle_dataset=True,
@@ -111,12 +107,9 @@ def train_grpo(
     work = fingerprint("grpo", rows, settings, profile.model, profile.seed, weights)
     kept = Checkpoints(checkpoints or output / "scratch", work)
     parts: list[dict[str, float]] = list(kept.state.get("parts", []))
-    engines = ExitStack()
 
     def make_trainer() -> Any:
         trainer = grpo_trainer(rows, profile, start_from, kept.folder, parts)
-        if trainer.rollouts:
-            engines.callback(trainer.rollouts.close)
         if kept.last:
             trainer.epochs_done = int(read_json(kept.last / "trainer_state.json")["epoch"])
             if PartialState().is_main_process:
@@ -127,13 +120,13 @@ def train_grpo(
 
     def state(trainer: Any) -> dict[str, Any]:
         counts = gather_object([(trainer.tokens_packed, trainer.tokens_plain)])
-        tokens = dict(zip(("packed", "plain"), map(sum, zip(*counts, strict=True)), strict=True))
-        return {"parts": parts, "tokens": tokens, "drawn": getattr(trainer.rollouts, "drawn", 0)}
+        packed, plain = map(sum, zip(*counts, strict=True))
+        drawn = getattr(trainer.rollouts, "drawn", 0)
+        return {"parts": parts, "tokens": {"packed": packed, "plain": plain}, "drawn": drawn}
 
     per_batch = settings.prompts_per_step // settings.mini_batch_prompts * settings.epochs_per_batch
     own = (kept, profile, settings, str(start_from), output)
-    with engines:
-        return finished(make_trainer, *own, per_batch=per_batch, state=state)
+    return finished(make_trainer, *own, per_batch=per_batch, state=state)
 
 
 def grpo_trainer(
@@ -152,21 +145,19 @@ def grpo_trainer(
     from .shared_prefix import SharedPrefixGRPOTrainer
 
     cpu, processes = on_cpu(), PartialState().num_processes
-    config = grpo_config(  # before the model, which ZeRO-3 spreads over the GPUs while it is loaded
-        profile, output, cpu, processes
-    )
+    # before the model, which ZeRO-3 spreads over the GPUs while it is loaded
+    config = grpo_config(profile, output, cpu, processes)
     reward = Reward(**profile.rl.reward.model_dump()).for_trl(
         log=lambda found: parts.append(summary(len(parts) + 1, gather_object(list(found)))),
         prefix=rows[0]["begun"],
     )
     columns = ("gold_ranking", "relevant", "num_passages")
+    data = [{"prompt": row["prompt_ids"]} | {key: row[key] for key in columns} for row in rows]
     return SharedPrefixGRPOTrainer(
         rollouts=EngineRollouts(profile) if cpu and processes == 1 else None,
         model=trainable(str(start_from), profile, profile.rl.lora, GROUPED if cpu else "sdpa"),
         args=config,
-        train_dataset=Dataset.from_list(
-            [{"prompt": row["prompt_ids"]} | {key: row[key] for key in columns} for row in rows]
-        ),
+        train_dataset=Dataset.from_list(data),
         processing_class=load_tokenizer(str(start_from)),
         reward_funcs=reward,
         peft_config=peft_config(profile.rl.lora),

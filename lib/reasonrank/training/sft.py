@@ -31,10 +31,8 @@ def sft_config(profile: Profile, output: Path, cpu: bool) -> Any:
 
 
 def sft_trainer(rows: Sequence[dict[str, Any]], profile: Profile, output: Path) -> Any:
-    """TRL's SFTTrainer over rows of `windows_of`, ready to train: the vocabulary head on label tokens only (see
-    `label_head.use_label_head`), on a processor LoRA in the weights (see `processor.write_lora`); with
-    `sft.rank_loss`, its loss on the order too (see `rank_loss`). Prompt and label are one line of tokens, with a mask
-    that is 1 on the label."""
+    """TRL's SFTTrainer over rows of `windows_of`, ready to train: prompt and label as one line of tokens with a mask
+    that is 1 on the label, with `label_head`, `processor.write_lora` and, for `sft.rank_loss`, `RankLossTrainer`."""
     from datasets import Dataset
     from trl import SFTTrainer
 
@@ -44,8 +42,7 @@ def sft_trainer(rows: Sequence[dict[str, Any]], profile: Profile, output: Path) 
 
     pairs = [(row["prompt_ids"], row["completion_ids"]) for row in rows]
     data = [{"input_ids": p + c, "completion_mask": [0] * len(p) + [1] * len(c)} for p, c in pairs]
-    cpu = on_cpu()
-    weight = profile.sft.rank_loss
+    cpu, weight = on_cpu(), profile.sft.rank_loss
     kind = partial(RankLossTrainer, rows=rows, weight=weight) if weight else SFTTrainer
     trainer = kind(
         model=trainable(profile.model.name, profile, profile.sft.lora, GROUPED if cpu else "sdpa"),
@@ -66,13 +63,12 @@ def train_sft(
 
     `checkpoints`: a folder outside of `output` for checkpoints every few minutes, from which the same training goes
     on after a kill. Where a launched training of the same work waits there, its weights are taken; `output` None, as a
-    launch has it, leaves them there. Dev queries are ranked every `sft.evaluate_every` steps, and the best weights
-    saved. Raises ValueError without rows, or where weights of other work wait.
+    launch has it, leaves them there. Raises ValueError without rows, or where weights of other work wait.
     """
     if not rows:
         raise ValueError("no training example is left; lower filtering.alpha or take more queries")
     settings = profile.sft.model_dump(exclude={"validity_queries"})  # which are for afterwards
     work = fingerprint("sft", rows, settings, profile.model, profile.seed)
     kept = Checkpoints(checkpoints or output / "scratch", work)
-    make_trainer = lambda: sft_trainer(rows, profile, kept.folder)  # noqa: E731
+    make_trainer = partial(sft_trainer, rows, profile, kept.folder)
     return finished(make_trainer, kept, profile, profile.sft, profile.model.name, output)

@@ -10,11 +10,11 @@ reference alike, and nothing of the loss.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch.nn.utils.rnn import pad_sequence
 from trl import GRPOTrainer
 from trl.trainer.utils import split_tensor_dict
 
@@ -55,34 +55,26 @@ def pack(input_ids: torch.Tensor, attention_mask: torch.Tensor, answer_width: in
     `answer_width`: columns that hold answers, at the right. Rows with equal prompts need not be neighbours.
     """
     split = input_ids.size(1) - answer_width
-    keep = attention_mask.bool()
-    prompts = [ids[m].tolist() for ids, m in zip(input_ids[:, :split], keep[:, :split], strict=True)]
-    answers = [ids[m].tolist() for ids, m in zip(input_ids[:, split:], keep[:, split:], strict=True)]
-    groups: dict[tuple[int, ...], list[int]] = {}
-    for row, prompt in enumerate(prompts):
-        groups.setdefault(tuple(prompt), []).append(row)
-    lengths = [len(p) - 1 + sum(1 + len(answers[r]) for r in rows) for p, rows in groups.items()]
-    shape = len(groups), max(lengths)
-    tokens, labels = torch.zeros(shape, dtype=torch.long), torch.full(shape, -100)
-    positions, owner = torch.zeros(shape, dtype=torch.long), torch.full(shape, -1)
-    origin: list[tuple[int, int]] = []
-    for place, (prompt, rows) in enumerate(groups.items()):
-        at = len(prompt) - 1
-        tokens[place, :at] = torch.tensor(prompt[:-1])
-        positions[place, :at] = torch.arange(at)
-        owner[place, :at] = 0
-        for number, row in enumerate(rows, start=1):
-            answer, end = answers[row], at + 1 + len(answers[row])
-            tokens[place, at:end] = torch.tensor([prompt[-1], *answer])
-            labels[place, at : end - 1] = torch.tensor(answer, dtype=torch.long)
-            positions[place, at:end] = torch.arange(len(prompt) - 1, len(prompt) + len(answer))
-            owner[place, at:end] = number
-            origin += [(row, column) for column in range(len(answer))]
-            at = end
-    device = input_ids.device
-    rows_columns = torch.tensor(origin, dtype=torch.long, device=device).reshape(-1, 2).T
-    ready = (t.to(device) for t in (tokens, positions, labels, block_mask(owner)))
-    return Packed(*ready, rows_columns[0], rows_columns[1])
+    groups: dict[tuple[int, ...], list[tuple[int, list[int]]]] = {}
+    for row, (ids, keep) in enumerate(zip(input_ids, attention_mask.bool(), strict=True)):
+        prompt, answer = (ids[part][keep[part]].tolist() for part in (slice(split), slice(split, None)))
+        groups.setdefault(tuple(prompt), []).append((row, answer))
+    packed, scored = [], []
+    for (*prompt, last), answers in groups.items():
+        tokens, positions = [*prompt], [*range(len(prompt))]
+        labels, owners = [-100] * len(prompt), [0] * len(prompt)
+        for number, (row, answer) in enumerate(answers, start=1):
+            tokens += [last, *answer]
+            labels += [*answer, -100]
+            positions += range(len(prompt), len(prompt) + 1 + len(answer))
+            owners += [number] * (1 + len(answer))
+            scored += [(row, place) for place in range(len(answer))]
+        packed.append([torch.tensor(line) for line in (tokens, positions, labels, owners)])
+    padding = zip(zip(*packed, strict=True), (0, 0, -100, -1), strict=True)
+    tokens, positions, labels, owners = (pad_sequence(lines, True, value) for lines, value in padding)
+    rows, places = torch.tensor(scored, dtype=torch.long).reshape(-1, 2).T
+    made = (tokens, positions, labels, block_mask(owners), rows, places)
+    return Packed(*(tensor.to(input_ids.device) for tensor in made))
 
 
 def block_mask(owner: torch.Tensor) -> torch.Tensor:
@@ -103,18 +95,14 @@ class SharedPrefixGRPOTrainer(GRPOTrainer):
 
     Before the first gradient step the packed log-probabilities of one micro-batch are compared with TRL's own;
     where they differ by more than `TOLERANCE` a warning says so and TRL's own way serves from then on.
-    `rollouts`: takes model, tokenizer and prompts (token ids) and gives an answer (token ids) to each; None leaves
-    that to TRL. `shared_prefix`: whether packing
-    is in use. `tokens_packed`, `tokens_plain`: tokens computed so far, and those of the plain way;
-    equal while packing is off.
+    `rollouts`: an `EngineRollouts`, or None, which leaves answers to TRL. `shared_prefix`: whether packing is in use.
+    `tokens_packed`, `tokens_plain`: tokens computed so far, and those of the plain way; equal while packing is off.
+    `epochs_done`: of a training that goes on from a checkpoint.
     """
 
-    def __init__(
-        self, *args: Any, rollouts: Callable[..., list[list[int]]] | None = None, **kwargs: Any
-    ) -> None:
+    def __init__(self, *args: Any, rollouts: Any = None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.rollouts = rollouts
-        self.epochs_done = 0  # of a training that goes on from a checkpoint
+        self.rollouts, self.epochs_done = rollouts, 0
         own = {"temperature": self.temperature, "entropy_gradient": bool(self.args.entropy_coef)}
         for model in filter(None, (self.model, self.ref_model)):
             use_label_head(model, self.accelerator.device, **own)
@@ -169,9 +157,8 @@ class SharedPrefixGRPOTrainer(GRPOTrainer):
         self.tokens_plain += input_ids.numel()
         if not packs:
             self.tokens_packed += input_ids.numel()
-            return plain(
-                model, input_ids, attention_mask, logits_to_keep, batch_size, compute_entropy, **extra
-            )
+            own = (model, input_ids, attention_mask, logits_to_keep, batch_size, compute_entropy)
+            return plain(*own, **extra)
         size = batch_size or len(input_ids)
         parts = [
             self._packed_log_probs(model, ids, mask, logits_to_keep, compute_entropy)
@@ -209,11 +196,12 @@ class SharedPrefixGRPOTrainer(GRPOTrainer):
         """Compare one group with TRL's own log-probabilities; turn packing off where they differ."""
         rows = min(len(input_ids), self.num_generations)
         ids, mask = input_ids[:rows], mask[:rows]
-        expected = plain(model, ids, mask, width)[0]
         counted = self.tokens_packed
-        got = self._packed_log_probs(model, ids, mask, width, False)[0]
+        differences = (
+            self._packed_log_probs(model, ids, mask, width, False)[0] - plain(model, ids, mask, width)[0]
+        )
         self.tokens_packed = counted  # the check is no part of the training
-        difference = (got - expected)[mask[:, -width:].bool()].abs().mean()
+        difference = differences[mask[:, -width:].bool()].abs().mean()
         self.checked = float(self.accelerator.gather(difference).max())  # all processes go the same way
         kind = torch.bfloat16 if self.args.bf16 else torch.float16 if self.args.fp16 else torch.float32
         kind = min(kind, model.dtype, key=lambda dtype: torch.finfo(dtype).bits)
