@@ -26,9 +26,8 @@ from pathlib import Path
 import yaml
 
 from reasonrank import ablations, profiles, stages, sweeps
-from reasonrank.cli import fingerprint, run
-from reasonrank.cli.errors import UsageError
-from reasonrank.cli.parameters import read_parameters
+from reasonrank.cli import DEADLINE, fingerprint, run
+from reasonrank.cli.parameters import UsageError, read_parameters
 
 if workflow.output_settings.quiet:  # the runner's lines say enough
     logger.addFilter(lambda entry: entry.levelno >= logging.WARNING or "Nothing to be done" in entry.getMessage())
@@ -40,7 +39,7 @@ LOCK = stages.alone(Path(RUN, ".lock")) if workflow.is_main_process and "--noloc
 LOCK.__enter__()
 atexit.register(LOCK.__exit__, None, None, None)
 ON_GPUS = profiles.load(PROFILE).hardware.gpus > 0  # whose models take longer than those for a laptop
-DEADLINE = config.get("deadline", run.DEADLINE * (24 if ON_GPUS else 1))
+SECONDS = config.get("deadline", DEADLINE * (24 if ON_GPUS else 1))
 WANTED = profiles.load(PROFILE).stages
 KNOWN = sorted(path.stem for path in Path(workflow.basedir, "notebooks").glob("[0-9][0-9]_*.ipynb"))
 if unknown := [name for name in WANTED if name not in KNOWN]:
@@ -141,7 +140,7 @@ for NAME in NOTEBOOKS:
         threads: workflow.resource_settings.cores or 1  # one at a time: each uses the whole machine
         shell:
             "{sys.executable:q} -m reasonrank run {params.notebook:q} --profile {PROFILE:q} --run-dir {wildcards.run:q}"
-            " --deadline {DEADLINE} {params.options}"
+            " --deadline {SECONDS} {params.options}"
 
 
 if SHARED:

@@ -9,9 +9,8 @@ import nbformat
 import pytest
 
 from reasonrank import profiles
-from reasonrank.cli.errors import UsageError
 from reasonrank.cli.main import main
-from reasonrank.cli.parameters import read_parameters
+from reasonrank.cli.parameters import UsageError, read_parameters
 from reasonrank.cli.run import KERNEL, ThisPython, notebook_parameters, read_notebook
 
 PARAMETERS = 'profile = ""\nrun_dir = ""\nalpha = 0.4'

@@ -70,7 +70,7 @@ def test_queries_outside_the_run_and_candidates_past_the_top(tmp_path, arguments
         file.write("q9\tnobody asks\n")
     assert go(arguments, "--top", "3") == 0
     assert read_trec(tmp_path / "out.trec")["q0"] == [f"doc 0/{d}" for d in (2, 1, 0, 3, 4, 5)]
-    assert "queries that are not in the run, ignored: 1" in capsys.readouterr().err
+    assert "1 ignored queries" in capsys.readouterr().out
 
 
 def test_a_finished_run_has_nothing_to_do(tmp_path, arguments, engines, capsys):
@@ -81,7 +81,7 @@ def test_a_finished_run_has_nothing_to_do(tmp_path, arguments, engines, capsys):
     capsys.readouterr()
     assert go(arguments) == 0
     assert [file.read_bytes() for file in files] == before and len(engines) == 1
-    assert "nothing to do: all 4 queries are in" in capsys.readouterr().err
+    assert "4 of 4 queries are in " in capsys.readouterr().err
 
 
 def test_an_error_keeps_what_is_done_and_the_next_run_asks_for_the_rest(tmp_path, arguments, engines, capsys):

@@ -67,7 +67,7 @@ def bright(folder, subset, end="parquet", excluded=("N/A",)):
 def test_bright_with_excluded_documents(tmp_path, go_data, capsys, end):
     bright(tmp_path / "data", "aops-00000-of-00001", end, excluded=["b", "elsewhere"])
     assert go_data() == (0, {"q1": ["c", "a/x y.txt"]})
-    assert "rows of excluded documents, dropped: 1" in capsys.readouterr().err
+    assert "1 excluded rows" in capsys.readouterr().out
     assert json.loads((tmp_path / "out.trec.json").read_text())["result"]["excluded_rows"] == 1
 
 

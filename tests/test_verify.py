@@ -6,7 +6,7 @@ import pytest
 
 from fakes.records import outcomes, put, ratio
 from reasonrank import paper, verify
-from reasonrank.checks import WAYS, Inputs, Measured, checks, claims
+from reasonrank.checks import WAYS, Inputs, Measured
 from reasonrank.cli.main import main
 from reasonrank.stages import ROOT
 
@@ -30,7 +30,7 @@ def test_every_printed_value_has_a_verdict_and_what_it_takes(records):
     printed = sum(len(r.values or ()) + (r.avg is not None) for table in tables for r in table.rows)
     assert len(report.figures) == printed == 601
     assert {o.verdict for o in report.figures} == {"not run"} and all(o.missing for o in report.figures)
-    found = {check.id: check for check in verify.printed()}
+    found = {check.id: check for check in paper.printed()}
     retriever = found["table1 / ReasonIR (8B) / biology"]
     assert (retriever.paper, retriever.tolerance, retriever.noise) == (43.49, 0.01, 0.0)
     assert str(retriever.needs).startswith("BRIGHT (12 sets)")  # neither model nor hardware
@@ -45,13 +45,18 @@ VERDICTS = [
     (30.61, 0.01, 0.5, "OKish"),
     (30.08, 0.01, 0.5, "OKish"),
     (30.07, 0.01, 0.5, "FAIL"),
-    (None, 0.01, 0.5, "not run"),
 ]
+
+
+def check(**how):
+    needs = {"data": "none", "hardware": "none"}
+    return paper.Check(**{"id": "x", "text": "x", "unit": "x", "needs": needs, **how})
 
 
 @pytest.mark.parametrize(("ours", "tolerance", "noise", "expected"), VERDICTS)
 def test_verdict(ours, tolerance, noise, expected):
-    assert verify.verdict(ours, 30.59, tolerance, noise) == expected
+    made = check(paper=30.59, tolerance=tolerance, noise=noise)
+    assert verify.verdict(Measured(value=ours), made) == expected
 
 
 @pytest.mark.parametrize(
@@ -65,7 +70,8 @@ def test_verdict(ours, tolerance, noise, expected):
     ],
 )
 def test_directions(low, high, scale, expected):
-    assert verify.direction(Measured(value=(low + high) / 2, low=low, high=high), 0.0, scale) == expected
+    own = Measured(value=(low + high) / 2, low=low, high=high)
+    assert verify.verdict(own, check(paper=0.0, kind="direction", scale=scale)) == expected
 
 
 def test_latency_is_compared_where_answers_end_by_themselves_only(records):
@@ -175,13 +181,15 @@ def test_the_noise_between_two_runs_is_what_the_reproduction_shows():
 
 
 def test_checks_and_claims_name_what_exists():
-    known = {"exact", *(claim.id for claim in claims())}
-    assert len({check.id for check in checks()}) == len(checks())
-    for check in checks():
+    known = {"exact", *(claim.id for claim in paper.claims())}
+    assert len({check.id for check in paper.checks()}) == len(paper.checks())
+    for check in paper.checks():
         assert check.claim in known and check.way in WAYS
         assert check.record or check.way not in ("record", "ablation", "latency")
         assert not check.beside or paper.tables()["table3_6"].row(check.beside)
-    for table, system in ((t, s) for claim in claims() for t, found in claim.rows.items() for s in found):
+    for table, system in (
+        (t, s) for claim in paper.claims() for t, found in claim.rows.items() for s in found
+    ):
         assert paper.tables()[table].row(system)
 
 

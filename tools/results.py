@@ -206,7 +206,7 @@ def differences(only: bool = True) -> str:
             continue
         ours = row.ours or ""
         if row.key:
-            small, large = map(_setting, row.values())
+            small, large = map(_setting, paper.setting(row.key))
             ours = f"{small if small == large else f'{small} (7B), {large} (32B)'} (`{row.key}`)"
         remark = "; ".join(filter(None, (row.why, f"theirs: `{row.switch}`" if row.switch else "")))
         cells = (row.setting, row.paper, row.released, ours, remark)

@@ -11,22 +11,21 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from statistics import fmean
-from typing import Any, Literal
+from typing import Any
 
 import pandas as pd
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from . import paper
+from .checks import read_result
 from .evaluation import mean_interval, this_run
 from .settings import Strict
-from .stages import ROOT, read_json
-from .sweeps import PerQuery, Point, point_name, require_same
+from .stages import ROOT
+from .sweeps import PerQuery, Point, percent, point_name, require_same
 
-FILE = ROOT / "data" / "ablations.yaml"
 RECORD = ROOT / "data" / "records" / "ablations.json"
 """The table of the sweep whose result the project shows."""
 WHOLE = "whole recipe"
-Outcome = Literal["same direction", "opposite direction", "not to be told apart"]
 
 
 class Variant(Strict):
@@ -37,12 +36,6 @@ class Variant(Strict):
     changes: dict[str, Any] = Field(default_factory=dict)
     system: str = "SFT + RL"
     of: str = ""
-
-    @model_validator(mode="after")
-    def _of_alone(self) -> Variant:
-        if self.of and self.changes:
-            raise ValueError("of: a system of another variant's run has no changes of its own")
-        return self
 
     @property
     def run(self) -> str:
@@ -57,24 +50,19 @@ class Variant(Strict):
 
 
 @cache
-def variants(file: Path = FILE) -> tuple[Variant, ...]:
+def variants() -> tuple[Variant, ...]:
     """The variants of data/ablations.yaml. ValueError naming file and key for a malformed one."""
-    found = paper.load(file, tuple[Variant, ...])
-    own = {variant.variant for variant in found if variant.changes}
-    if odd := [variant for variant in found if variant.of and variant.of not in own]:
-        known = ", ".join(sorted(own))
-        raise ValueError(f"{file}: {odd[0].variant}: of: {odd[0].of!r}: expected one of {known}")
-    return found
+    return paper.load(ROOT / "data" / "ablations.yaml", tuple[Variant, ...])
 
 
 def changes(names: Iterable[str] | str = "all") -> dict[str, dict[str, Any]]:
     """What the runs of a sweep over `variant` change, by variant: the whole recipe, then `names` ("all": each that
     has a run of its own). ValueError for a name that is none."""
-    own = {variant.variant: variant.changes for variant in variants() if variant.changes}
-    chosen = list(own) if names == "all" else [name for name in names if name != WHOLE]
+    own = {WHOLE: {}} | {variant.variant: variant.changes for variant in variants() if variant.changes}
+    chosen = list(own) if names == "all" else [WHOLE, *names]
     if odd := [name for name in chosen if name not in own]:
-        raise ValueError(f"variant: {odd[0]!r}: expected {WHOLE}, {', '.join(own)}")
-    return {WHOLE: {}} | {name: own[name] for name in chosen}
+        raise ValueError(f"variant: {odd[0]!r}: expected {', '.join(own)}")
+    return {name: own[name] for name in chosen}
 
 
 def comparisons(points: Iterable[Point]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
@@ -83,87 +71,72 @@ def comparisons(points: Iterable[Point]) -> tuple[list[dict[str, Any]], list[dic
     Takes the points of a sweep over `variant` (and `seed`) among `points`. ValueError where two of them differ in
     more than the variant's changes.
     """
-    own = [point for point in points if set(point.parameters) == {"variant"}]
-
-    def of(run: str, system: str) -> dict[int, Point]:
-        """The points of a run that have a system, by seed."""
-        slug = point_name({"variant": run}).partition("=")[2]
-        having = [point for point in own if this_run(system) in point.scores]
-        return {point.seed: point for point in having if point.parameters["variant"] == slug}
-
-    found, missing = [], []
+    runs: dict[str, dict[int, Point]] = {}
+    for point in points:
+        if set(point.parameters) == {"variant"}:
+            runs.setdefault(point_name(point.parameters), {})[point.seed] = point
+    whole, found, missing = runs.get(point_name({"variant": WHOLE}), {}), [], []
     for variant in variants():
-        whole, other = of(WHOLE, "SFT + RL"), of(variant.run, variant.system)
+        other = runs.get(point_name({"variant": variant.run}), {})
+        systems = this_run("SFT + RL"), this_run(variant.system)
+        both = [(whole[seed], other[seed]) for seed in sorted(whole.keys() & other.keys())]
+        both = [pair for pair in both if all(s in p.scores for s, p in zip(systems, pair, strict=True))]
+        for first, second in both:
+            require_same(first, second, changes()[variant.run])
+        pairs = {a.seed: (a.scores[systems[0]], b.scores[systems[1]]) for a, b in both}
         row = {"variant": variant.variant, "paper": variant.published}
-        if not (seeds := sorted(whole.keys() & other.keys())):
+        if pairs:
+            found.append(row | compare(pairs))
+        else:
             missing.append(row | {"reason": "not run yet"})
-            continue
-        for seed in seeds:
-            require_same(whole[seed], other[seed], changes()[variant.run])
-        sides = [
-            {seed: side[seed].scores[this_run(system)] for seed in seeds}
-            for side, system in ((whole, "SFT + RL"), (other, variant.system))
-        ]
-        found.append(row | compare(*sides))
     return found, missing
 
 
-def compare(whole: Mapping[int, PerQuery], variant: Mapping[int, PerQuery]) -> dict[str, Any]:
-    """The whole recipe minus a variant, by seed of the runs; both have the same seeds and queries.
+def compare(pairs: Mapping[int, tuple[PerQuery, PerQuery]]) -> dict[str, Any]:
+    """The whole recipe minus a variant. `pairs`: the scores of the two by seed, all of the same queries.
 
     Returns `value` with `low` and `high` (mean over collections of their means over queries, in percentage points;
     95 % interval of a paired bootstrap over queries, each query's difference a mean over seeds), `n` (queries),
     `seeds` and `by_seed` (the value of each). The interval does not hold the spread between seeds; `by_seed`
     shows it. `whole_ndcg` and `variant_ndcg`: those of the two in percent.
     """
-    first = next(iter(whole.values()))
-    groups = [
-        [fmean(whole[seed][name][qid] - variant[seed][name][qid] for seed in whole) for qid in first[name]]
-        for name in first
+    queries = {name: list(values) for name, values in next(iter(pairs.values()))[0].items()}
+    differences = [
+        [fmean(whole[name][qid] - other[name][qid] for whole, other in pairs.values()) for qid in qids]
+        for name, qids in queries.items()
     ]
-    interval = mean_interval(groups, seed=0)
-    own, other = (
-        [100 * fmean(fmean(values.values()) for values in by_name.values()) for by_name in side.values()]
-        for side in (whole, variant)
-    )
+    interval = mean_interval(differences, seed=0)
+    wholes, others = ([percent(scores) for scores in side] for side in zip(*pairs.values(), strict=True))
     return {
-        "whole_ndcg": fmean(own),
-        "variant_ndcg": fmean(other),
+        "whole_ndcg": fmean(wholes),
+        "variant_ndcg": fmean(others),
         "value": 100 * interval.value,
         "low": 100 * interval.low,
         "high": 100 * interval.high,
-        "n": sum(map(len, groups)),
-        "seeds": list(whole),
-        "by_seed": [a - b for a, b in zip(own, other, strict=True)],
+        "n": sum(map(len, queries.values())),
+        "seeds": list(pairs),
+        "by_seed": [a - b for a, b in zip(wholes, others, strict=True)],
     }
 
 
 def recorded(file: Path = RECORD) -> dict[str, Any]:
     """`comparisons` and `not_run` of the sweep in data/records."""
-    return read_json(file)["result"]
-
-
-def outcome(row: Mapping[str, Any]) -> Outcome:
-    """Whether a comparison points where the paper's does; the interval decides whether it points at all."""
-    if row["low"] <= 0 <= row["high"]:
-        return "not to be told apart"
-    return "same direction" if (row["value"] > 0) == (row["paper"] > 0) else "opposite direction"
+    return read_result(file)
 
 
 def lines(result: Mapping[str, Any]) -> list[str]:
-    """A sentence on each variant of a sweep's result, and why others are not run."""
-    verdicts = {
-        "same direction": "the same direction as in the paper",
-        "opposite direction": "the opposite of the paper",
-        "not to be told apart": "not to be told apart from no difference",
-    }
+    """A sentence on each variant of a sweep's result, whose interval decides whether it points anywhere, and why others
+    are not run."""
     found = []
     for row in result["comparisons"]:
         seeds = f"{len(row['seeds'])} seed{'s' if len(row['seeds']) > 1 else ''}"
+        same = "the same direction as in the paper"
+        verdict = same if (row["value"] > 0) == (row["paper"] > 0) else "the opposite of the paper"
+        if row["low"] <= 0 <= row["high"]:
+            verdict = "not to be told apart from no difference"
         found.append(
             f"Whole recipe against {row['variant']}: {row['value']:+.1f} points (95 % interval {row['low']:+.1f} to "
-            f"{row['high']:+.1f}; n = {row['n']} queries, {seeds}), {row['paper']:+.2f} in the paper: "
-            f"{verdicts[outcome(row)]}."
+            f"{row['high']:+.1f}; n = {row['n']} queries, {seeds}), {row['paper']:+.2f} in the paper: {verdict}."
         )
     return found + [f"{row['variant']}: not run ({row['reason']})" for row in result["not_run"]]
 
@@ -171,9 +144,8 @@ def lines(result: Mapping[str, Any]) -> list[str]:
 def frame(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     """`comparisons` as a table: NDCG@10 in percent; differences in percentage points, the whole recipe minus the
     variant, with their intervals."""
-    table = pd.DataFrame(
-        {
-            "variant": row["variant"],
+    cells = {
+        row["variant"]: {
             "n": row["n"],
             "whole recipe": f"{row['whole_ndcg']:.1f}",
             "this variant": f"{row['variant_ndcg']:.1f}",
@@ -182,5 +154,5 @@ def frame(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
             "paper": f"{row['paper']:+.1f}",
         }
         for row in rows
-    )
-    return table.set_index("variant") if len(table) else table
+    }
+    return pd.DataFrame.from_dict(cells, orient="index").rename_axis("variant")

@@ -1,4 +1,4 @@
-"""The paper as data/paper holds it: its tables, numbers and settings, and which notebook shows which part.
+"""The paper as data/paper holds it: its tables, numbers and settings, its claims, and how each figure is checked.
 
 Every value is as arXiv 2508.07050v3 prints it. The files are read strictly: an unknown key, a missing value
 or a row of the wrong length is a ValueError that names file and key.
@@ -11,22 +11,17 @@ from functools import cache, reduce
 from operator import getitem
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 import pandas as pd
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+from pydantic import Field, model_validator
 
 from . import profiles
+from .settings import Strict, T, checked, read_yaml
 from .stages import ROOT
 
 DATA = ROOT / "data" / "paper"
 PROFILES = ("paper-7b", "paper-32b")
-T = TypeVar("T")
-
-
-class Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Needs(Strict):
@@ -55,7 +50,7 @@ class Row(Strict):
     """
 
     system: str
-    needs: dict[Literal["model", "hardware"], str] = {}
+    needs: dict[Literal["model", "hardware"], str] = Field(default_factory=dict)
     noise: str | None = None
     kind: Literal["retriever", "non-reasoning", "reasoning", "ReasonRank"] | None = None
     group: str | None = None
@@ -100,46 +95,35 @@ class Table(Strict):
         return frame.dropna(axis="columns", how="all").rename_axis("system")
 
 
-class Setting(Strict):
-    """A setting or a behaviour in the paper, in the released code ("same": as in the paper) and here.
+class Check(Strict):
+    """A check, or a printed figure; data/paper/checks.yaml says what `way`, `kind`, `scale`, `part` and `record` mean.
 
-    Either `key`, a dotted setting of the profiles paper-7b and paper-32b with its `expected` values there, or
-    `ours`, a text; `switch`: how to have theirs; `difference`: its number in the list of differences.
+    `paper`, `tolerance` and `noise` (between two honest runs; `noise_text`: where it is from) are in `unit`.
+    `required`: a record that is not there is an error. `beside`: the row of Table 3 without this part of the recipe,
+    shown beside a small run.
     """
 
-    setting: str
-    paper: str
-    released: str
-    key: str | None = None
-    expected: tuple[Any, Any] | None = None
-    ours: str | None = None
-    switch: str | None = None
-    difference: int | None = Field(default=None, ge=1, le=11)
-    why: str = ""
-
-    def values(self) -> tuple[Any, ...]:
-        """Those of `key` in the two profiles; KeyError for a part of it that they do not have."""
-        parts = (self.key or "").split(".")
-        return tuple(reduce(getitem, parts, profiles.load(name).model_dump(mode="json")) for name in PROFILES)
-
-
-def checked(content: Any, kind: type[T], place: str) -> T:
-    """`content` as `kind`; ValueError that names `place` and each key that is wrong."""
-    try:
-        return TypeAdapter(kind).validate_python(content)
-    except ValidationError as error:
-        problems = (f"{'.'.join(map(str, e['loc'])) or 'file'}: {e['msg']}" for e in error.errors())
-        raise ValueError(f"{place}: " + "; ".join(problems)) from None
+    id: str
+    claim: str = ""
+    text: str
+    way: str = "published"
+    kind: Literal["value", "direction"] = "value"
+    scale: Literal["paper", "small"] = "paper"
+    paper: float
+    unit: str
+    tolerance: float = Field(default=0.0, ge=0)
+    noise: float = Field(default=0.0, ge=0)
+    noise_text: str = ""
+    needs: Needs
+    part: str = ""
+    record: str = ""
+    required: bool = False
+    beside: str = ""
 
 
 def load(path: Path, kind: type[T]) -> T:
     """Read a YAML file as `kind`. ValueError names the file and the key, or the line, that is wrong."""
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else "unknown"
-        raise ValueError(f"{path.name}, line {line}: not valid YAML ({error.problem})") from None
-    return checked(content, kind, path.name)
+    return checked(read_yaml(path), kind, path.name)
 
 
 @cache
@@ -170,11 +154,56 @@ def noises() -> dict[str, Margin]:
 @cache
 def notebooks() -> tuple[SimpleNamespace, ...]:
     """The map of the project, in order: `notebook`, what it `shows`, `modules`, `section` of the paper."""
-    lines = load(DATA / "notebooks.yaml", tuple[dict[str, Any], ...])
-    return tuple(SimpleNamespace(**line) for line in lines)
+    return tuple(
+        SimpleNamespace(**line) for line in load(DATA / "notebooks.yaml", tuple[dict[str, Any], ...])
+    )
 
 
 @cache
-def settings() -> tuple[Setting, ...]:
-    """What the paper, the released code and this project do, row by row."""
-    return load(DATA / "settings.yaml", tuple[Setting, ...])
+def settings() -> tuple[SimpleNamespace, ...]:
+    """What the paper, the released code ("same": as in the paper) and this project do, row by row.
+
+    Each has `setting`, `paper`, `released`, and either `key`, a dotted setting with its `expected` values in PROFILES,
+    or `ours`, a text; `switch`: how to have theirs; `difference`: its number in the list of differences; `why`.
+    """
+    optional = dict.fromkeys(("key", "expected", "ours", "switch", "difference", "why"))
+    rows = load(DATA / "settings.yaml", tuple[dict[str, Any], ...])
+    return tuple(SimpleNamespace(**optional | row) for row in rows)
+
+
+def setting(key: str) -> tuple[Any, ...]:
+    """The values of a dotted setting in PROFILES; KeyError for a part of it that they do not have."""
+    return tuple(reduce(getitem, key.split("."), profiles.load(p).model_dump(mode="json")) for p in PROFILES)
+
+
+@cache
+def claims() -> tuple[SimpleNamespace, ...]:
+    """C1 to C7: `id`, `text`, `source`, `paper`, what each `needs` at the paper's scale, and `rows`: table -> systems
+    whose figures it is about."""
+    rows = load(DATA / "claims.yaml", tuple[dict[str, Any], ...])
+    return tuple(SimpleNamespace(**{"rows": {}} | row) for row in rows)
+
+
+@cache
+def checks() -> tuple[Check, ...]:
+    """What is checked beside the tables."""
+    return load(DATA / "checks.yaml", tuple[Check, ...])
+
+
+@cache
+def printed() -> tuple[Check, ...]:
+    """Every value of the paper's tables, as "table1 / ReasonRank (7B) / avg", with what it takes."""
+    found = []
+    rows = [(table, row) for table in tables().values() if table.needs for row in table.rows]
+    for table, row in rows:
+        needs = table.needs.model_copy(update={"model": table.needs.model or row.system} | row.needs)
+        noise = noises()[row.noise or table.noise]
+        values = dict(zip(table.columns, row.values or (), strict=False)) | {"avg": row.avg}
+        for column, value in values.items():
+            if value is not None:
+                name = "avg" if column == "avg" else "value"
+                labels = {"id": f"{table.id} / {row.system} / {column}", "unit": table.metric, "paper": value}
+                labels["text"] = f"{table.id}: {row.system}, {column}"
+                margins = {"tolerance": getattr(table.tolerance, name), "noise": getattr(noise, name)}
+                found.append(Check(**labels, **margins, noise_text=noise.text, needs=needs))
+    return tuple(found)

@@ -11,9 +11,8 @@ from typing import Any
 
 import numpy as np
 import yaml
-from pydantic import ValidationError
 
-from .settings import Profile
+from .settings import Profile, checked, read_yaml
 from .stages import ROOT, write_text
 
 FOLDER = ROOT / "profiles"
@@ -33,16 +32,17 @@ def load(profile: str, overrides: Mapping[str, Any] | None = None) -> Profile:
     """
     path, raw = _read(profile)
     changed = {key: value for key, value in (overrides or {}).items() if value is not None}
-    for key, value in changed.items():
+    return checked(_merged(raw, nested(changed)) | {"overrides": changed}, Profile, path.name)
+
+
+def nested(changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Dotted settings in their sections: {"sft.epochs": 2} -> {"sft": {"epochs": 2}}."""
+    found: dict[str, Any] = {}
+    for key, value in changes.items():
         for part in reversed(key.split(".")):
             value = {part: value}
-        raw = _merged(raw, value)
-    try:
-        return Profile.model_validate(raw | {"overrides": changed})
-    except ValidationError as error:
-        each = [(".".join(map(str, e["loc"])), e["msg"], e["input"]) for e in error.errors()]
-        wrong = "; ".join(f"{key}: {message} (got {value!r:.60})" for key, message, value in each)
-        raise ValueError(f"{path.name}: {wrong}") from None
+        found = _merged(found, value)
+    return found
 
 
 def _read(profile: str, folder=Path(), children: tuple[Path, ...] = ()) -> tuple[Path, dict[str, Any]]:
@@ -54,10 +54,7 @@ def _read(profile: str, folder=Path(), children: tuple[Path, ...] = ()) -> tuple
     if path.resolve() in children:
         wrong = f"{profile!r}: expected a profile that does not extend this one"
         raise ValueError(f"{children[-1].name}: extends: {wrong}")
-    try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path.name}: not valid YAML: {' '.join(str(error).split())}") from None
+    raw = read_yaml(path)
     if not isinstance(raw, dict) or not isinstance(raw.get("extends", ""), str):
         raise ValueError(f"{path.name}: expected a mapping of settings, `extends` the name of a profile")
     base = raw.pop("extends", "")
@@ -66,11 +63,8 @@ def _read(profile: str, folder=Path(), children: tuple[Path, ...] = ()) -> tuple
 
 def _merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
     """`base` with the values of `changes`, section by section."""
-    merged = dict(base)
-    for key, new in changes.items():
-        old = merged.get(key)
-        merged[key] = _merged(old, new) if isinstance(old, dict) and isinstance(new, dict) else new
-    return merged
+    both = {key for key in base if isinstance(base[key], dict) and isinstance(changes.get(key), dict)}
+    return base | changes | {key: _merged(base[key], changes[key]) for key in both}
 
 
 def start(

@@ -2,15 +2,39 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from pathlib import Path
+from typing import Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
 from .stages import ROOT
 
+T = TypeVar("T")
+
 
 class Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    """What a file of ours holds: no other keys, no infinite numbers, nothing changed later."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+def read_yaml(path: Path) -> Any:
+    """Read YAML; a ValueError names the file, and the line where it is not valid."""
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8-sig"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path.name}: not valid YAML: {' '.join(str(error).split())}") from None
+
+
+def checked(content: Any, kind: type[T], place: str) -> T:
+    """`content` as `kind`; a ValueError names `place` and each key that is wrong."""
+    try:
+        return TypeAdapter(kind).validate_python(content)
+    except ValidationError as error:
+        each = [(".".join(map(str, e["loc"])) or "content", e["msg"], e["input"]) for e in error.errors()]
+        wrong = "; ".join(f"{key}: {message} (got {value!r:.60})" for key, message, value in each)
+        raise ValueError(f"{place}: {wrong}") from None
 
 
 class Model(Strict):

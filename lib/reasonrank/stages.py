@@ -18,7 +18,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
@@ -38,10 +38,8 @@ def versions() -> dict[str, str]:
     """Installed versions of the packages that decide results; packages that are missing are left out."""
     found = {"python": platform.python_version()}
     for package in PACKAGES:
-        try:
+        with suppress(importlib.metadata.PackageNotFoundError):
             found[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue
     return found
 
 
@@ -129,20 +127,16 @@ def alone(path: Path) -> Iterator[int]:
     """Go on once no other process holds the lock file `path`, and hold it. The lock ends with the process, however that
     ends, and with those that were given its descriptor, which is yielded."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-    try:
+    with open(path, "a") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            print(
-                f"{path}: another process is at work here; waiting for its end", file=sys.stderr, flush=True
-            )
+            message = f"{path}: another process is at work here; waiting for its end"
+            print(message, file=sys.stderr, flush=True)
             fcntl.flock(lock, fcntl.LOCK_EX)
         except OSError:
             pass  # a file system without locks
-        yield lock
-    finally:
-        os.close(lock)
+        yield lock.fileno()
 
 
 class Stage:
@@ -155,17 +149,15 @@ class Stage:
 
     def __init__(self, run_dir: Path | str, name: str, config: Any, seed: int, inputs: Iterable[Path] = ()):
         self.run_dir, self.name, self.config, self.seed = Path(run_dir), name, config, seed
-        self.final = self.run_dir / name
-        self.folder = self.run_dir / f".{name}.partial"
-        self.inputs = {}
+        self.final, self.folder = self.run_dir / name, self.run_dir / f".{name}.partial"
+        self.inputs: dict[str, str] = {}
         for path in map(Path, inputs):
             if not path.is_file():
-                raise FileNotFoundError(
-                    f"{path}: stage {name} needs this file; run the notebook that makes it"
-                )
-            inside = path.resolve().is_relative_to(self.run_dir.resolve())
-            place = path.resolve().relative_to(self.run_dir.resolve()) if inside else path.name
-            self.inputs[str(place)] = sha256(path)
+                needed = f"stage {name} needs this file; run the notebook that makes it"
+                raise FileNotFoundError(f"{path}: {needed}")
+            place, run = path.resolve(), self.run_dir.resolve()
+            inside = place.is_relative_to(run)
+            self.inputs[str(place.relative_to(run) if inside else path.name)] = sha256(path)
         shutil.rmtree(self.folder, ignore_errors=True)
         self.folder.mkdir(parents=True)
         self.started = time.monotonic()
@@ -178,8 +170,8 @@ class Stage:
 
     def record(self, result: Mapping[str, Any], name: str = "record.json") -> None:
         """Write a result record: the result and its provenance."""
-        body = {"stage": self.name, **provenance(self.config, self.seed), "result": dict(result)}
-        write_json(self.path(name), body)
+        source = provenance(self.config, self.seed)
+        write_json(self.path(name), {"stage": self.name, **source, "result": dict(result)})
 
     def finish(self) -> Path:
         """Write the manifest, give the folder its final name, and return it."""

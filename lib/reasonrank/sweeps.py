@@ -14,11 +14,11 @@ from statistics import fmean
 from typing import Any
 
 import pandas as pd
-from pydantic import ValidationError
 
+from .checks import read_result
 from .evaluation import MEASURE, evaluate, qrels_file, run_file
 from .runs import read_qrels, read_trec
-from .settings import Strict
+from .settings import Strict, checked
 from .stages import read_json, stage_file
 
 STAGE = "05_gpu_evaluation"
@@ -45,9 +45,10 @@ class Point(Strict):
         first = next(iter(self.scores.values()))
         return {(name, qid) for name, values in first.items() for qid in values}
 
-    def mean(self, system: str) -> float:
-        """NDCG@10 in percent: mean over collections of their means over queries."""
-        return 100 * fmean(fmean(queries.values()) for queries in self.scores[system].values())
+
+def percent(scores: PerQuery) -> float:
+    """NDCG@10 in percent: mean over collections of their means over queries."""
+    return 100 * fmean(fmean(values.values()) for values in scores.values())
 
 
 def point_name(parameters: Mapping[str, Any]) -> str:
@@ -56,12 +57,8 @@ def point_name(parameters: Mapping[str, Any]) -> str:
 
 
 def parameters_of(name: str) -> dict[str, str]:
-    """The parameters that `point_name` wrote, values as text. ValueError for a name that is none of a point."""
-    found = list(re.finditer(r"(?:^|,)([A-Za-z_][\w.]*)=", name))
-    if not found or found[0].start():
-        raise ValueError(f"{name!r}: expected the name of a point of a sweep, as 'alpha=0.3,seed=1'")
-    ends = [match.start() for match in found[1:]] + [len(name)]
-    return {match[1]: name[match.end() : end] for match, end in zip(found, ends, strict=True)}
+    """The parameters that `point_name` wrote, values as text."""
+    return dict(part.split("=", 1) for part in re.split(r",(?=[A-Za-z_][\w.]*=)", name))
 
 
 def read(places: Iterable[Path]) -> tuple[list[Point], list[str]]:
@@ -75,52 +72,38 @@ def read(places: Iterable[Path]) -> tuple[list[Point], list[str]]:
     unfinished: list[str] = []
     for place in places:
         if place.is_file():
-            points = _of_table(place)
+            points = checked(read_result(place).get("points"), list[Point], f"{place}, result.points")
         else:
-            folders = sorted(path for path in (place / "sweep").glob("*=*") if path.is_dir())
+            folders = sorted(path for path in place.glob("sweep/*=*") if path.is_dir())
             if not folders:
                 raise FileNotFoundError(f"{place}: has no sweep, no folder as sweep/alpha=0.3")
             ready = [path for path in folders if (path / STAGE / "manifest.json").is_file()]
             unfinished += [path.name for path in folders if path not in ready]
-            points = [_of_folder(path) for path in ready]
+            points = map(_of_folder, ready)
         for point in points:
             if found.setdefault(point.name, point).scores != point.scores:
                 raise ValueError(f"{place}: {point.name} has other scores than in an earlier place")
     return list(found.values()), [name for name in unfinished if name not in found]
 
 
-def _of_table(file: Path) -> list[Point]:
-    try:
-        return [Point.model_validate(point) for point in read_json(file)["result"]["points"]]
-    except (KeyError, TypeError, ValidationError) as error:
-        reason = str(error).replace("\n", " ")
-        raise ValueError(
-            f"{file}: expected the table of a sweep, with result.points ({reason:.200})"
-        ) from None
-
-
 def _of_folder(folder: Path) -> Point:
     """A point from the runs and judgements that notebook 05 kept; they have to give what it recorded."""
     file = stage_file(folder, STAGE, "record.json")
-    record = read_json(file)
+    record, scores = read_json(file), {}
     try:
-        rows = [(row["system"], row["collection"], float(row["ndcg"])) for row in record["result"]["scores"]]
         point = {key: record[key] for key in ("seed", "commit", "config")}
-    except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{file}: expected seed, commit, config and result.scores ({error!r})") from None
-    scores: dict[str, PerQuery] = {}
-    for system, collection, recorded in rows:
-        if collection != "average":
+        rows = [row for row in record["result"]["scores"] if row["collection"] != "average"]
+        for system, collection, recorded in ((row["system"], row["collection"], row["ndcg"]) for row in rows):
             run = file.parent / "runs" / run_file(collection, system)
             qrels = read_qrels(run.with_name(qrels_file(collection)))
             values = evaluate(read_trec(run), qrels).per_query[MEASURE]
             if abs((own := fmean(values.values())) - recorded) > 1e-6:
-                raise ValueError(
-                    f"{run}: NDCG@10 {own:.6f}, but the record has {recorded:.6f}; run notebook 05 again"
-                )
-            scores.setdefault(system, {})[collection] = {
-                qid: round(value, 6) for qid, value in values.items()
-            }
+                wrong = f"NDCG@10 {own:.6f}, but the record has {recorded:.6f}; run notebook 05 again"
+                raise ValueError(f"{run}: {wrong}")
+            kept = {qid: round(value, 6) for qid, value in values.items()}
+            scores.setdefault(system, {})[collection] = kept
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"{file}: expected seed, commit, config and result.scores ({error!r})") from None
     parameters = {key: value for key, value in parameters_of(folder.name).items() if key != "seed"}
     return Point(parameters=parameters, scores=scores, **point)
 
@@ -144,35 +127,22 @@ def table(points: Iterable[Point]) -> pd.DataFrame:
 
     ValueError where points of one setting have other systems, settings or test queries: they are not comparable.
     """
-    groups: dict[tuple[tuple[str, str], ...], list[Point]] = {}
-    for point in sorted(points, key=lambda point: point.seed):
-        groups.setdefault(tuple(point.parameters.items()), []).append(point)
+    settings: dict[str, list[Point]] = {}
+    for point in sorted(points, key=lambda point: (list(point.parameters.items()), point.seed)):
+        settings.setdefault(point_name(point.parameters), []).append(point)
+    names = dict.fromkeys(name for first, *_ in settings.values() for name in first.parameters)
     lines = []
-    for key in sorted(groups, key=lambda key: [(name, _number(value), value) for name, value in key]):
-        first, *others = groups[key]
+    for first, *others in settings.values():
         for other in others:
             require_same(first, other)
-            if set(other.scores) != set(first.scores):
-                names = [", ".join(point.scores) for point in (other, first)]
-                raise ValueError(
-                    f"{other.name} has {names[0]}; {first.name} has {names[1]}: expected the same"
-                )
-        line = first.parameters | {"seeds": ", ".join(str(point.seed) for point in groups[key])}
-        line["n"] = str(len(first.queries))
+            if odd := sorted(first.scores.keys() ^ other.scores.keys()):
+                raise ValueError(f"{other.name} and {first.name} differ in systems, as {odd[0]}")
+        seeds = ", ".join(str(point.seed) for point in (first, *others))
+        line = dict.fromkeys(names, "-") | first.parameters | {"seeds": seeds, "n": str(len(first.queries))}
         for system in first.scores:
-            values = [point.mean(system) for point in groups[key]]
+            values = [percent(point.scores[system]) for point in (first, *others)]
             spread = f" ({min(values):.1f} to {max(values):.1f})" if others else ""
             line[system] = f"{fmean(values):.1f}{spread}"
         lines.append(line)
-    names = dict.fromkeys(name for key in groups for name, _ in key)
-    return pd.DataFrame(lines, columns=list(names | dict.fromkeys(k for line in lines for k in line))).fillna(
-        "-"
-    )
-
-
-def _number(value: str) -> float:
-    """Numbers sort by size, before words."""
-    try:
-        return float(value)
-    except ValueError:
-        return float("inf")
+    by_size = lambda column: pd.to_numeric(column, errors="coerce")  # noqa: E731 - words come last
+    return pd.DataFrame(lines).fillna("-").sort_values(list(names), key=by_size, ignore_index=True)

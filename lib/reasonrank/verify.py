@@ -10,17 +10,17 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
-from functools import cache
 from typing import Any, Literal
 
 import pandas as pd
 
 from . import paper, reproduction
-from .checks import WAYS, Check, Inputs, Measured, Missing, checks, claims, read_result, retriever
+from .checks import WAYS, Inputs, Measured, Missing, MissingRecord, read_result, retriever
+from .paper import Check
+from .settings import checked
 from .sources.benchmarks import RUN
 
 RETRIEVER = "ReasonIR (8B)"
-PRINTED = ("table", "system", "column")  # what names a printed figure
 Verdict = Literal["OK", "OKish", "FAIL", "not run"]
 OPPOSITE = "this small run points the other way, and is no test of the claim at the paper's scale"
 
@@ -46,12 +46,11 @@ class Outcome:
 
     def cells(self) -> dict[str, str]:
         """The line as text: ours with its interval, the paper's figure ("> 1": a border), and what is missing."""
-        ours = _number(self.ours)
-        if self.low is not None and self.high is not None:
-            ours += f" [{_number(self.low)}, {_number(self.high)}]"
+        has_interval = self.low is not None and self.high is not None
+        interval = f" [{_number(self.low)}, {_number(self.high)}]" if has_interval else ""
         return {
             "verdict": self.verdict,
-            "ours": ours,
+            "ours": _number(self.ours) + interval,
             "paper": ("> " if self.kind == "direction" else "") + _number(self.paper),
             "difference": _number(self.difference, "+"),
             "n": "-" if self.n is None else str(self.n),
@@ -84,38 +83,18 @@ class Report:
         """The claims, then the printed figures that have been measured, as tables of one of tabulate's formats."""
         found = Counter(o.verdict for o in self.figures)
         counts = ", ".join(f"{number} {verdict}" for verdict, number in sorted(found.items()))
-        titles = {"exact": "What can be checked exactly, without a model"} | {c.id: c.text for c in claims()}
+        titles = {"exact": "What can be checked exactly, without a model"}
+        titles |= {claim.id: claim.text for claim in paper.claims()}
         groups = {f"{name}: {titles[name]}": group for name, group in self.claims.items()}
         measured = [o for o in self.figures if o.verdict != "not run"]
         groups["Printed figures that have been measured"] = measured
         widths = [None] * 5 + [48, 48] if form == "simple" else None
+        look = {"index": False, "disable_numparse": True, "tablefmt": form, "maxcolwidths": widths}
         parts = [f"Printed figures of the paper's tables, {len(self.figures)} in all: {counts}."]
         for title, group in groups.items():
             if group:
-                table, look = (
-                    pd.DataFrame([o.cells() for o in group]),
-                    {"tablefmt": form, "maxcolwidths": widths},
-                )
-                parts += [heading + title, table.to_markdown(index=False, disable_numparse=True, **look)]
+                parts += [heading + title, pd.DataFrame(o.cells() for o in group).to_markdown(**look)]
         return "\n\n".join(parts)
-
-
-@cache
-def printed() -> tuple[Check, ...]:
-    """Every value of the paper's tables, as "table1 / ReasonRank (7B) / avg", with what it takes."""
-    found = []
-    rows = [(table, row) for table in paper.tables().values() if table.needs for row in table.rows]
-    for table, row in rows:
-        needs = table.needs.model_copy(update={"model": table.needs.model or row.system} | row.needs)
-        noise = paper.noises()[row.noise or table.noise]
-        for column, value in (*zip(table.columns, row.values or (), strict=False), ("avg", row.avg)):
-            if value is not None:
-                name = "avg" if column == "avg" else "value"
-                labels = {"id": f"{table.id} / {row.system} / {column}", "unit": table.metric, "paper": value}
-                labels["text"] = f"{table.id}: {row.system}, {column}"
-                margins = {"tolerance": getattr(table.tolerance, name), "noise": getattr(noise, name)}
-                found.append(Check(**labels, **margins, noise_text=noise.text, needs=needs))
-    return tuple(found)
 
 
 def published(inputs: Inputs) -> dict[str, Measured]:
@@ -125,20 +104,21 @@ def published(inputs: Inputs) -> dict[str, Measured]:
 
     ValueError naming file and row for a malformed record, or the folder of BRIGHT where it holds no set.
     """
-    known = {figure.id for figure in printed()}
+    known = {figure.id for figure in paper.printed()}
     found = reproduction.measured(inputs.records)
     for path in sorted((inputs.records / "published").glob("*.json")):
-        place = f"{path}, result.figures"
-        rows = paper.checked(read_result(path).get("figures", []), list[dict[str, Any]], place)
+        rows = checked(read_result(path).get("figures", []), list[dict[str, Any]], f"{path}, result.figures")
         for number, row in enumerate(rows, start=1):
-            place, key = f"{path}, figure {number}", " / ".join(map(str, map(row.get, PRINTED)))
+            place = f"{path}, figure {number}"
+            key = " / ".join(str(row.get(name)) for name in ("table", "system", "column"))
             if key not in known or key in found:
-                problem = "there twice" if key in found else "no printed figure"
-                raise ValueError(f"{place}: {key} is {problem}")
-            found[key] = paper.checked(row, Measured, place)
+                raise ValueError(
+                    f"{place}: {key} is {'there twice' if key in found else 'no printed figure'}"
+                )
+            found[key] = checked(row, Measured, place)
     sets, columns = {}, paper.tables()["table1"].columns
     if inputs.bright:
-        sets = {name: own for name in columns if (own := retriever(name, inputs.bright))}
+        sets = {name: own for name in columns if (own := retriever(inputs.bright / name))}
         if not sets:
             raise ValueError(f"{inputs.bright}: holds no set of BRIGHT; expected one as biology/{RUN}")
     if len(sets) == len(columns):
@@ -147,28 +127,20 @@ def published(inputs: Inputs) -> dict[str, Measured]:
     return found | {f"{t} / {RETRIEVER} / {c}": own for t in ("table1", "table9") for c, own in sets.items()}
 
 
-def verdict(ours: float | None, paper: float, tolerance: float, noise: float = 0.0) -> Verdict:
-    """How our figure compares with the published one, in both directions; all four in the same unit.
+def verdict(own: Measured, check: Check) -> Verdict:
+    """How our figure compares with the published one, all in the same unit.
 
-    "OK": within `tolerance`, the rounding or the spread that the paper's own figure has. "OKish": further
-    off, but within `tolerance` + `noise`, the half-width of our interval. "FAIL": beyond. "not run": `ours`
-    is None.
+    A value is "OK" within the check's `tolerance`, the rounding or the spread that the paper's own figure has; "OKish"
+    within `tolerance` + `noise`; "FAIL" beyond, on either side. A direction is "OK" where the whole interval is above
+    the border `paper`, "OKish" where it reaches across; below it "FAIL", or "not run" for scale "small".
     """
-    if ours is None:
-        return "not run"
-    gap = abs(ours - paper) - 1e-9
-    return "OK" if gap <= tolerance else "OKish" if gap <= tolerance + noise else "FAIL"
-
-
-def direction(own: Measured, border: float, scale: str) -> Verdict:
-    """Whether a figure with its interval is above `border`, the paper's side.
-
-    "OK": the whole interval is; "OKish": it reaches across; below it "FAIL", or "not run" for scale "small".
-    """
+    if check.kind == "value":
+        gap = abs(own.value - check.paper) - 1e-9
+        return "OK" if gap <= check.tolerance else "OKish" if gap <= check.tolerance + check.noise else "FAIL"
     low, high = (own.value if end is None else end for end in (own.low, own.high))
-    if high >= border:
-        return "OK" if low > border else "OKish"
-    return "FAIL" if scale == "paper" else "not run"
+    if high >= check.paper:
+        return "OK" if low > check.paper else "OKish"
+    return "FAIL" if check.scale == "paper" else "not run"
 
 
 def verify(inputs: Inputs) -> Report:
@@ -176,42 +148,40 @@ def verify(inputs: Inputs) -> Report:
     measured, figures = published(inputs), []
     given = sum(name.startswith(f"table1 / {RETRIEVER}") for name in measured)
     runs = f"published runs and judgements (--bright), for the average those of all 12 sets; {given} given"
-    for check in printed():
+    for check in paper.printed():
         missing = runs if f" / {RETRIEVER} / " in check.id else f"needs {check.needs}"
         figures.append(_outcome(check, measured.get(check.id), missing))
     found: dict[str, list[Outcome]] = {"exact": []}
-    for claim in claims():  # the averages of its rows, and what was measured of their columns
+    for claim in paper.claims():  # the averages of its rows, and what was measured of their columns
         rows = {f"{table} / {system}" for table, systems in claim.rows.items() for system in systems}
         about = [o for o in figures if o.id.rpartition(" / ")[0] in rows]
         found[claim.id] = [o for o in about if o.id.endswith(" / avg") or o.verdict != "not run"]
-    for check in checks():
+    for check in paper.checks():
         try:
             outcome = _outcome(check, WAYS[check.way](check, inputs))
         except Missing as gap:
             missing = f"{gap}; needs {check.needs}" if str(check.needs) else str(gap)
-            outcome = _outcome(check, None, missing, required=check.required and gap.record)
+            required = check.required and isinstance(gap, MissingRecord)
+            outcome = _outcome(check, None, missing, required)
         found[check.claim].append(outcome)
     return Report(found, figures)
 
 
 def _outcome(check: Check, own: Measured | None, missing: str = "", required: bool = False) -> Outcome:
     """The verdict on `own`, or `missing` where there is none."""
-    line, note = (check.id, check.text, check.kind, check.paper, check.unit), ""
+    line, beside = (check.id, check.text, check.kind, check.paper, check.unit), ""
     if check.beside:
         table = paper.tables()["table3_6"]
-        note = f"paper, 7B: {table.row('ReasonRank (7B)').avg - table.row(check.beside).avg:+.2f}"
+        beside = f"paper, 7B: {table.row('ReasonRank (7B)').avg - table.row(check.beside).avg:+.2f}"
     if own is None:
-        return Outcome(*line, missing=missing, note=note, required=required)
-    if own.partial:
-        return Outcome(*line, missing=own.partial, note=own.note, ours=own.value, n=own.n)
-    if check.kind == "value":
-        found = verdict(own.value, check.paper, check.tolerance, check.noise)
-    else:
-        found = direction(own, check.paper, check.scale)
-    notes = (note, check.noise_text if found == "OKish" else "", own.note)
-    said = {"missing": OPPOSITE if found == "not run" else "", "note": "; ".join(filter(None, notes))}
+        return Outcome(*line, missing=missing, note=beside, required=required)
+    found = "not run" if own.partial else verdict(own, check)
+    notes = (beside, check.noise_text if found == "OKish" else "", own.note)
+    said = {"missing": own.partial or (OPPOSITE if found == "not run" else "")}
+    said |= {"note": "; ".join(filter(None, notes))}
     figures = {"ours": own.value, "low": own.low, "high": own.high, "n": own.n}
-    return Outcome(*line, found, **said, **figures, difference=own.value - check.paper)
+    gap = None if own.partial else own.value - check.paper
+    return Outcome(*line, found, **said, **figures, difference=gap)
 
 
 def claims_frame(report: Report) -> pd.DataFrame:

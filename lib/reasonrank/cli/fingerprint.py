@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import ast
 import hashlib
 import re
-from collections.abc import Iterator
+from ast import PyCF_ALLOW_TOP_LEVEL_AWAIT
+from modulefinder import ModuleFinder
 from pathlib import Path
 
 import nbformat
@@ -51,33 +51,21 @@ def notebook_code(notebook: Path) -> str:
     return "\n".join(cell.source for cell in cells if cell.cell_type == "code")
 
 
+class _None(dict):
+    """Nothing counts as sought in vain: no `statistics` on the path says nothing of that in a package."""
+
+    def __contains__(self, name: object) -> bool:
+        return False
+
+
 def modules(code: str) -> dict[str, Path]:
     """Modules of this package that a code imports, directly or through one another, with their files."""
-    found: dict[str, Path] = {}
-    waiting = list(_imports(code, "reasonrank"))
-    while waiting:
-        name = waiting.pop()
-        top, *rest = name.split(".")
-        if top != PACKAGE.name or name in found:
-            continue
-        place = PACKAGE.joinpath(*rest)
-        for path in (place / "__init__.py", place.with_suffix(".py")):
-            if path.is_file():
-                found[name] = path
-                package = name if path.stem == "__init__" else name.rpartition(".")[0]
-                waiting += [package, *_imports(path.read_text(encoding="utf-8"), package)]
-                break
-    return found
-
-
-def _imports(code: str, package: str) -> Iterator[str]:
-    """Names that may be modules of ours; `package` is where relative imports start. Magics are no Python."""
-    plain = "\n".join(line for line in code.splitlines() if not line.startswith(("%", "!")))
-    for node in ast.walk(ast.parse(plain)):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            above = package.rsplit(".", node.level - 1)[0] if node.level else ""
-            base = ".".join(part for part in (above, node.module) if part)
-            yield base
-            yield from (f"{base}.{alias.name}" for alias in node.names)
+    plain = "\n".join(line for line in code.splitlines() if not line.startswith(("%", "!")))  # no magics
+    finder = ModuleFinder(path=[str(PACKAGE.parent)])
+    finder.badmodules = _None()
+    compiled = compile(plain, "notebook", "exec", flags=PyCF_ALLOW_TOP_LEVEL_AWAIT)
+    finder.scan_code(compiled, finder.add_module("__main__"))
+    found = {
+        name: module for name, module in finder.modules.items() if name.partition(".")[0] == PACKAGE.name
+    }
+    return {name: Path(module.__file__) for name, module in found.items()}

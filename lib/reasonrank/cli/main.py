@@ -1,27 +1,26 @@
 """The commands of `python -m reasonrank` and their exit codes: 0 done, 1 failed, 2 called wrongly.
 
-A command is a typed function of its own module, registered here. Modules that take seconds to import (papermill,
-torch) are imported by the functions that use them.
+A command is a typed function, here or, where it is more than a few calls, in a module of its own. Modules that take
+seconds to import (papermill, torch) are imported by the functions that use them.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from typer.exceptions import TyperException
 
-from .. import profiles
+from .. import profiles, stages
 from . import DEADLINE, synthesise
-from . import summary as summaries
-from .errors import CommandError
-from .parameters import Parameters, ProfileName, RunFolder, read_parameters
+from .parameters import CommandError, Parameters, ProfileName, RunFolder, read_parameters
 from .rerank import rerank
-from .verify import verify
 
 app = typer.Typer(
     help="ReasonRank, reproducible: notebooks in batches, data, reranking, checks.",
@@ -30,6 +29,9 @@ app = typer.Typer(
     add_completion=False,
     no_args_is_help=True,
 )
+FOLDER = {"exists": True, "file_okay": False, "metavar": "DIR"}
+FILE = {"exists": True, "dir_okay": False, "metavar": "FILE"}
+PLACE = {"file_okay": False, "metavar": "DIR"}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -49,6 +51,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return code if isinstance(code, int) else 0
 
 
+app.command()(rerank)
+app.command()(synthesise.synthesise)
+app.command("filter")(synthesise.filter_examples)
+
+
 @app.command()
 def run(
     notebook: Annotated[str, typer.Argument(metavar="NOTEBOOK", help="a file, or a name such as 03_sft")],
@@ -65,34 +72,41 @@ def run(
 
 @app.command()
 def summary(run_dirs: Annotated[list[Path], typer.Argument(metavar="RUN_DIR")]) -> None:
-    """Show what runs gave: where notebooks and figures are, and the scores of each system."""
-    print("\n\n".join(map(summaries.summary, run_dirs)))
+    """Show what runs gave: where notebooks and figures are, and NDCG@10 of each system with 95 % intervals."""
+    from .. import evaluation
+
+    for run_dir in run_dirs:
+        shown = os.path.relpath(run_dir)
+        try:
+            record = stages.read_json(stages.stage_file(run_dir, "05_gpu_evaluation", "record.json"))
+            scores = evaluation.score_frame(record["result"]["scores"])
+            about = f"NDCG@10 in % [95 % interval], profile {record['config']['name']}, seed {record['seed']}"
+        except (KeyError, TypeError) as error:
+            raise CommandError(f"{shown}/05_gpu_evaluation/record.json: lacks {error}") from None
+        except (FileNotFoundError, ValueError) as error:
+            raise CommandError(f"{shown}: {error}") from None
+        print(f"executed notebooks: {shown}/notebooks ({len(list(run_dir.glob('notebooks/[0-9]*.ipynb')))})")
+        if figures := list(run_dir.glob("07_figures/*.png")):
+            page = f"{shown}/07_figures/results.md"
+            print(f"figures: {shown}/07_figures ({len(figures)}), on one page in {page}")
+        print(f"\n{about}\n{scores.T.rename_axis('collection').to_markdown(disable_numparse=True)}\n")
 
 
 @app.command()
 def preflight(
     profile: ProfileName,
-    run_dir: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="where the run will be, for its disk")
-    ] = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="the plan; what this machine lacks is a note")
-    ] = False,
-    gpus: Annotated[
-        int | None, typer.Option(metavar="N", help="in place of the profile's hardware.gpus")
-    ] = None,
+    run_dir: Annotated[Path | None, typer.Option(metavar="DIR", help="of the run, for its disk")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="what this machine lacks is a note")] = False,
+    gpus: Annotated[int | None, typer.Option(metavar="N", help="in place of hardware.gpus")] = None,
     gpu_memory: Annotated[float | None, typer.Option(metavar="GIB", help="of one GPU, likewise")] = None,
-    zero: Annotated[
-        int | None, typer.Option(metavar="STAGE", help="DeepSpeed's ZeRO, 0 to 3, likewise")
-    ] = None,
+    zero: Annotated[int | None, typer.Option(metavar="STAGE", help="ZeRO, 0 to 3, likewise")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
 ) -> None:
     """Check before a long run: batches, memory, disk, packages, devices, and the hours it would take."""
     from ..preflight import Preflight
-    from ..stages import ROOT
 
     changes = {"hardware.gpus": gpus, "hardware.gpu_memory": gpu_memory, "hardware.zero_stage": zero}
-    found = Preflight(profiles.load(profile, changes), dry_run, run_dir or ROOT)
+    found = Preflight(profiles.load(profile, changes), dry_run, run_dir or stages.ROOT)
     print(json.dumps(found.as_json(), indent=1) if as_json else found)
     if found.refusals:
         raise CommandError("; ".join(found.refusals))
@@ -112,37 +126,28 @@ def release(
 
 @app.command()
 def trace(
-    place: Annotated[
-        Path, typer.Argument(metavar="RUN_OR_RECORD", help="a run's folder, or what `rerank --traces` wrote")
-    ],
+    place: Annotated[Path, typer.Argument(metavar="RUN", help="a folder, or what `rerank --traces` wrote")],
     out: Annotated[Path, typer.Option(metavar="FILE", help="the page, which needs nothing beside it")],
     qrels: Annotated[Path | None, typer.Option(metavar="FILE", help="TREC judgements of its queries")] = None,
     limit: Annotated[int, typer.Option(metavar="N", min=1, help="queries shown, the first ones")] = 200,
 ) -> None:
     """Write a page that shows each window before and after, with the reasoning that reordered it."""
-    from itertools import islice
+    from .. import runs, traces
 
-    from .. import stages, traces
-    from ..runs import read_qrels
-
-    rows = list(islice(traces.read(traces.find(place), qrels and read_qrels(qrels)), limit))
+    rows = list(islice(traces.read(traces.find(place), qrels and runs.read_qrels(qrels)), limit))
     stages.write_text(out, traces.page(rows))
     print(f"{len(rows)} queries -> {out}")
 
 
 @app.command()
 def sweep(
-    places: Annotated[
-        list[Path],
-        typer.Argument(metavar="PLACE", help="runs that were swept, and tables of earlier sweeps"),
-    ],
+    places: Annotated[list[Path], typer.Argument(metavar="PLACE", help="runs, and tables of earlier sweeps")],
 ) -> None:
     """Print one table of sweeps, with seeds taken together; a run that comes first keeps it in its sweep/comparison.*.
 
     Where `variant` was swept, each part of the recipe is compared with the whole too (Table 3 in small).
     """
     from .. import ablations, sweeps
-    from ..stages import provenance, write_json, write_text
 
     points, unfinished = sweeps.read(places)
     compared, missing = ablations.comparisons(points)
@@ -157,11 +162,31 @@ def sweep(
     if points and places[0].is_dir():
         found = {"comparisons": compared, "not_run": missing, "unfinished": unfinished}
         found["points"] = [point.model_dump(mode="json") for point in points]
-        source, folder = provenance(points[0].config, points[0].seed), places[0] / "sweep"
-        write_json(folder / "comparison.json", {"stage": "sweep", **source, "result": found})
-        write_text(folder / "comparison.md", "\n\n".join(parts) + "\n")
+        source, folder = stages.provenance(points[0].config, points[0].seed), places[0] / "sweep"
+        stages.write_json(folder / "comparison.json", {"stage": "sweep", **source, "result": found})
+        stages.write_text(folder / "comparison.md", "\n\n".join(parts) + "\n")
 
 
-for function in (rerank, synthesise.synthesise, verify):
-    app.command()(function)
-app.command("filter")(synthesise.filter_examples)
+@app.command()
+def verify(
+    bright: Annotated[Path | None, typer.Option(help="BRIGHT's published runs, judgements", **FOLDER)] = None,
+    golden: Annotated[Path | None, typer.Option(help="golden cases of the released reward", **FILE)] = None,
+    records: Annotated[Path, typer.Option(help="records of runs", **FOLDER)] = stages.ROOT / "data/records",
+    out: Annotated[Path, typer.Option(help="for verify.json and .md", **PLACE)] = stages.ROOT / "runs/verify",
+    brief: Annotated[bool, typer.Option("--brief", help="print a line of counts alone")] = False,
+) -> None:
+    """Check the paper's claims: ours beside each published figure. Fails on FAIL or a missing record."""
+    from .. import reproduction
+    from ..verify import Inputs, verify
+
+    report = verify(Inputs(records, bright, golden))
+    print(report.brief if brief else report.page("simple"))
+    if table := reproduction.page({o.id: o for o in report.figures}, records):
+        print("\n" + table)
+    body = {"commit": stages.commit(), "versions": stages.versions(), "failures": report.failures}
+    body["claims"] = {name: [vars(o) for o in group] for name, group in report.claims.items()}
+    stages.write_json(out / "verify.json", body | {"figures": [vars(outcome) for outcome in report.figures]})
+    page = report.page("pipe", heading="## ")
+    stages.write_text(out / "verify.md", f"# Claims and figures of the paper, checked\n\n{page}\n")
+    if report.failures:
+        raise CommandError("verify: " + "; ".join(report.failures))

@@ -1,28 +1,45 @@
-"""What several commands have in common: how a profile, a run's folder and `-p key=value` are given and read."""
+"""What several commands have in common: the ways to end, and how a profile, a folder and `-p key=value` are given."""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
 import typer
 import yaml
 
-from .errors import UsageError
-
 EXPONENT = re.compile(r"[-+]?\d+(?:\.\d*)?[eE][-+]?\d+")
 
 ProfileName = Annotated[str, typer.Option("--profile", metavar="NAME", help="in profiles/, or a YAML file")]
 RunFolder = Annotated[Path, typer.Option("--run-dir", metavar="DIR", help="the run's folder")]
-Parameters = Annotated[
-    list[str],
-    typer.Option(
-        "-p", "--parameter", metavar="KEY=VALUE", help="a value as in YAML; may be given several times"
-    ),
-]
+ABOUT = "a value as in YAML; may be given several times"
+Parameters = Annotated[list[str], typer.Option("-p", "--parameter", metavar="KEY=VALUE", help=ABOUT)]
+
+
+class CommandError(Exception):
+    """A command that failed: exit code 1, the message on standard error."""
+
+    code = 1
+
+
+class UsageError(CommandError):
+    """A command that was called wrongly, before anything was done: exit code 2."""
+
+    code = 2
+
+
+@contextmanager
+def reading(option: str = "") -> Iterator[None]:
+    """While what a call names is read: an error there is a UsageError, which begins with `option`."""
+    try:
+        yield
+    except (OSError, ValueError, ImportError) as error:
+        missing = isinstance(error, FileNotFoundError) and error.filename is not None
+        raise UsageError(option + (f"{error.filename}: no such file" if missing else str(error))) from None
 
 
 class _NoDates(yaml.SafeLoader):
@@ -49,8 +66,9 @@ def read_parameters(pairs: Sequence[str]) -> dict[str, Any]:
             value = float(text) if EXPONENT.fullmatch(text) else yaml.load(text or '""', _NoDates)
             json.dumps(value, allow_nan=False)
         except (yaml.YAMLError, ValueError, TypeError) as error:
-            raise UsageError(
-                f"-p {pair}: expected a value as in YAML, text in quotes if need be ({str(error).splitlines()[0]})"
-            ) from None
+            expected = (
+                f"expected a value as in YAML, text in quotes if need be ({str(error).splitlines()[0]})"
+            )
+            raise UsageError(f"-p {pair}: {expected}") from None
         parameters[key] = value
     return parameters

@@ -25,8 +25,8 @@ from ..engines.openai import endpoint
 from ..recovery import read_template
 from ..rerank.run import Reranked, work
 from ..rerank.strategies import STRATEGIES, build
-from ..store import Store, StoreError
-from .errors import CommandError, UsageError
+from ..store import Store
+from .parameters import CommandError, UsageError, reading
 from .rerank_inputs import Inputs, digest, form, identity, read_inputs
 
 # What the answers depend on. Concurrency and addresses are not among it.
@@ -34,7 +34,7 @@ SETTINGS = (
     *("strategy", "top", "window", "step", "max_tokens", "passage_tokens", "query_tokens"),
     *("max_model_len", "overlong", "retry", "constrained", "seed"),
 )
-TEMPLATE = "a Jinja file with the blocks system and user, in place of our prompt"
+PROMPT = ("passage_tokens", "query_tokens", "overlong", "window", "step", "retry", "constrained", "prefetch")
 
 
 def _file(about: str, metavar: str = "FILE") -> Any:
@@ -43,6 +43,10 @@ def _file(about: str, metavar: str = "FILE") -> Any:
 
 def _count(about: str) -> Any:
     return typer.Option(metavar="N", min=1, help=about)
+
+
+def _flag(name: str, about: str) -> Any:
+    return typer.Option(f"--{name}", help=about)
 
 
 def rerank(
@@ -59,9 +63,7 @@ def rerank(
     engine: Annotated[Literal["auto", *KINDS], typer.Option()] = "auto",
     base_url: Annotated[str, _file("of a server, with its /v1; its key is in OPENAI_API_KEY", "URL")] = "",
     tokenizer: Annotated[str, _file("of a server's model, where MODEL is no name of one", "NAME")] = "",
-    text_prompts: Annotated[
-        bool, typer.Option("--text-prompts", help="for servers other than vLLM: text, not token ids")
-    ] = False,
+    text_prompts: Annotated[bool, _flag("text-prompts", "for servers other than vLLM: text, no ids")] = False,
     dtype: Annotated[str, typer.Option(help="number format of the weights")] = "auto",
     max_model_len: Annotated[int | None, _count("context in tokens (the model's)")] = None,
     max_in_flight: Annotated[int, _count("requests computed at a time")] = 64,
@@ -73,30 +75,23 @@ def rerank(
     passage_tokens: Annotated[int, _count("tokens of a passage")] = 512,
     query_tokens: Annotated[int, _count("tokens of a query")] = 4096,
     overlong: Annotated[
-        Literal["shorten", "error"], typer.Option(help="a prompt that does not fit: cut shorter, or an error")
+        Literal["shorten", "error"], _flag("overlong", "a prompt that does not fit")
     ] = "shorten",
     sampling: Annotated[Literal[*PRESETS], typer.Option()] = "greedy",
     seed: Annotated[int, typer.Option()] = 0,
-    traces: Annotated[
-        bool, typer.Option("--traces", help="keep all answers, in OUT.traces.jsonl, for `trace`")
-    ] = False,
-    retry: Annotated[bool, typer.Option("--retry", help="ask once more for an unfinished answer")] = False,
-    constrained: Annotated[
-        bool, typer.Option("--constrained", help="hold answers to their form, where the engine can")
-    ] = False,
-    prefetch: Annotated[
-        bool, typer.Option("--prefetch", help="read on while an answer is decoded (vLLM, sliding windows)")
-    ] = False,
-    template: Annotated[Path | None, _file(TEMPLATE)] = None,
+    traces: Annotated[bool, _flag("traces", "keep all answers, in OUT.traces.jsonl, for `trace`")] = False,
+    retry: Annotated[bool, _flag("retry", "ask once more for an unfinished answer")] = False,
+    constrained: Annotated[bool, _flag("constrained", "hold answers to their form, on vLLM")] = False,
+    prefetch: Annotated[bool, _flag("prefetch", "read on while an answer is decoded, on vLLM")] = False,
+    template: Annotated[Path | None, _file("a Jinja file with the blocks system and user")] = None,
 ) -> None:
     """Rerank a TREC run of your own. What is finished is kept: the same command goes on after a kill."""
     options = SimpleNamespace(**locals())
     options.journal = journal or out.with_name(out.name + ".journal")
+    options.answers = options.journal.with_name(options.journal.name + ".answers")  # of unfinished queries
     kind = _check(options)
-    try:
+    with reading("--template "):
         options.template = read_template(template) if template else None
-    except (OSError, ValueError) as error:
-        raise UsageError(f"--template {error}") from None
     inputs = read_inputs(run, top, queries, corpus, data, subset)
     header = {
         "inputs": {name: digest(getattr(inputs, name)) for name in ("run", "queries", "passages")},
@@ -106,20 +101,19 @@ def rerank(
     }
     header |= {"traces": True} if traces else {}  # a journal holds the answers of all its queries, or of none
     header |= {"template": digest(asdict(options.template))} if template else {}
-    try:
+    with reading("journal "):
         if not options.journal.exists():  # a new start
-            _answers(options).unlink(missing_ok=True)
+            options.answers.unlink(missing_ok=True)
         store = Store(options.journal, header)
-    except (StoreError, OSError) as error:
-        raise UsageError(f"journal {error}") from None
-    try:
-        with store:
-            todo = [qid for qid in inputs.run if qid not in store.done]
-            _tell(inputs, store, len(todo))
-            took = _work(options, kind, inputs, header, todo, store) if todo else {}
-            _finish(options, inputs, header, store.done, todo, took)
-    except (OSError, ValueError) as error:  # a disk that is full, a prompt that does not fit
-        raise CommandError(str(error)) from error
+    with store:
+        todo = [qid for qid in inputs.run if qid not in store.done]
+        if store.done:
+            rest = "" if todo else "; nothing to do"
+            print(
+                f"{len(store.done)} of {len(inputs.run)} queries are in {store.path}{rest}", file=sys.stderr
+            )
+        took = _work(options, kind, inputs, header, todo, store) if todo else {}
+        _finish(options, inputs, header, store.done, todo, took)
 
 
 def _check(options: Any) -> str:
@@ -130,53 +124,37 @@ def _check(options: Any) -> str:
         read = [given.absolute() for given in (options.run, options.queries, options.corpus) if given]
         if path.is_dir() or path.absolute() in read:
             raise UsageError(f"{path}: expected the name of a file that is not read")
-    try:
+    with reading():
         STRATEGIES[options.strategy].calls(0, options.window, options.step)
         if options.base_url:
             endpoint(options.base_url)
-    except ValueError as error:
-        raise UsageError(str(error)) from None
     served, limit = bool(options.base_url), options.max_model_len or math.inf
     kind = "openai" if served and options.engine == "auto" else engines.choose(options.engine)
-    unheld = kind == "transformers" or options.text_prompts
-    same = options.journal.absolute() == options.out.absolute()
+    local, own_prompt = kind == "transformers", options.strategy in ("direct", "pointwise")
     wrong = {
-        f"--journal {options.journal}: expected another file than --out": same,
+        f"--journal {options.journal}: expected another file than --out": (
+            options.journal.absolute() == options.out.absolute()
+        ),
         f"--tag {options.tag!r}: expected a word without blanks": len(options.tag.split()) != 1,
         f"--max-tokens {options.max_tokens}: the context has {limit} tokens": limit <= options.max_tokens,
         "--engine openai and --base-url URL go together": served != (kind == "openai"),
-        "--adapter: a server loads adapters itself; give its name for it as --model": served
-        and options.adapter,
-        "--tokenizer and --text-prompts are for --engine openai": not served
-        and (options.tokenizer or options.text_prompts),
-        f"--template goes with reasoning over windows; --strategy {options.strategy} has a prompt of its own": (
-            options.template and options.strategy in ("direct", "pointwise")
+        "--adapter: a server loads adapters itself; give its name for it as --model": (
+            served and options.adapter
         ),
-        "--constrained: only vLLM can, in this process or as a server without --text-prompts": unheld
-        and options.constrained,
-        "--prefetch: the transformers engine keeps no prefixes": options.prefetch and kind == "transformers",
+        "--tokenizer and --text-prompts are for --engine openai": (
+            not served and (options.tokenizer or options.text_prompts)
+        ),
+        f"--template goes with reasoning over windows; --strategy {options.strategy} has a prompt of its own": (
+            options.template and own_prompt
+        ),
+        "--constrained: only vLLM can, in this process or as a server without --text-prompts": (
+            options.constrained and (local or options.text_prompts)
+        ),
+        "--prefetch: the transformers engine keeps no prefixes": options.prefetch and local,
     }
     for message in (message for message, holds in wrong.items() if holds):
         raise UsageError(message)
     return kind
-
-
-def _tell(inputs: Inputs, store: Store, left: int) -> None:
-    """What is left out, and what is there already, on standard error."""
-    total = len(inputs.run)
-    notes = {
-        f"queries that are not in the run, ignored: {inputs.ignored}": inputs.ignored,
-        f"rows of excluded documents, dropped: {inputs.dropped}": inputs.dropped,
-        f"{total - left} of {total} queries are in the journal": 0 < left < total,
-        f"nothing to do: all {total} queries are in {store.path}": not left,
-    }
-    for note in (note for note, holds in notes.items() if holds):
-        print(note, file=sys.stderr)
-
-
-def _answers(options: Any) -> Path:
-    """The store of the answers to queries that are not finished."""
-    return options.journal.with_name(options.journal.name + ".answers")
 
 
 def _work(
@@ -185,43 +163,40 @@ def _work(
     """Rerank the queries that are left, each in the store as soon as it is done; what it took, for the record."""
     total, shown_every = len(inputs.run), 0.5 if sys.stderr.isatty() else 60  # seconds
     with (
-        Store(_answers(options), header) as answers,
+        Store(options.answers, header) as answers,
         open_engine(options, kind) as engine,
         tqdm(unit=" answers", mininterval=shown_every) as bar,
     ):
         engine.kept = answers
-        room = engine.max_model_len - options.max_tokens
+        limit, room = options.max_tokens, engine.max_model_len - options.max_tokens
         if room < 1:
-            raise UsageError(
-                f"--max-tokens {options.max_tokens}: the context has {engine.max_model_len} tokens"
-            )
-        sampling = replace(PRESETS[options.sampling], max_tokens=options.max_tokens, seed=options.seed)
-        names = ("passage_tokens", "query_tokens", "overlong", "window", "step", "retry", "constrained")
-        settings = {name: getattr(options, name) for name in (*names, "prefetch", "template")} | {
-            "max_length": room,
-            "sampling": sampling,
-        }
-        settings |= form(options.adapter)
-        # two prompts more than the engine computes at a time, so that it is never short of one
-        reranker = build(options.strategy, engine, max_in_flight=options.max_in_flight + 2, **settings)
+            raise UsageError(f"--max-tokens {limit}: the context has {engine.max_model_len} tokens")
+        reranker = build(
+            options.strategy,
+            engine,
+            max_length=room,
+            sampling=replace(PRESETS[options.sampling], max_tokens=limit, seed=options.seed),
+            # two prompts more than the engine computes at a time, so that it is never short of one
+            max_in_flight=options.max_in_flight + 2,
+            template=options.template,
+            **{name: getattr(options, name) for name in PROMPT},
+            **form(options.adapter),
+        )
 
         def progress(done: int, answers: int) -> None:
             bar.total = answers
             bar.update(done - bar.n)
 
         def finished(qid: str, result: Reranked) -> None:
-            statuses = [answer.status for answer in result.windows]
-            row = {"docids": result.docids, "statuses": statuses, **work([result.windows])}
-            store.append(
-                qid, row | ({"windows": list(map(tracing.window, result.windows))} if options.traces else {})
-            )
+            row = {"docids": result.docids, "statuses": [answer.status for answer in result.windows]}
+            row |= work([result.windows])
+            row |= {"windows": list(map(tracing.window, result.windows))} if options.traces else {}
+            store.append(qid, row)
             bar.set_postfix_str(f"{len(store.done)}/{total} queries", refresh=False)
 
-        left = {qid: inputs.run[qid][: options.top] for qid in todo}
+        left, texts = {qid: inputs.run[qid][: options.top] for qid in todo}, (inputs.queries, inputs.passages)
         try:
-            result = reranker.rerank_run_sync(
-                left, inputs.queries, inputs.passages, progress=progress, finished=finished
-            )
+            result = reranker.rerank_run_sync(left, *texts, progress=progress, finished=finished)
         except EngineError as error:
             kept = f"{len(store.done)} of {total} queries are in the journal"
             raise CommandError(f"{error}\n{kept}; the same command goes on from there") from error
@@ -243,11 +218,8 @@ def open_engine(options: Any, kind: str) -> Engine:
     try:
         return engines.open_engine(kind, options.model, **settings)
     except (OSError, ValueError, RuntimeError, ImportError) as error:
-        reason, where = (
-            " ".join(f"{error}".split()),
-            "" if kind == "openai" else f"the {kind} engine did not start: ",
-        )
-        raise CommandError(where + reason) from error
+        where = "" if kind == "openai" else f"the {kind} engine did not start: "
+        raise CommandError(where + " ".join(f"{error}".split())) from error
 
 
 def _finish(
@@ -272,18 +244,16 @@ def _finish(
     result |= {name: sum(done[qid].get(name, 0) for qid in run) for name in work([])} | took
     record = options.out.with_name(options.out.name + ".json")
     if todo or not record.exists():
-        result |= {"excluded_rows": inputs.dropped, "ignored_queries": inputs.ignored}
         config = header | {"sampling": asdict(PRESETS[options.sampling]), "digest": digest(header)}
-        provenance = stages.provenance(config, options.seed)
-        stages.write_json(
-            record, {"command": "rerank", **provenance, "files": inputs.files, "result": result}
-        )
-    _answers(options).unlink(missing_ok=True)
+        body = {"command": "rerank", **stages.provenance(config, options.seed), "files": inputs.files}
+        stages.write_json(record, body | {"result": result | inputs.left_out})
+    options.answers.unlink(missing_ok=True)
     parts = [f"{len(run)} queries ({len(todo)} now)", f"{result['calls']} calls"]
     parts += [f"{count} {status}" for status, count in sorted(statuses.items())]
     parts += [f"{result['prompt_tokens']} + {result['output_tokens']} tokens"]
-    also = ("retries", "shortened", "capped_queries", "control_tokens_broken_up")
-    parts += [f"{result[name]} {name.replace('_', ' ')}" for name in also if result.get(name)]
+    counts = result | inputs.left_out
+    also = ("retries", "shortened", "capped_queries", "control_tokens_broken_up", *inputs.left_out)
+    parts += [f"{counts[name]} {name.replace('_', ' ')}" for name in also if counts.get(name)]
     if took:
         parts += [f"{took['seconds']:.1f} s", f"{took['output_tokens_per_second']} output tokens/s"]
     print(f"{', '.join(parts)} -> {options.out}")

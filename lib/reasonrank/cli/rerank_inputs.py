@@ -12,7 +12,7 @@ from typing import Any
 from .. import models, stages
 from ..runs import Run, read_trec
 from ..sources import folder
-from .errors import UsageError
+from .parameters import UsageError, reading
 
 WEIGHTS, SETTINGS = (".safetensors", ".bin", ".pt", ".gguf"), (".json", ".model", ".jinja")
 HASHED_WHOLE = 2 << 30  # bytes; larger weights are told apart by names, sizes and times
@@ -22,15 +22,14 @@ HASHED_WHOLE = 2 << 30  # bytes; larger weights are told apart by names, sizes a
 class Inputs:
     """A run with all texts it needs.
 
-    `run` is without excluded documents; `dropped` counts those that were in it, `ignored` the queries that are
-    not in the run. `files`: name and hash of those that were read.
+    `run` is without excluded documents; `left_out` counts those that were in it, and the queries that are not in the
+    run. `files`: name and hash of those that were read.
     """
 
     run: Run
     queries: dict[str, str]
     passages: dict[str, str]
-    dropped: int
-    ignored: int
+    left_out: dict[str, int]
     files: list[dict[str, str]]
 
 
@@ -42,21 +41,21 @@ def read_inputs(
     `data` is a folder in a published layout; `queries` and `corpus` go before what it holds. `top`: documents
     of a query that need a text. Each file is read once, so that it may be a pipe.
     """
+    given = {"run": run, "queries": queries, "corpus": corpus}
     with tempfile.TemporaryDirectory() as held:
-        given = {"run": run, "queries": queries, "corpus": corpus}
         at = {name: _held(path, Path(held) / name) for name, path in given.items() if path}
         try:
-            files = folder.parts(data, subset, ("queries", "passages", "excluded")) if data else {}
-            files |= {"queries": [at["queries"]]} if queries else {}
-            files |= {"passages": folder.tables(at["corpus"])} if corpus else {}
-            for option, part in (("queries", "queries"), ("corpus", "passages")):
-                if part not in files:
-                    lacking = f"; {data} holds none" if data else ""
-                    raise ValueError(f"no {option}: give --{option} FILE{lacking}")
-            return _read(at["run"], top, files)
-        except (ValueError, OSError) as error:
-            missing = isinstance(error, FileNotFoundError) and error.filename is not None
-            text = f"{error.filename}: no such file" if missing else str(error)
+            with reading():
+                files = folder.parts(data, subset, ("queries", "passages", "excluded")) if data else {}
+                files |= {"queries": [at["queries"]]} if queries else {}
+                files |= {"passages": folder.tables(at["corpus"])} if corpus else {}
+                for option, part in (("queries", "queries"), ("corpus", "passages")):
+                    if part not in files:
+                        lacking = f"; {data} holds none" if data else ""
+                        raise ValueError(f"no {option}: give --{option} FILE{lacking}")
+                return _read(at["run"], top, files)
+        except UsageError as error:
+            text = str(error)
             for name, place in at.items():
                 text = text.replace(str(place), str(given[name]))
             raise UsageError(text) from None
@@ -77,9 +76,8 @@ def _read(run: Path, top: int, files: dict[str, list[Path]]) -> Inputs:
     first = read_trec(run)
     if not first:
         raise ValueError(f"{run}: no row in it, nothing to do")
-    found = folder.collection(
-        files, str(run), wanted={docid for docids in first.values() for docid in docids}
-    )
+    wanted = {docid for docids in first.values() for docid in docids}
+    found = folder.collection(files, str(run), wanted=wanted)
     if unknown := [qid for qid in first if qid not in found.queries]:
         more = f" (and {len(unknown) - 1} more queries)" if len(unknown) > 1 else ""
         raise ValueError(f"{run}: query {unknown[0]!r} has no text in {files['queries'][0]}{more}")
@@ -89,16 +87,15 @@ def _read(run: Path, top: int, files: dict[str, list[Path]]) -> Inputs:
     if missing := [docid for docid in needed if docid not in found.passages]:
         more = f" (and {len(missing) - 1} more documents)" if len(missing) > 1 else ""
         where = files["passages"][0] if len(files["passages"]) == 1 else files["passages"][0].parent
-        raise ValueError(
-            f"query {needed[missing[0]]!r}: no text for document {missing[0]!r} in {where}{more}"
-        )
+        lacks = f"no text for document {missing[0]!r} in {where}{more}"
+        raise ValueError(f"query {needed[missing[0]]!r}: {lacks}")
+    dropped = sum(map(len, first.values())) - sum(map(len, kept.values()))
     read = [run, *(path for paths in files.values() for path in paths)]
     return Inputs(
         run=kept,
         queries={qid: found.queries[qid].text for qid in kept},
         passages={docid: passage.full for docid, passage in found.passages.items() if docid in needed},
-        dropped=sum(map(len, first.values())) - sum(map(len, kept.values())),
-        ignored=len(found.queries) - len(kept),
+        left_out={"excluded_rows": dropped, "ignored_queries": len(found.queries) - len(kept)},
         files=[{"file": path.name, "sha256": stages.sha256(path)} for path in read],
     )
 
@@ -114,17 +111,16 @@ def identity(options: Any, kind: str) -> dict[str, Any]:
     Local weights are hashed (over 2 GiB: their names, sizes and times). A server is known by the name of its
     model alone, so that it may move to another address. UsageError for a folder that is no model.
     """
-    local = options.model if kind != "openai" else options.tokenizer or options.model
     found = {"engine": kind, "model": options.model, "dtype": options.dtype}
-    option = "model"
-    try:
-        found["tokenizer" if kind == "openai" else "weights"] = _folder_digest(models.resolve(local))
-        if options.adapter:
-            option = "adapter"
+    with reading("--model: "):
+        if kind == "openai":
+            found["tokenizer"] = _folder_digest(models.resolve(options.tokenizer or options.model))
+        else:
+            found["weights"] = _folder_digest(models.resolve(options.model))
+    if options.adapter:
+        with reading("--adapter: "):
             models.adapter_settings(options.adapter)
             found["adapter"] = _folder_digest(str(options.adapter))
-    except (FileNotFoundError, ModuleNotFoundError, ValueError) as error:
-        raise UsageError(f"--{option}: {error}") from None
     return found
 
 

@@ -13,7 +13,6 @@ from typing import Any
 import nbformat
 import papermill
 import yaml
-import zmq
 from jupyter_client import AsyncKernelManager
 from jupyter_client.kernelspec import KernelSpecManager
 from nbclient.exceptions import CellTimeoutError
@@ -22,12 +21,10 @@ from traitlets import default
 
 from .. import profiles
 from ..stages import ROOT, alone, write_text
-from . import DEADLINE
-from .errors import CommandError, UsageError
+from .parameters import CommandError, UsageError, reading
 
 START = 300  # seconds for a kernel to start: a cold disk and busy cores are slow
 SECRET = re.compile(r"(?:^|_)(?:api)?(?:key|token)(?:_|$)|password|passwd|secret|credential", re.IGNORECASE)
-ANSI = re.compile(r"\x1b\[[0-9;]*m")
 SAID = ("ValueError", "FileNotFoundError", "ConnectionError")  # what the library raises for bad input
 KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
 
@@ -45,17 +42,13 @@ class ThisPython(AsyncKernelManager):
     async def start_kernel(self, **options: Any) -> None:
         await super().start_kernel(pass_fds=(self.lock,), **options)
 
-    @default("transport_encryption")
-    def _encrypted_where_possible(self) -> str:
-        return "auto" if zmq.has("curve") else "disabled"
-
 
 def run_notebook(
     notebook: str | Path,
     profile: str,
     run_dir: Path,
-    parameters: Mapping[str, Any] | None = None,
-    deadline: float = DEADLINE,
+    parameters: Mapping[str, Any],
+    deadline: float,
 ) -> Path:
     """Execute a notebook and return the executed copy, run_dir/notebooks/<name>.ipynb.
 
@@ -67,21 +60,24 @@ def run_notebook(
     """
     source = find_notebook(notebook)
     content = read_notebook(source)
-    given = dict(parameters or {})
-    settings = {key: given.pop(key) for key in list(given) if "." in key}
+    given = {key: value for key, value in parameters.items() if "." not in key}
+    settings = {key: value for key, value in parameters.items() if "." in key}
     check_parameters(source.name, notebook_parameters(content), given)
     if not deadline > 0:
         raise UsageError(f"--deadline {deadline:g}: expected seconds, more than 0")
     given["profile"], given["run_dir"] = _profile(profile, settings, run_dir), str(run_dir.resolve())
-    folder = run_dir / "notebooks"
-    folder.mkdir(parents=True, exist_ok=True)
-    partial, failed = folder / f".{source.stem}.partial.ipynb", folder / f"{source.stem}.failed.ipynb"
+    executed = run_dir / "notebooks" / source.name
+    executed.parent.mkdir(parents=True, exist_ok=True)
+    partial, failed = (
+        executed.with_name(f".{source.stem}.partial.ipynb"),
+        executed.with_suffix(".failed.ipynb"),
+    )
     manifest = run_dir / source.stem / "manifest.json"
     with alone(run_dir / f".{source.stem}.lock") as lock:  # a kernel may outlive the process that started it
-        before = _stamp(manifest)
+        before = manifest.stat().st_mtime_ns if manifest.exists() else None
         try:
             _execute(source, content, partial, given, deadline, lock)
-            if _stamp(manifest) in (None, before):
+            if not manifest.exists() or manifest.stat().st_mtime_ns == before:
                 raise CommandError(f"{source.stem} ran to its end, but wrote no {manifest}")
         except BaseException as error:
             if partial.exists():
@@ -90,27 +86,18 @@ def run_notebook(
                     raise CommandError(f"{error}\nThe notebook as far as it got: {failed}") from error
             raise
         failed.unlink(missing_ok=True)
-        os.replace(partial, folder / source.name)
-    return folder / source.name
+        os.replace(partial, executed)
+    return executed
 
 
 def _profile(profile: str, settings: Mapping[str, Any], run_dir: Path) -> str:
     """The profile as the notebook is given it: a name of the project's, or a whole path."""
-    try:
+    with reading("--profile: "):
         profiles.load(profile, settings)
-    except (FileNotFoundError, ValueError) as error:
-        raise UsageError(f"--profile: {error}") from None
     place = profile if profile in profiles.names() else str(Path(profile).resolve())
     if not settings:
         return place
-    body: dict[str, Any] = {"extends": place}
-    for key, value in settings.items():
-        *parents, last = key.split(".")
-        section = body
-        for part in parents:
-            section = section.setdefault(part, {})
-        section[last] = value
-    text = yaml.safe_dump(body, sort_keys=False, allow_unicode=True)
+    text = yaml.safe_dump({"extends": place} | profiles.nested(settings), sort_keys=False, allow_unicode=True)
     return str(write_text((run_dir / "overrides.yaml").resolve(), text))
 
 
@@ -128,14 +115,13 @@ def read_notebook(path: Path) -> nbformat.NotebookNode:
     """A Python notebook, whatever kernel it names, or none: it runs on this interpreter. UsageError for others."""
     try:
         content = nbformat.read(path, as_version=4)
-        named = content.metadata.get("kernelspec", {}), content.metadata.get("language_info", {})
-        language = named[0].get("language") or named[1].get("name") or "python"
+        language = content.metadata.get("kernelspec", {}).get("language", "python")
         content.metadata = nbformat.from_dict({"kernelspec": KERNEL, "language_info": {"name": "python"}})
         nbformat.validate(content)
     except Exception as error:  # nbformat raises what it likes for a file of another kind
         reason = str(error).strip().splitlines()[0]
         raise UsageError(f"{path.name}: not a notebook that can be run ({reason})") from None
-    if language.lower() not in ("python", "ipython", "python3"):
+    if language.lower() != "python":
         raise UsageError(f"{path.name}: a notebook in {language}; expected Python")
     return content
 
@@ -162,12 +148,7 @@ def _execute(
     source: Path, content: Any, target: Path, parameters: dict[str, Any], deadline: float, lock: int
 ) -> None:
     """Run papermill; CommandError where the notebook fails, with the cell as papermill counts them."""
-    end, cell = time.monotonic() + deadline, 0
-
-    def started(cell_index: int, **_: Any) -> None:
-        nonlocal cell
-        cell = cell_index + 1
-
+    end, started = time.monotonic() + deadline, [0]
     try:
         papermill.execute_notebook(
             content,
@@ -181,28 +162,15 @@ def _execute(
             start_timeout=START,
             timeout_func=lambda cell: max(1, round(end - time.monotonic())),
             coalesce_streams=True,
-            on_cell_start=started,
+            on_cell_start=lambda cell_index, **_: started.append(cell_index + 1),
         )
     except PapermillExecutionError as error:
-        trace = ANSI.sub("", "\n".join(error.traceback)).splitlines()
-        failed = f"(In [{error.exec_count}]): {error.ename}: {error.evalue}".splitlines()[0]
-        places = [line for line in trace if line.startswith("File ")]
-        ours = str(Path(__file__).parents[1].relative_to(ROOT)) in (places or [""])[-1]
-        told = (
-            ours and error.ename in SAID
-        )  # one of our own messages, which says what is wrong in its own line
-        raise CommandError(
-            "\n".join([*trace[-20:] * (not told), f"{source.stem}, cell {cell} {failed}"])
-        ) from error
+        trace = "" if error.ename in SAID else str(error)
+        said = f"(In [{error.exec_count}]): {error.ename}: {error.evalue}".splitlines()[0]
+        raise CommandError(f"{trace}{source.stem}, cell {started[-1]} {said}") from error
     except CellTimeoutError as error:
         late = f"not done by the deadline of {deadline:g} seconds; --deadline gives it more time"
-        raise CommandError(f"{source.stem}, cell {cell}: {late}") from error
+        raise CommandError(f"{source.stem}, cell {started[-1]}: {late}") from error
     except RuntimeError as error:  # nbclient's DeadKernelError, and a kernel that does not start
-        raise CommandError(
-            f"{source.stem}, cell {cell}: the kernel died ({error}); out of memory?"
-        ) from error
-
-
-def _stamp(path: Path) -> int | None:
-    """Changes whenever the file is written anew; None where there is none."""
-    return path.stat().st_mtime_ns if path.exists() else None
+        dead = f"the kernel died ({error}); out of memory?"
+        raise CommandError(f"{source.stem}, cell {started[-1]}: {dead}") from error

@@ -17,10 +17,8 @@ from .. import examples, filtering, profiles, stages, synthesis
 from ..sources import SCENARIOS, folder
 from ..sources.base import with_parts
 from ..teachers import TeacherError
-from .errors import CommandError, UsageError
-from .parameters import Parameters, read_parameters
+from .parameters import CommandError, Parameters, ProfileName, read_parameters, reading
 
-Profile = Annotated[str, typer.Option(metavar="NAME", help="in profiles/, or a YAML file")]
 Out = Annotated[Path, typer.Option(metavar="DIR", help="the folder of the run")]
 Data = Annotated[Path, typer.Option(metavar="FOLDER", help="queries.jsonl, passages.jsonl, labels.jsonl")]
 Scenario = Annotated[Literal[SCENARIOS], typer.Option(help="what relevance means")]
@@ -36,7 +34,7 @@ Alpha = Annotated[float | None, typer.Option(help="least NDCG@10, 0..1; default:
 def synthesise(
     data: Data,
     out: Out,
-    profile: Profile = "default",
+    profile: ProfileName = "default",
     scenario: Scenario = SCENARIOS[0],
     teacher: Teacher = None,
     first_stage: FirstStage = None,
@@ -47,22 +45,18 @@ def synthesise(
     parameter: Parameters = [],  # noqa: B006 - typer makes a list of its own
 ) -> None:
     """Label your own data with a teacher; every answer is kept, so a rerun asks for what is missing."""
-    kind = first_stage and {"default": first_stage}
-    options = {"teacher": teacher, "first_stage": kind, "candidates": candidates}
-    settings = _settings(
-        profile, out, parameter, {f"synthesis.{key}": value for key, value in options.items()}
-    )
-    try:
+    options = {"synthesis.teacher": teacher, "synthesis.candidates": candidates}
+    options |= {"synthesis.first_stage": first_stage and {"default": first_stage}}
+    settings = _settings(profile, out, parameter, options)
+    with reading():
         collection = with_parts(folder.read(data, scenario), passage_words)
-    except (OSError, ValueError) as error:
-        raise UsageError(str(error)) from None
     asked = {query.id: query.text for query in list(collection.queries.values())[:queries]}
     print(f"{len(asked)} queries, {len(collection.passages)} passages")
     stage = stages.Stage(out, "01_synthesis", settings, settings.seed)
     own = ({collection.name: collection}, {collection.name: asked})
     try:
         made = asyncio.run(synthesis.make(stage, settings, *own, replay=replay))
-    except (TeacherError, OSError, ValueError) as error:
+    except (TeacherError, OSError) as error:
         unnamed = isinstance(error, OSError) and str(out) not in str(error)  # from a library that writes
         raise CommandError(f"{out}: {error}" if unnamed else str(error)) from None
     print("\n".join(synthesis.report(made.collections, made.cost)))
@@ -72,17 +66,15 @@ def synthesise(
 
 def filter_examples(
     out: Out,
-    profile: Profile = "default",
+    profile: ProfileName = "default",
     alpha: Alpha = None,
     parameter: Parameters = [],  # noqa: B006
 ) -> None:
     """Keep the examples whose two labels agree (self-consistency, section 4.1.5)."""
     settings = _settings(profile, out, parameter, {"filtering.alpha": alpha})
-    try:
+    with reading():
         source = examples.source(out, settings, "01_synthesis")
         found = examples.load(source)
-    except (OSError, ValueError) as error:
-        raise UsageError(str(error)) from None
     stage = stages.Stage(out, "02_filtering", settings, settings.seed, inputs=[source])
     kept = filtering.save(stage, found, settings.filtering).kept
     alpha = settings.filtering.alpha
@@ -94,7 +86,5 @@ def _settings(
 ) -> profiles.Profile:
     """The profile, with a command's options and `-p`, which wins; written to the run's folder, as notebooks do."""
     changes = {**options, **read_parameters(parameters)}
-    try:
+    with reading():
         return profiles.start(profile, str(out), **{k.replace(".", "__"): v for k, v in changes.items()})[0]
-    except (OSError, ValueError) as error:
-        raise UsageError(str(error)) from None
