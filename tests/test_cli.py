@@ -52,27 +52,34 @@ def test_good_run(tmp_path, capsys):
     assert "03_tiny" in capsys.readouterr().err  # papermill's bar
 
 
-def test_failing_cell(tmp_path, capsys):
-    notebook = write_notebook(tmp_path, STAGE, "no_such_name", MANIFEST)
-    assert run(notebook, tmp_path) == 1
+@pytest.mark.parametrize(
+    ("cells", "more", "message"),
+    [
+        (
+            [STAGE, "no_such_name", MANIFEST],
+            [],
+            "cell 4 (In [4]): NameError: name 'no_such_name' is not defined",
+        ),
+        (
+            [STAGE, "raise ValueError('x.yaml: y: wrong')"],
+            [],
+            "cell 4 (In [4]): ValueError: x.yaml: y: wrong",
+        ),
+        ([STAGE + MANIFEST, "import os; os._exit(9)"], [], "cell 4: the kernel died"),
+        (
+            [STAGE, "import time; time.sleep(600)"],
+            ["--deadline", "2"],
+            "cell 4: not done by the deadline of 2 seconds",
+        ),
+    ],
+    ids=["error", "said", "dead", "late"],
+)
+def test_a_notebook_that_fails_is_kept_as_far_as_it_got(tmp_path, capsys, cells, more, message):
+    assert run(write_notebook(tmp_path, *cells), tmp_path, *more) == 1
     assert [path.name for path in (tmp_path / "notebooks").iterdir()] == ["03_tiny.failed.ipynb"]
-    message = capsys.readouterr().err
-    assert "03_tiny, cell 4 (In [4]): NameError: name 'no_such_name' is not defined" in message
-    assert "03_tiny.failed.ipynb" in message
-
-
-def test_dead_kernel(tmp_path, capsys):
-    notebook = write_notebook(tmp_path, STAGE + MANIFEST, "import os; os._exit(9)")
-    assert run(notebook, tmp_path) == 1
-    assert "03_tiny, cell 4: the kernel died" in capsys.readouterr().err
-    assert (tmp_path / "notebooks" / "03_tiny.failed.ipynb").is_file()
-
-
-def test_deadline(tmp_path, capsys):
-    notebook = write_notebook(tmp_path, STAGE, "import time; time.sleep(600)")
-    assert run(notebook, tmp_path, "--deadline", "2") == 1
-    assert "03_tiny, cell 4: not done by the deadline of 2 seconds" in capsys.readouterr().err
-    assert (tmp_path / "notebooks" / "03_tiny.failed.ipynb").is_file()
+    said = capsys.readouterr().err
+    assert f"03_tiny, {message}" in said and "03_tiny.failed.ipynb" in said
+    assert ("Traceback" in said) == ("NameError" in message)
 
 
 def test_an_old_manifest_is_no_proof(tmp_path, capsys):

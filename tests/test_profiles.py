@@ -46,7 +46,7 @@ def test_a_profile_extends_another_with_what_differs(tmp_path):
     assert (found.name, found.sft.epochs, found.rl.lora) == ("mine", 3, None)
     assert found.sft.model_copy(update={"epochs": smoke.sft.epochs}) == smoke.sft
     (tmp_path / "mine.yaml").write_text("extends: next.yaml\n")
-    with pytest.raises(ValueError, match=r"mine.yaml: extends: 'next.yaml': expected a profile that does"):
+    with pytest.raises(ValueError, match=r"mine.yaml: extends: 'next.yaml' extends this profile"):
         profiles.load(str(tmp_path / "next.yaml"))
     (tmp_path / "mine.yaml").write_text("extends: no-such-profile\n")
     with pytest.raises(FileNotFoundError, match="no profile 'no-such-profile'"):

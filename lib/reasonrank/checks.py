@@ -51,12 +51,6 @@ class Interval(Measured):
     high: float
 
 
-class Record(BaseModel):
-    """The part of a record that is read."""
-
-    result: dict[str, Any]
-
-
 class Golden(Strict):
     """A case of the authors' released reward."""
 
@@ -97,7 +91,8 @@ class Inputs:
 
 def read_result(path: Path) -> dict[str, Any]:
     """The `result` of a record; ValueError naming the file where it has none."""
-    return checked(read_json(path), Record, str(path)).result
+    record = checked(read_json(path), dict[str, Any], str(path))
+    return checked(record.get("result"), dict[str, Any], f"{path}, result")
 
 
 def retriever(place: Path) -> Measured | None:

@@ -44,13 +44,10 @@ class Margin(Strict):
 
 
 class Row(Strict):
-    """A row of a published table. `values` follow the table's columns; None where only `avg` is printed.
+    """A row of a published table. `values` follow the table's columns; None where only `avg` is printed."""
 
-    `needs`, `noise`: where they differ from the table's; the model is the system where none is named.
-    """
-
-    system: str
-    needs: dict[Literal["model", "hardware"], str] = Field(default_factory=dict)
+    system: str  # also the model, where `needs` name none
+    needs: dict[Literal["model", "hardware"], str] = Field(default_factory=dict)  # beside the table's
     noise: str | None = None
     kind: Literal["retriever", "non-reasoning", "reasoning", "ReasonRank"] | None = None
     group: str | None = None
@@ -96,12 +93,8 @@ class Table(Strict):
 
 
 class Check(Strict):
-    """A check, or a printed figure; data/paper/checks.yaml says what `way`, `kind`, `scale`, `part` and `record` mean.
-
-    `paper`, `tolerance` and `noise` (between two honest runs; `noise_text`: where it is from) are in `unit`.
-    `required`: a record that is not there is an error. `beside`: the row of Table 3 without this part of the recipe,
-    shown beside a small run.
-    """
+    """A check (data/paper/checks.yaml), or a printed figure. `paper`, `tolerance` and `noise` (between two honest runs;
+    `noise_text`: where it is from) are in `unit`."""
 
     id: str
     claim: str = ""
@@ -117,8 +110,8 @@ class Check(Strict):
     needs: Needs
     part: str = ""
     record: str = ""
-    required: bool = False
-    beside: str = ""
+    required: bool = False  # a record that is not there is an error
+    beside: str = ""  # the row of Table 3 without this part of the recipe, shown beside a small run
 
 
 def load(path: Path, kind: type[T]) -> T:

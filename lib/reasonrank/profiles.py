@@ -52,8 +52,7 @@ def _read(profile: str, folder=Path(), children: tuple[Path, ...] = ()) -> tuple
     if not path.is_file():
         raise FileNotFoundError(f"no profile {profile!r}; known are {', '.join(known)}, or give a YAML file")
     if path.resolve() in children:
-        wrong = f"{profile!r}: expected a profile that does not extend this one"
-        raise ValueError(f"{children[-1].name}: extends: {wrong}")
+        raise ValueError(f"{children[-1].name}: extends: {profile!r} extends this profile in its turn")
     raw = read_yaml(path)
     if not isinstance(raw, dict) or not isinstance(raw.get("extends", ""), str):
         raise ValueError(f"{path.name}: expected a mapping of settings, `extends` the name of a profile")

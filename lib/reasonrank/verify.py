@@ -116,11 +116,10 @@ def published(inputs: Inputs) -> dict[str, Measured]:
                     f"{place}: {key} is {'there twice' if key in found else 'no printed figure'}"
                 )
             found[key] = checked(row, Measured, place)
-    sets, columns = {}, paper.tables()["table1"].columns
-    if inputs.bright:
-        sets = {name: own for name in columns if (own := retriever(inputs.bright / name))}
-        if not sets:
-            raise ValueError(f"{inputs.bright}: holds no set of BRIGHT; expected one as biology/{RUN}")
+    columns, place = paper.tables()["table1"].columns, inputs.bright
+    sets = {name: own for name in columns if (own := retriever(place / name))} if place else {}
+    if place and not sets:
+        raise ValueError(f"{place}: holds no set of BRIGHT; expected one as biology/{RUN}")
     if len(sets) == len(columns):
         mean = sum(own.value for own in sets.values()) / len(columns)
         sets["avg"] = Measured(value=mean, n=sum(own.n or 0 for own in sets.values()))
@@ -179,9 +178,8 @@ def _outcome(check: Check, own: Measured | None, missing: str = "", required: bo
     notes = (beside, check.noise_text if found == "OKish" else "", own.note)
     said = {"missing": own.partial or (OPPOSITE if found == "not run" else "")}
     said |= {"note": "; ".join(filter(None, notes))}
-    figures = {"ours": own.value, "low": own.low, "high": own.high, "n": own.n}
-    gap = None if own.partial else own.value - check.paper
-    return Outcome(*line, found, **said, **figures, difference=gap)
+    said |= {"ours": own.value, "low": own.low, "high": own.high, "n": own.n}
+    return Outcome(*line, found, **said, difference=None if own.partial else own.value - check.paper)
 
 
 def claims_frame(report: Report) -> pd.DataFrame:

@@ -65,7 +65,5 @@ def modules(code: str) -> dict[str, Path]:
     finder.badmodules = _None()
     compiled = compile(plain, "notebook", "exec", flags=PyCF_ALLOW_TOP_LEVEL_AWAIT)
     finder.scan_code(compiled, finder.add_module("__main__"))
-    found = {
-        name: module for name, module in finder.modules.items() if name.partition(".")[0] == PACKAGE.name
-    }
-    return {name: Path(module.__file__) for name, module in found.items()}
+    ours = [name for name in finder.modules if name.partition(".")[0] == PACKAGE.name]
+    return {name: Path(finder.modules[name].__file__) for name in ours}

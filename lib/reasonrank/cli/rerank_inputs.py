@@ -49,7 +49,7 @@ def read_inputs(
                 files = folder.parts(data, subset, ("queries", "passages", "excluded")) if data else {}
                 files |= {"queries": [at["queries"]]} if queries else {}
                 files |= {"passages": folder.tables(at["corpus"])} if corpus else {}
-                for option, part in (("queries", "queries"), ("corpus", "passages")):
+                for option, part in {"queries": "queries", "corpus": "passages"}.items():
                     if part not in files:
                         lacking = f"; {data} holds none" if data else ""
                         raise ValueError(f"no {option}: give --{option} FILE{lacking}")
@@ -112,11 +112,10 @@ def identity(options: Any, kind: str) -> dict[str, Any]:
     model alone, so that it may move to another address. UsageError for a folder that is no model.
     """
     found = {"engine": kind, "model": options.model, "dtype": options.dtype}
+    served = kind == "openai"
     with reading("--model: "):
-        if kind == "openai":
-            found["tokenizer"] = _folder_digest(models.resolve(options.tokenizer or options.model))
-        else:
-            found["weights"] = _folder_digest(models.resolve(options.model))
+        name = models.resolve(options.tokenizer or options.model if served else options.model)
+        found["tokenizer" if served else "weights"] = _folder_digest(name)
     if options.adapter:
         with reading("--adapter: "):
             models.adapter_settings(options.adapter)
