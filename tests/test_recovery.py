@@ -88,27 +88,29 @@ def test_another_template_is_not_the_authors(shared):
 
 
 def test_a_row_of_another_template_is_refused():
-    odd = made("plain words", ["x", "y"])
+    odd = made("plain words", ["x", "y", "z", "u", "v"])
     odd["messages"][1]["content"] = odd["messages"][1]["content"].replace("Again", "Once more")
-    with pytest.raises(ValueError, match="no template makes the user messages of all 10 rows"):
+    with pytest.raises(ValueError, match="no template makes the user messages of all 4 rows"):
         recover([*rows(), odd])
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"passages": ["other", "texts"]}, "row 2: its query, or its passages"),
-        ({"query": "never asked"}, "row 2: its query, or its passages"),
-        ({"query": ""}, "row 2: expected a query and passages"),
-        ({"passages": []}, "row 2: expected a query and passages"),
-        ({"messages": [{"role": "user", "content": "x"}]}, "row 2: expected a system and a user message"),
-        ({"messages": None}, "row 2: expected a system and a user message"),
+        ({"passages": ["other", "texts"]}, "its query, or its passages"),
+        ({"query": "never asked"}, "its query, or its passages"),
+        ({"query": ""}, "expected a query and passages"),
+        ({"passages": []}, "expected a query and passages"),
+        ({"messages": [{"role": "user", "content": "x"}]}, "expected a system and a user message"),
+        ({"messages": None}, "expected a system and a user message"),
     ],
 )
-def test_a_malformed_row_is_named(monkeypatch, change, message):
+def test_a_row_that_cannot_be_used_is_passed_over_and_named_where_it_is_alone(monkeypatch, change, message):
     monkeypatch.setattr(recovery, "prepare", lambda text, *_: text)
-    with pytest.raises(ValueError, match=message):
-        recover([rows()[0], {**rows()[1], **change}])
+    odd = {**rows()[3], **change}
+    with pytest.raises(ValueError, match=f"row 1: {message}"):
+        recover([odd])
+    assert texts(recover([odd, *rows()])) == (SYSTEM, USER)
 
 
 def test_no_rows_and_too_many_places_are_refused():

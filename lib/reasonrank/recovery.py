@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
-from itertools import chain, combinations, islice, pairwise, product
+from itertools import islice, product
 from pathlib import Path
 from typing import Any
 
@@ -49,24 +49,12 @@ def published(data_dir: Path | None, model: str) -> Template:
     """
     from .models import load_tokenizer
 
-    known, tokenizer = read_json(HASHES), load_tokenizer(model)
-    chosen: dict[int, Mapping[str, Any]] = {}
-    refused = ValueError("no rows to learn a template from")
-    for number, row in enumerate(islice(published13k.prompts(data_dir), ROWS), start=1):
-        if (size := len(row["passages"])) not in chosen:
-            try:  # a passage that was cut in another way hides the template
-                _row(row, f"row {number}", tokenizer, CAP)
-                chosen[size] = row
-            except ValueError as error:
-                refused = error
-    if not chosen:
-        raise ValueError(f"{published13k.HUB['rl']}: {refused}")
-    made = recover(chosen.values(), known, tokenizer=tokenizer, passage_tokens=CAP)
-    name = model.rstrip("/").rpartition("/")[2].lower()
-    theirs = [e["used_by"] for e in known.values() if isinstance(e, Mapping)]
-    wanted = next((used for used in theirs if name in [word.split()[0].lower() for word in used]), None)
-    found = known_as(made, known)
-    if wanted and (found is None or known[found]["used_by"] != wanted):
+    known, rows = read_json(HASHES), islice(published13k.prompts(data_dir), ROWS)
+    made = recover(rows, known, tokenizer=load_tokenizer(model), passage_tokens=CAP)
+    name, found = model.rstrip("/").rpartition("/")[2].lower(), known_as(made, known)
+    theirs = {key: e["used_by"] for key, e in known.items() if isinstance(e, Mapping)}
+    wanted = [used for used in theirs.values() if name in [word.split()[0].lower() for word in used]]
+    if wanted and theirs.get(found) not in wanted:
         wrong = f"the recovered template is not the one of {model}: its hashes are not in {HASHES.name}"
         raise ValueError(f"{wrong}; get the RL data again, or give prompting.template a Jinja file")
     return made
@@ -82,9 +70,7 @@ def read_template(path: Path) -> Template:
     from jinja2.sandbox import ImmutableSandboxedEnvironment
 
     if not path.is_file():
-        raise FileNotFoundError(
-            f"{path}: no such template; expected a Jinja file with blocks system and user"
-        )
+        raise FileNotFoundError(f"{path}: no such template; expected a Jinja file")
     strict = {"undefined": jinja2.StrictUndefined, "keep_trailing_newline": True, "trim_blocks": True}
     try:
         made = ImmutableSandboxedEnvironment(**strict).from_string(path.read_text(encoding="utf-8-sig"))
@@ -116,23 +102,30 @@ def recover(
     tokenizer: Any = None,
     passage_tokens: int | None = None,
 ) -> Template:
-    """Learn the template that made `rows`, and render each of them anew to be sure.
+    """Learn the template that made `rows`, and render one of each number of passages anew to be sure.
 
     A row has `messages` (or `prompt`): a system and a user message, each with `role` and `content`; `query`;
     `passages`, best with more than one number of passages over all rows. Query and passages stand in the
-    messages as given or as `prepare` makes them, the passages cut to `passage_tokens` of `tokenizer`.
-    `known`: hashes as for `known_as`. Of several templates that fit, a known one is taken, else the one
-    with the most places. Raises ValueError, naming the row, for one that is malformed or whose query or passages
-    are not in its messages, and where no template fits all rows.
+    messages as given or as `prepare` makes them, the passages cut to `passage_tokens` of `tokenizer`; rows in which
+    they were made in another way are passed over. `known`: hashes as for `known_as`. Of several templates that fit, a
+    known one is taken, else the one with the most places. Raises ValueError where no row can be used, naming the last
+    one, and where no template fits.
     """
-    read = [_row(row, f"row {number}", tokenizer, passage_tokens) for number, row in enumerate(rows, start=1)]
+    read: dict[str, dict[str, str]] = {}
+    refused = ValueError("no rows to learn a template from")
+    for number, row in enumerate(rows, start=1):
+        if (size := str(len(row["passages"] or ()))) not in read:
+            try:
+                read[size] = _row(row, f"row {number}", tokenizer, passage_tokens)
+            except ValueError as error:
+                refused = error
     if not read:
-        raise ValueError("no rows to learn a template from")
-    systems, users = _fitting("system", read), _fitting("user", read)
-    users, choices = [user.replace(_LIST, "{passages}") for user in users], len(systems) * len(users)
-    found = [Template(system, user, choices) for system, user in product(systems, users)]
-    ours = [template for template in found if known_as(template, known or {})]
-    return max(ours or found, key=lambda t: len(re.findall(r"\{(?:num|query|passages)\}", t.system + t.user)))
+        raise refused
+    systems, users = (_fitting(role, list(read.values())) for role in ("system", "user"))
+    choices = len(systems) * len(users)
+    made = [Template(s, user.replace(_LIST, "{passages}"), choices) for s, user in product(systems, users)]
+    ours = [template for template in made if known_as(template, known or {})]
+    return max(ours or made, key=lambda t: len(re.findall(r"\{(?:num|query|passages)\}", t.system + t.user)))
 
 
 def known_as(template: Template, known: Mapping[str, Any]) -> str | None:
@@ -149,57 +142,40 @@ def _hashes(template: Template) -> dict[str, str]:
 
 def _row(row: Mapping[str, Any], place: str, tokenizer: Any, tokens: int | None) -> dict[str, str]:
     """The messages of a row by role, the passages in them as `_LIST`, and its query and number as they stand there."""
-    messages = [dict(message) for message in row.get("messages", row.get("prompt")) or ()]
-    roles = [message.get("role") for message in messages]
-    if roles != ["system", "user"] or not all(isinstance(m.get("content"), str) for m in messages):
+    messages = row.get("messages", row.get("prompt")) or ()
+    roles, texts = ([message.get(key) for message in messages] for key in ("role", "content"))
+    if roles != ["system", "user"] or not all(isinstance(text, str) for text in texts):
         raise ValueError(f"{place}: expected a system and a user message with their text, got roles {roles}")
-    query, passages = row.get("query"), list(row["passages"]) if row.get("passages") is not None else []
-    if not isinstance(query, str) or not query or not passages:
+    (system, user), query, passages = texts, row["query"], row["passages"]
+    if not query or not passages:
         raise ValueError(f"{place}: expected a query and passages that are not empty")
-    system, user = (message["content"] for message in messages)
     for texts in (passages, [prepare(text, tokenizer, tokens) for text in passages]):
         before, found, after = user.partition(block(texts))
         for asked in (query, prepare(query)) if found else ():
             if any(asked in part for part in (before, after, system)):
-                return {
-                    "system": system,
-                    "user": before + _LIST + after,
-                    "query": asked,
-                    "num": str(len(texts)),
-                }
+                found = {"system": system, "user": before + _LIST + after}
+                return found | {"query": asked, "num": str(len(texts))}
     raise ValueError(f"{place}: its query, or its passages as '[i] text' lines, are not in its messages")
 
 
 def _fitting(role: str, rows: Sequence[Mapping[str, str]]) -> list[str]:
     """The templates that render this message of every row, learnt from the row with the fewest places."""
-    first = min(rows, key=lambda row: len(_places(row, role)))
-    made = dict.fromkeys(_candidates(first[role], _places(first, role)))
-    found = [text for text in made if all(fill(text, row) == row[role] for row in rows)]
-    if not found:
-        raise ValueError(f"no template makes the {role} messages of all {len(rows)} rows")
-    return found
+    readings = min((_readings(row, role) for row in rows), key=len)
+    if (count := len(readings) // 2) > LIMIT:
+        raise ValueError(f"the query or the number stands at {count} places of a message, too many to try")
+    made = dict.fromkeys(map("".join, product(*readings)))
+    if found := [text for text in made if all(fill(text, row) == row[role] for row in rows)]:
+        return found
+    raise ValueError(f"no template makes the {role} messages of all {len(rows)} rows")
 
 
-def _places(row: Mapping[str, str], role: str) -> list[tuple[int, int, str]]:
-    """Start, end and name of all in a message that may be the query or the number."""
-    patterns = {"query": re.escape(row["query"]), "num": rf"(?<!\d){row['num']}(?!\d)"}
-    return sorted(
-        (*m.span(), name) for name, pattern in patterns.items() for m in re.finditer(pattern, row[role])
-    )
-
-
-def _candidates(text: str, places: Sequence[tuple[int, int, str]]) -> Iterator[str]:
-    """Templates that might have made a message: each choice of places that do not overlap."""
-    if len(places) > LIMIT:
-        raise ValueError(
-            f"the query or the number stands at {len(places)} places of a message, too many to try"
-        )
-    for chosen in chain.from_iterable(combinations(places, count) for count in range(len(places), -1, -1)):
-        if all(one[1] <= other[0] for one, other in pairwise(chosen)):
-            made, end = "", 0
-            for start, stop, name in chosen:
-                made, end = f"{made}{text[end:start]}{{{name}}}", stop
-            yield made + text[end:]
+def _readings(row: Mapping[str, str], role: str) -> list[list[str]]:
+    """A message in parts, and how to read each: every second one may be the query or the number, or is plain text."""
+    parts = re.split(rf"({re.escape(row['query'])}|(?<!\d){row['num']}(?!\d))", row[role])
+    names = [
+        [name for name in ("query", "num") if n % 2 and row[name] == part] for n, part in enumerate(parts)
+    ]
+    return [[*(f"{{{name}}}" for name in found), part] for found, part in zip(names, parts, strict=True)]
 
 
 def prepare(text: str, tokenizer: Any = None, tokens: int | None = None) -> str:
