@@ -112,9 +112,6 @@ class Countdown(InProcessEngine):
         for request in list(self._active.values()):
             if request.prompt == [-1]:
                 raise RuntimeError("out of memory")
-            if request.future.cancelled():
-                del self._active[request.id]
-                continue
             self.left[request.id] -= 1
             if self.left[request.id] == 0:
                 self.order.append(request.prompt[0])

@@ -123,7 +123,7 @@ def test_a_constraint_and_a_length_go_to_vllm_servers_alone(server):
         ask(engine, held)
         ask(engine, Sampling(exact=True))
     assert server.seen[0][2]["structured_outputs"] == {"regex": r"\[(1|2)\]"}
-    assert server.seen[1][2]["ignore_eos"] is True and "ignore_eos" not in server.seen[0][2]
+    assert [body["ignore_eos"] for _, _, body in server.seen] == [False, True]
     with connect(server, token_ids=False) as engine:
         with pytest.raises(ValueError, match="regular expression"):
             ask(engine, held)

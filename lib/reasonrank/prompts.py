@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from array import array
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Literal
@@ -81,6 +81,13 @@ def control_tokens(tokenizer: Any) -> dict[int, str]:
     """Id -> text of the tokens that no text may hold."""
     known = getattr(tokenizer, "added_tokens_decoder", {})
     return {id: str(token) for id, token in known.items() if token.special}
+
+
+def spaced(text: str, controls: Iterable[str]) -> str:
+    """A text in which control tokens have a blank inside, so that they are none."""
+    for control in controls:
+        text = text.replace(control, f"{control[:1]} {control[1:]}")
+    return text
 
 
 @dataclass(frozen=True)
@@ -208,20 +215,13 @@ class Prompt:
     def _pieces(self, query: str, passages: Sequence[str], cap: int, query_cap: int) -> list[Piece]:
         """Head, then what leads to a passage and the passage by turns, what follows the last one, tail."""
         values = {"num": str(len(passages)), "query": self._query(query, query_cap).text}
-        head, tail = self._frame(
-            fill(self.template.system, values | {"query": self._broken(values["query"])})
-        )
+        in_system = spaced(values["query"], self._controls).replace(_MARK, " ")
+        head, tail = self._frame(fill(self.template.system, values | {"query": in_system}))
         pieces, between = [head], fill(self._before, values)
         for number, passage in enumerate(passages, start=1):
             pieces += [self._piece(f"{between}[{number}]"), self._passage(passage, cap)]
             between = f" [{number}]\n" if self.repeat else ""
         return [*pieces, self._piece(between + fill(self._after, values)), tail]
-
-    def _broken(self, text: str) -> str:
-        """A text that may stand in the frame: control tokens get a blank inside."""
-        for control in self._controls:
-            text = text.replace(control, f"{control[:1]} {control[1:]}")
-        return text.replace(_MARK, " ")
 
     def _frame_of(self, system: str) -> list[Piece]:
         """The chat template around the user's message; control tokens in it are such."""

@@ -2,27 +2,31 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any
+
+from pydantic import Field
+from pydantic.dataclasses import dataclass as checked
 
 from reasonrank.answers import THINK, THINK_END
 from reasonrank.store import Store
-
-FinishReason = Literal["stop", "length"]
 
 
 class EngineError(RuntimeError):
     """An engine that failed, was closed, or could not be reached."""
 
 
-@dataclass(frozen=True)
+@checked(frozen=True)
 class Sampling:
     """How tokens are drawn. Temperature 0 is greedy decoding.
 
@@ -36,29 +40,16 @@ class Sampling:
     without stop strings it has `max_tokens` tokens, for measurements. Raises ValueError for values out of range.
     """
 
-    max_tokens: int = 3172
-    temperature: float = 0.0
-    top_p: float = 1.0
-    top_k: int = 0
+    max_tokens: int = Field(3172, ge=1)
+    temperature: float = Field(0.0, ge=0, allow_inf_nan=False)
+    top_p: float = Field(1.0, gt=0, le=1)
+    top_k: int = Field(0, ge=0)
     seed: int | None = None
-    stop: tuple[str, ...] = ()
+    stop: tuple[Annotated[str, Field(min_length=1)], ...] = ()
     chain: bool | None = None
-    logprobs: int = 0
+    logprobs: int = Field(0, ge=0)
     constraint: str | None = None
     exact: bool = False
-
-    def __post_init__(self) -> None:
-        wrong = {
-            "max_tokens (at least 1)": self.max_tokens < 1,
-            "temperature (at least 0)": not self.temperature >= 0,
-            "top_p (over 0, at most 1)": not 0 < self.top_p <= 1,
-            "top_k (at least 0)": self.top_k < 0,
-            "stop (a tuple of non-empty strings)": isinstance(self.stop, str) or not all(self.stop),
-            "logprobs (at least 0)": self.logprobs < 0,
-        }
-        if any(wrong.values()):
-            bad = ", ".join(name for name, is_wrong in wrong.items() if is_wrong)
-            raise ValueError(f"sampling: {bad}, got {self}")
 
 
 GREEDY = Sampling()
@@ -72,20 +63,21 @@ PRESETS = {"greedy": GREEDY, "qwen3": QWEN3}
 
 @dataclass(frozen=True)
 class Completion:
-    """The output of one request.
+    """The output of one request, or of several that made it together (`calls`).
 
-    `text` has no special tokens; `token_ids` has the end token too. `logprobs`: one dictionary per output token,
-    from the token's own string to its natural log-probability; None where they were not asked for. `cached_tokens`:
-    tokens of the prompt that the engine had computed for an earlier one, where it says so.
+    `text` has no special tokens; `token_ids` has the end token too. `finish_reason`: "stop" or "length". `logprobs`:
+    one dictionary per output token, from the token's own string to its natural log-probability; None where they were
+    not asked for. `cached_tokens`: of the prompt, that the engine had computed for an earlier one, where it says so.
     """
 
     text: str
     token_ids: tuple[int, ...]
     prompt_tokens: int
     output_tokens: int
-    finish_reason: FinishReason
+    finish_reason: str
     logprobs: list[dict[str, float]] | None = None
     cached_tokens: int = 0
+    calls: int = 1
 
 
 @dataclass(frozen=True)
@@ -130,7 +122,7 @@ class Engine(ABC):
 
     @abstractmethod
     async def _generate(self, prompt: list[int], sampling: Sampling) -> Completion:
-        """One completion; the prompt was checked, counting is done by the caller."""
+        """One completion. The prompt was checked, `sampling.max_tokens` fits, counting is done by the caller."""
 
     @abstractmethod
     def close(self) -> None:
@@ -156,44 +148,43 @@ class Engine(ABC):
         """
         if sampling.constraint is not None and not self.constraints:
             raise ValueError(f"the {self.kind} engine cannot hold its output to a regular expression")
-        prompt = list(prompt)
+        prompt, who = list(prompt), f"{self.name}: the {self.kind} engine"
         if not 0 < len(prompt) < self.max_model_len:
             raise ValueError(
                 f"prompt of {len(prompt)} tokens: expected 1 to {self.max_model_len - 1} "
                 f"(max_model_len of {self.name} is {self.max_model_len})"
             )
-        key = "" if self.kept is None else _key(prompt, sampling)
-        if key and key in self.kept.done:
+        key = hashlib.sha256(json.dumps([prompt, asdict(sampling)]).encode()).hexdigest()
+        if self.kept is not None and key in self.kept.done:
             return Completion(**self.kept.done[key])
+        room = min(sampling.max_tokens, self.max_model_len - len(prompt))
         self._count(in_flight=1)
         try:
-            completion = await self._generate(prompt, sampling)
-            if sampling.logprobs and not completion.logprobs:
-                raise EngineError(
-                    f"{self.name}: the {self.kind} engine gives no log-probabilities to rank by"
-                )
-            self._count(requests=1, prompt=completion.prompt_tokens, output=completion.output_tokens)
-            if key and key not in self.kept.done:  # the same may have been asked twice at once
-                last = completion.logprobs and completion.logprobs[-1:]  # a chain's would fill the disk
-                self.kept.append(key, asdict(completion) | {"token_ids": (), "logprobs": last})
+            done = await self._generate(prompt, replace(sampling, max_tokens=room))
         finally:
             self._count(in_flight=-1)
-        return completion
+        if done.finish_reason not in ("stop", "length"):
+            raise EngineError(f"{who} ended a request with {done.finish_reason!r}")
+        if sampling.logprobs and not done.logprobs:
+            raise EngineError(f"{who} gives no log-probabilities to rank by")
+        self._count(requests=1, prompt_tokens=done.prompt_tokens, output_tokens=done.output_tokens)
+        if self.kept is not None and key not in self.kept.done:  # the same may have been asked twice at once
+            last = done.logprobs and done.logprobs[-1:]  # a chain's would fill the disk
+            self.kept.append(key, asdict(done) | {"token_ids": (), "logprobs": last})
+        return done
 
     @property
     def stats(self) -> Stats:
         """Work done so far; a snapshot, so that two of them can be subtracted."""
         return self._count()
 
-    def _count(
-        self, in_flight: int = 0, requests: int = 0, prompt: int = 0, output: int = 0, control: int = 0
-    ) -> Stats:
-        """Add to the counts; the clock runs while any request is under way. Safe between threads."""
+    def _count(self, in_flight: int = 0, **work: int) -> Stats:
+        """Add to the counts (see `Stats`); the clock runs while any request is under way. Safe between threads."""
         with self._counting:
             now = time.perf_counter()
             seconds = now - self._since if self._in_flight else 0.0
             self._since, self._in_flight = now, self._in_flight + in_flight
-            self._done -= Stats(-requests, -prompt, -output, -seconds, -control)
+            self._done -= Stats(seconds=-seconds, **{name: -count for name, count in work.items()})
             return self._done
 
     def __enter__(self) -> Engine:
@@ -201,10 +192,6 @@ class Engine(ABC):
 
     def __exit__(self, *error: object) -> None:
         self.close()
-
-
-def _key(prompt: list[int], sampling: Sampling) -> str:
-    return hashlib.sha256(json.dumps([prompt, asdict(sampling)]).encode()).hexdigest()
 
 
 def cut_at_stop(text: str, sampling: Sampling) -> str | None:
@@ -216,3 +203,23 @@ def cut_at_stop(text: str, sampling: Sampling) -> str | None:
     if ends and sampling.chain is False and THINK in text[: min(ends)]:
         return cut_at_stop(text, replace(sampling, chain=True))
     return text[: min(ends)] if ends else None
+
+
+@contextmanager
+def own_loop() -> Iterator[asyncio.AbstractEventLoop]:
+    """An event loop in a thread of its own; at the end what is still under way in it is cancelled."""
+    started: Future[asyncio.AbstractEventLoop] = Future()
+
+    def serve() -> None:
+        with asyncio.Runner() as runner:
+            started.set_result(runner.get_loop())
+            runner.get_loop().run_forever()
+
+    thread = threading.Thread(target=serve, daemon=True)
+    thread.start()
+    loop = started.result()
+    try:
+        yield loop
+    finally:
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()

@@ -32,24 +32,19 @@ class Request:
     future: Future[Completion] = field(default_factory=Future)
     id: str = field(default_factory=lambda: f"request-{next(_numbers)}")
 
-    def fail(self, error: Exception) -> None:
-        with contextlib.suppress(InvalidStateError):  # cancelled in the meantime
-            self.future.set_exception(error)
-
 
 class InProcessEngine(Engine):
     """Base of the engines whose model lives in this process.
 
     A subclass stores its settings, calls `super().__init__()` last, and works on `self._active`, the requests that
-    were added and have not ended. Only the engine's thread calls the methods that it has to provide.
+    were added and have not ended. Only the engine's thread calls the methods that it provides.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self._active: dict[str, Request] = {}
         self._stopped: EngineError | None = None
-        self._lock = threading.Lock()
-        self._thread = ThreadPoolExecutor(max_workers=1)
+        self._lock, self._thread = threading.Lock(), ThreadPoolExecutor(max_workers=1)
         try:
             self._thread.submit(self._load).result()
         except BaseException:
@@ -66,18 +61,23 @@ class InProcessEngine(Engine):
         """Free the model's memory; also called after a failed load."""
 
     @abstractmethod
-    def _add(self, request: Request) -> None:
-        """Take a request in. An exception fails this request alone."""
-
-    @abstractmethod
     def _step(self) -> None:
         """Advance the active requests, `finish` those that are done. An exception fails all of them."""
 
-    def finish(self, request: Request, completion: Completion) -> None:
-        """Hand a completion to whoever waits for it."""
+    def _add(self, request: Request) -> None:
+        """Take a request in. An exception fails this request alone."""
+
+    def _drop(self, request: Request) -> None:
+        """Forget a request that needs no more tokens, or that nobody waits for any more."""
+
+    def finish(self, request: Request, result: Completion | Exception) -> None:
+        """Hand a completion, or what is in its place, to whoever waits for it."""
         self._active.pop(request.id, None)
         with contextlib.suppress(InvalidStateError):  # cancelled in the meantime
-            request.future.set_result(completion)
+            if isinstance(result, Exception):
+                request.future.set_exception(result)
+            else:
+                request.future.set_result(result)
 
     async def _generate(self, prompt: list[int], sampling: Sampling) -> Completion:
         request = Request(prompt, sampling)
@@ -94,25 +94,17 @@ class InProcessEngine(Engine):
             done.result()
 
     def close(self) -> None:
-        with self._lock:
-            if self._stopped is None:
-                self._stopped = EngineError(f"{self.kind} engine of {self.name}: closed")
-                try:
-                    self._thread.submit(self._end)
-                except RuntimeError:  # the interpreter is ending, and the thread has ended
-                    self._end()
+        self._stop(EngineError(f"{self.kind} engine of {self.name}: closed"))
         self._thread.shutdown()
         atexit.unregister(self.close)
 
     def _take(self, request: Request) -> None:
-        if request.future.cancelled():
-            return
         try:
             if self._stopped is not None:
                 raise self._stopped
             self._add(request)
         except Exception as error:
-            request.fail(error)
+            self.finish(request, error)
             return
         self._active[request.id] = request
         if len(self._active) == 1:  # with others in it, the next step is submitted already
@@ -121,22 +113,31 @@ class InProcessEngine(Engine):
     def _advance(self) -> None:
         """One step, and the next one after what was submitted in the meantime."""
         try:
-            if self._active:  # none after the end
+            for request in [request for request in self._active.values() if request.future.cancelled()]:
+                del self._active[request.id]
+                self._drop(request)
+            if self._active:
                 self._step()
-            with self._lock:
-                if self._active and self._stopped is None:
-                    self._thread.submit(self._advance)
         except Exception as error:
-            with self._lock:
-                if self._stopped is not None:  # closed: the end is submitted already
-                    return
-                self._stopped = EngineError(f"{self.kind} engine of {self.name} failed: {error!r}")
-                self._stopped.__cause__ = error
-            self._end()
+            failed = EngineError(f"{self.kind} engine of {self.name} failed: {error!r}")
+            failed.__cause__ = error
+            self._stop(failed)
+        with self._lock:
+            if self._active and self._stopped is None:
+                self._thread.submit(self._advance)
+
+    def _stop(self, reason: EngineError) -> None:
+        """Take nothing more in, fail who still waits, and free the model; once."""
+        with self._lock:
+            if self._stopped is not None:
+                return
+            self._stopped = reason
+            try:
+                self._thread.submit(self._end)
+            except RuntimeError:  # the interpreter is ending, and the thread has ended
+                self._end()
 
     def _end(self) -> None:
-        """Fail who still waits, and free the model."""
-        for request in self._active.values():
-            request.fail(self._stopped)
-        self._active.clear()
+        for request in list(self._active.values()):
+            self.finish(request, self._stopped)
         self._unload()

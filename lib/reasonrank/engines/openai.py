@@ -6,19 +6,20 @@ import asyncio
 import json
 import os
 import re
-import threading
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
+from concurrent.futures import Future
+from contextlib import ExitStack
 from email.utils import mktime_tz, parsedate_tz
-from itertools import groupby
+from itertools import accumulate, groupby
 from pathlib import Path
 from typing import Any
 
 from reasonrank.models import load_tokenizer
-from reasonrank.prompts import control_tokens
+from reasonrank.prompts import control_tokens, spaced
 from reasonrank.runs import well_formed
 
-from .base import Completion, Engine, EngineError, Sampling, cut_at_stop
+from .base import Completion, Engine, EngineError, Sampling, cut_at_stop, own_loop
 
 KEY = "OPENAI_API_KEY"
 CONTEXT = 32768  # tokens, of a server that does not say
@@ -29,7 +30,9 @@ PASSING = {408, 409, 425, 429}  # and all from 500 on: the next request may not 
 class Passing(EngineError):
     """A failure that the next try may not meet; `wait`: seconds that the server asks for."""
 
-    wait = 0.0
+    def __init__(self, message: str, wait: float = 0.0) -> None:
+        super().__init__(message)
+        self.wait = wait
 
 
 def endpoint(base_url: str, key: str | None = None, variable: str = KEY) -> tuple[str, str]:
@@ -84,6 +87,7 @@ class OpenAIEngine(Engine):
         timeout: float = 3600.0,
         max_retries: int = 6,
     ) -> None:
+        import tenacity
         from openai import AsyncOpenAI
 
         if adapter is not None:
@@ -93,13 +97,18 @@ class OpenAIEngine(Engine):
         self.base_url, self._key = endpoint(base_url, api_key)
         connection = {"base_url": self.base_url, "api_key": self._key}
         self._client = AsyncOpenAI(**connection, timeout=timeout, max_retries=0)
-        self._limit, self._tries = asyncio.Semaphore(max_num_seqs), 1 + max_retries
-        self._closed = False
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
-        self._thread.start()
+        jitter = tenacity.wait_random_exponential(BACKOFF, max=60)
+        self._again = tenacity.retry(
+            retry=tenacity.retry_if_exception_type(Passing),
+            stop=tenacity.stop_after_attempt(1 + max_retries),
+            wait=lambda state: state.outcome.exception().wait + jitter(state),
+            reraise=True,
+        )
+        self._limit, self._stack = asyncio.Semaphore(max_num_seqs), ExitStack()
+        self._loop = self._stack.enter_context(own_loop())
+        self._stack.callback(lambda: self._send(self._client.close).result())
         try:
-            served = asyncio.run_coroutine_threadsafe(self._context(), self._loop).result()
+            served = self._send(self._context).result()
             self.max_model_len = max_model_len or served or CONTEXT
             self.tokenizer = load_tokenizer(tokenizer or model)
             self._controls = control_tokens(self.tokenizer)
@@ -107,39 +116,24 @@ class OpenAIEngine(Engine):
             self.close()
             raise
 
+    def close(self) -> None:
+        self._stack.close()
+
     async def _generate(self, prompt: list[int], sampling: Sampling) -> Completion:
-        """Through the engine's own loop: open connections belong to one loop, callers come from many."""
-        if self._closed:
+        if self._loop.is_closed():
             raise EngineError(f"openai engine of {self.name}: closed")
+        return await asyncio.wrap_future(self._send(self._ask, prompt, sampling))
 
-        async def request() -> Completion:
-            async with self._limit:
-                body = await self._call("post", "/completions", body=self._body(prompt, sampling))
-            return self._completion(body, prompt, sampling)
+    def _send(self, request: Callable[..., Any], *args: Any) -> Future[Any]:
+        """The result of `request`, tried again where it failed in passing.
 
-        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(self._again(request), self._loop))
-
-    async def _again(self, request: Callable[..., Awaitable[Any]], *args: Any, **kwargs: Any) -> Any:
-        """What `request` returns, tried again where it failed in passing."""
-        from tenacity import (
-            AsyncRetrying,
-            retry_if_exception_type,
-            stop_after_attempt,
-            wait_random_exponential,
-        )
-
-        jitter = wait_random_exponential(BACKOFF, max=60)
-        attempts = AsyncRetrying(
-            retry=retry_if_exception_type(Passing),
-            stop=stop_after_attempt(self._tries),
-            wait=lambda state: state.outcome.exception().wait + jitter(state),
-            reraise=True,
-        )
-        return await attempts(request, *args, **kwargs)
+        Through the engine's own loop: open connections belong to one loop, callers come from many.
+        """
+        return asyncio.run_coroutine_threadsafe(self._again(request)(*args), self._loop)
 
     async def _context(self) -> int | None:
         """Tokens of the context that the server states for the model (vLLM does); None where it states none."""
-        listed = await self._again(self._call, "get", "/models", or_none=True)
+        listed = await self._call("get", "/models", or_none=True)
         if listed is None:  # a server that does not list its models
             return None
         try:
@@ -151,6 +145,11 @@ class OpenAIEngine(Engine):
             raise EngineError(f"{self.base_url} does not serve {self.name!r}; it serves {names}")
         return served[self.name]
 
+    async def _ask(self, prompt: list[int], sampling: Sampling) -> Completion:
+        async with self._limit:
+            body = await self._call("post", "/completions", body=self._body(prompt, sampling))
+        return self._completion(body, prompt, sampling)
+
     async def _call(self, method: str, path: str, or_none: bool = False, **arguments: Any) -> Any:
         """The JSON that the server answers with; with `or_none`, None where it does not have the path."""
         from openai import APIConnectionError, APIError
@@ -160,51 +159,43 @@ class OpenAIEngine(Engine):
         except APIConnectionError as error:
             reason = self._shown(error.__cause__ or error)
             raise Passing(f"no server answers at {self.base_url}: {reason}") from error
-        except APIError as error:
-            missing = getattr(error, "status_code", None) == 404
-            if missing and or_none:
-                return None
-            said = error.message if " - " in error.message else f"{error.message} - {error.body}"
-            astray = missing and not self.base_url.rstrip("/").endswith("/v1")
-            hint = "; such addresses mostly end in /v1" if astray else ""
-            status = getattr(error, "status_code", 0)
-            refused = (Passing if status in PASSING or status >= 500 else EngineError)(
-                f"{self.base_url} refused a request: {self._shown(said)}{hint}"
-            )
-            if isinstance(refused, Passing):
-                refused.wait = retry_after(error.response.headers.get("retry-after"))
-            raise refused from error
         except ValueError as error:  # JSON that breaks off
             raise Passing(f"{self.base_url} sent what is no JSON: {error}") from error
+        except APIError as error:
+            status = getattr(error, "status_code", 0)
+            if status == 404 and or_none:
+                return None
+            said = error.message if " - " in error.message else f"{error.message} - {error.body}"
+            astray = status == 404 and not self.base_url.rstrip("/").endswith("/v1")
+            hint = "; such addresses mostly end in /v1" if astray else ""
+            refused = f"{self.base_url} refused a request: {self._shown(said)}{hint}"
+            if status not in PASSING and status < 500:
+                raise EngineError(refused) from error
+            raise Passing(refused, retry_after(error.response.headers.get("retry-after"))) from error
 
     def _body(self, prompt: list[int], sampling: Sampling) -> dict[str, Any]:
         body: dict[str, Any] = {
             "model": self.name,
             "prompt": prompt if self._token_ids else self._as_text(prompt),
-            "max_tokens": min(sampling.max_tokens, self.max_model_len - len(prompt)),
+            "max_tokens": sampling.max_tokens,
             "temperature": sampling.temperature,
             "top_p": sampling.top_p,
             "seed": self._seed if sampling.seed is None else sampling.seed,
         }
-        if sampling.exact and not self._token_ids:
-            raise ValueError(
-                "openai engine: a length can be held by vLLM's server alone; expected token_ids=True"
-            )
         if sampling.logprobs:
             body["logprobs"] = sampling.logprobs
         if self._token_ids:
-            body |= {
-                "top_k": sampling.top_k,
-                "return_token_ids": True,
-                "repetition_penalty": 1.0,  # unsent, a server takes the model's own default
-                "min_p": 0.0,
-            }
+            # unsent, the last two are the model's own default
+            body |= {"top_k": sampling.top_k, "min_p": 0.0, "repetition_penalty": 1.0}
+            body |= {"return_token_ids": True, "ignore_eos": sampling.exact}
             if sampling.stop and sampling.chain is None:
                 body |= {"stop": list(sampling.stop), "include_stop_str_in_output": True}
             if sampling.constraint is not None:
                 body["structured_outputs"] = {"regex": sampling.constraint}
-            if sampling.exact:
-                body["ignore_eos"] = True
+        elif sampling.exact:
+            raise ValueError(
+                "openai engine: a length can be held by vLLM's server alone; expected token_ids=True"
+            )
         return body
 
     def _as_text(self, prompt: list[int]) -> str:
@@ -215,30 +206,23 @@ class OpenAIEngine(Engine):
         parts, broken = [], 0
         for is_control, run in groupby(prompt, key=lambda id: id in self._controls):
             part = self.tokenizer.decode(list(run))
-            for control in () if is_control else self._controls.values():
-                broken += part.count(control)
-                part = part.replace(control, f"{control[:1]} {control[1:]}")
-            parts.append(part)
-        self._count(control=broken)
+            parts.append(part if is_control else spaced(part, self._controls.values()))
+            broken += len(parts[-1]) - len(part)
+        self._count(control_tokens=broken)
         return "".join(parts)
 
     def _completion(self, body: Any, prompt: list[int], sampling: Sampling) -> Completion:
         try:
             choice, usage = body["choices"][0], body.get("usage") or {}
-            text, reason, tops = well_formed(joined(choice["text"])), choice["finish_reason"], None
-            if sampling.logprobs and choice.get("logprobs"):
-                tops = [dict(top) for top in choice["logprobs"]["top_logprobs"]]
+            text, reason = well_formed(joined(choice["text"])), choice["finish_reason"]
+            found = (choice.get("logprobs") or {}) if sampling.logprobs else {}
+            tops, tokens = [dict(top) for top in found.get("top_logprobs") or ()], found.get("tokens") or ()
+            ids, cut = choice.get("token_ids"), cut_at_stop(text, sampling)
         except (KeyError, IndexError, TypeError, ValueError, AttributeError):
             raise self._odd("a completion", body) from None
-        if reason not in ("stop", "length"):
-            raise EngineError(f"{self.base_url}: a request ended with {reason!r}")
-        cut = cut_at_stop(text, sampling)
-        ids = choice.get("token_ids") if cut in (None, text) else None
-        if cut not in (None, text) and tops:  # the server has gone on: keep the positions up to the cut
-            length, tokens = 0, choice["logprobs"].get("tokens") or []
-            ends = [length := length + len(token) for token in tokens]
-            tops = tops[: sum(end < len(cut) for end in ends) + 1] if ends else [{}]
-        text = text if cut is None else cut
+        if cut not in (None, text):  # the server has gone on: keep the positions up to the cut
+            ids, text, ends = None, cut, list(accumulate(map(len, tokens)))
+            tops = tops and (tops[: sum(end < len(cut) for end in ends) + 1] if ends else [{}])
         ids = ids or self.tokenizer.encode(text, add_special_tokens=False)
         return Completion(
             text=text,
@@ -246,7 +230,7 @@ class OpenAIEngine(Engine):
             prompt_tokens=usage.get("prompt_tokens") or len(prompt),
             output_tokens=usage.get("completion_tokens") or len(ids),
             finish_reason=reason if cut is None else "stop",
-            logprobs=tops,
+            logprobs=tops or None,
             cached_tokens=(usage.get("prompt_tokens_details") or {}).get("cached_tokens") or 0,
         )
 
@@ -258,22 +242,6 @@ class OpenAIEngine(Engine):
         """What a server said, for a message: one line, no key in it."""
         text = " ".join(str(said).split())
         return (text if self._key == "none" else text.replace(self._key, "(key)"))[:300]
-
-    def close(self) -> None:
-        if not self._closed:
-            self._closed = True
-            asyncio.run_coroutine_threadsafe(self._shut(), self._loop).result()
-            self._loop.call_soon_threadsafe(self._loop.stop)
-            self._thread.join()
-            self._loop.close()
-
-    async def _shut(self) -> None:
-        """Requests under way fail, then connections close."""
-        waiting = asyncio.all_tasks() - {asyncio.current_task()}
-        for task in waiting:
-            task.cancel()
-        await asyncio.gather(*waiting, return_exceptions=True)
-        await self._client.close()
 
 
 def retry_after(value: str | None) -> float:

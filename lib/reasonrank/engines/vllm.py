@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 from reasonrank import models
 
@@ -36,8 +37,8 @@ class VllmEngine(InProcessEngine):
 
     `adapter`: folder of a LoRA adapter; a CPU gets it merged into the weights (three times as fast there), a
     GPU beside them. `kv_cache_gib`: memory of the key-value cache on a CPU, in GiB; a GPU takes
-    `gpu_memory_utilization` of its memory for all. `enforce_eager`: no compilation; None: eager on a CPU, where
-    it starts sooner. Other options go to vLLM's EngineArgs. One such engine can be open at a time in a process.
+    `gpu_memory_utilization` of its memory for all. Other options go to vLLM's EngineArgs; without `enforce_eager` a
+    CPU does not compile, since it starts sooner so. One such engine can be open at a time in a process.
     Raises EngineError where one is open already, and what vLLM raises where it cannot start.
     """
 
@@ -46,44 +47,29 @@ class VllmEngine(InProcessEngine):
     _open: VllmEngine | None = None
 
     def __init__(
-        self,
-        model: str,
-        *,
-        adapter: str | Path | None = None,
-        kv_cache_gib: float = 2.0,
-        gpu_memory_utilization: float = 0.9,
-        enforce_eager: bool | None = None,
-        **options: Any,
+        self, model: str, *, adapter: str | Path | None = None, kv_cache_gib: float = 2.0, **options: Any
     ) -> None:
         if VllmEngine._open is not None:
             raise EngineError(f"the vllm engine of {VllmEngine._open.name} is still open; close it first")
-        self.name, self._adapter = model, Path(adapter) if adapter is not None else None
-        self._lora, self._engine = None, None
-        self._cpu = {
-            "kv_cache_memory_bytes": int(kv_cache_gib * GIB),
-            "enforce_eager": enforce_eager is not False,
-        }
-        self._gpu = {"gpu_memory_utilization": gpu_memory_utilization, "enforce_eager": bool(enforce_eager)}
-        self._options = {
-            "model": models.resolve(model),
-            "max_num_seqs": 64,
-            "enable_prefix_caching": True,
-            "use_tqdm_on_load": False,
-            "disable_log_stats": True,
-            "log_level": "ERROR",
-            **options,
-        }
+        self.name, self._adapter, self._options = model, adapter, options
+        self._cache, self._lora, self._engine = int(kv_cache_gib * GIB), None, None
         super().__init__()
 
     def reset_prefix_cache(self) -> None:
         self.call(lambda: self._engine.reset_prefix_cache())
 
     def load(self, model: str, adapter: str | Path | None = None) -> None:
-        self.name, self._lora = model, None  # an adapter is merged, on GPUs too
+        self.name, self._adapter, self._lora = model, adapter, None  # an adapter is merged, on GPUs too
         with _quiet_start(), tempfile.TemporaryDirectory() as folder:
-            if adapter is not None:
-                models.save_merged(model, Path(adapter), self._options.get("dtype", "auto"), folder)
-            self.call(lambda: self._reload(models.resolve(model) if adapter is None else folder))
+            weights = self._weights(folder)
+            self.call(lambda: self._reload(weights))
+
+    def _weights(self, folder: str) -> str:
+        """Where the model is; with an adapter, merged, in `folder`, which is needed only while it is loaded."""
+        if self._adapter is None:
+            return models.resolve(self.name)
+        models.save_merged(self.name, Path(self._adapter), self._options.get("dtype", "auto"), folder)
+        return folder
 
     def _reload(self, weights: str) -> None:
         self._engine.collective_rpc("reload_weights", kwargs={"weights_path": weights})
@@ -93,36 +79,35 @@ class VllmEngine(InProcessEngine):
     def _load(self) -> None:
         VllmEngine._open = self
         self.tokenizer = models.load_tokenizer(self.name)
+        options: dict[str, Any] = {"max_num_seqs": 64, "gpu_memory_utilization": 0.9}
+        options |= {"enable_prefix_caching": True, "use_tqdm_on_load": False}
+        options |= {"disable_log_stats": True, "log_level": "ERROR"}
         with _quiet_start(), tempfile.TemporaryDirectory() as folder:
             from vllm import EngineArgs
             from vllm.platforms import current_platform
             from vllm.v1.engine.llm_engine import LLMEngine
 
-            choose = self._for_cpu if current_platform.is_cpu() else self._for_gpu
-            self._engine = LLMEngine.from_engine_args(EngineArgs(**{**self._options, **choose(folder)}))
+            if current_platform.is_cpu():
+                options |= {"model": self._weights(folder), "kv_cache_memory_bytes": self._cache}
+                # After a part of a prompt vLLM turns a seeded generator back, which a CPU's cannot.
+                options |= {"enforce_eager": True, "enable_chunked_prefill": False}
+            else:
+                options |= {"model": models.resolve(self.name), **self._beside()}
+            self._engine = LLMEngine.from_engine_args(EngineArgs(**options | self._options))
         self.max_model_len = self._engine.model_config.max_model_len
 
-    def _for_cpu(self, folder: str) -> dict[str, Any]:
-        """Settings of a CPU; a merged model goes to `folder`, which is needed only while it is loaded."""
-        if not self._options.get("enable_chunked_prefill"):
-            # After a part of a prompt vLLM turns a seeded generator back, which a CPU's cannot.
-            self._cpu["enable_chunked_prefill"] = False
-        if self._adapter is not None:
-            models.save_merged(self.name, self._adapter, self._options.get("dtype", "auto"), folder)
-            self._cpu["model"] = folder
-        return self._cpu
+    def _beside(self) -> dict[str, Any]:
+        """Settings of a GPU for an adapter. vLLM wants its rank beforehand, and knows a few ranks only."""
+        if self._adapter is None:
+            return {}
+        from vllm.lora.request import LoRARequest
 
-    def _for_gpu(self, folder: str) -> dict[str, Any]:
-        """Settings of a GPU. vLLM wants an adapter's rank beforehand, and knows a few ranks only."""
-        if self._adapter is not None:
-            from vllm.lora.request import LoRARequest
-
-            models.check_adapter(self.name, self._adapter)  # vLLM passes over keys that it does not know
-            rank = models.adapter_settings(self._adapter)["r"]
-            known = (1, 8, 16, 32, 64, 128, 256, 320, 512)
-            self._gpu |= {"enable_lora": True, "max_lora_rank": min(r for r in known if r >= rank)}
-            self._lora = LoRARequest(self._adapter.name, 1, str(self._adapter.absolute()))
-        return self._gpu
+        adapter = Path(self._adapter).absolute()
+        models.check_adapter(self.name, adapter)  # vLLM passes over keys that it does not know
+        rank = models.adapter_settings(adapter)["r"]
+        known = (1, 8, 16, 32, 64, 128, 256, 320, 512)
+        self._lora = LoRARequest(adapter.name, 1, str(adapter))
+        return {"enable_lora": True, "max_lora_rank": min(r for r in known if r >= rank)}
 
     def _unload(self) -> None:
         if self._engine is not None:
@@ -132,48 +117,38 @@ class VllmEngine(InProcessEngine):
         VllmEngine._open = None
 
     def _add(self, request: Request) -> None:
-        self._engine.add_request(
-            request.id,
-            {"prompt_token_ids": request.prompt},
-            self.parameters(request.sampling),
-            lora_request=self._lora,
-        )
+        prompt, parameters = {"prompt_token_ids": request.prompt}, self.parameters(request.sampling)
+        self._engine.add_request(request.id, prompt, parameters, lora_request=self._lora)
+
+    def _drop(self, request: Request) -> None:
+        self._engine.abort_request([request.id])
 
     def parameters(self, sampling: Sampling) -> Any:
-        """`sampling` as vLLM takes it."""
+        """`sampling` as vLLM takes it, but for the stop strings: vLLM's own stop knows nothing of reasoning."""
         from vllm import SamplingParams
         from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
 
         held = sampling.constraint
-        watched = _watched(sampling)  # vLLM's own stop knows nothing of reasoning
         return SamplingParams(
             max_tokens=sampling.max_tokens,
             temperature=sampling.temperature,
             top_p=sampling.top_p,
             top_k=sampling.top_k,
             seed=sampling.seed,
-            stop=[] if watched else list(sampling.stop),
-            include_stop_str_in_output=True,
             logprobs=sampling.logprobs or None,
             ignore_eos=sampling.exact,
-            output_kind=RequestOutputKind.CUMULATIVE if watched else RequestOutputKind.FINAL_ONLY,
+            output_kind=RequestOutputKind.CUMULATIVE if sampling.stop else RequestOutputKind.FINAL_ONLY,
             structured_outputs=None if held is None else StructuredOutputsParams(regex=held),
         )
 
     def _step(self) -> None:
-        dropped = [request.id for request in self._active.values() if request.future.cancelled()]
-        if dropped:
-            self._engine.abort_request(dropped)
-            for id in dropped:
-                del self._active[id]
         for output in self._engine.step():
             request = self._active.get(output.request_id)
             if request is None:
                 continue
-            sampling = request.sampling
-            cut = cut_at_stop(output.outputs[0].text, sampling) if _watched(sampling) else None
+            cut = cut_at_stop(output.outputs[0].text, request.sampling)
             if cut is not None and not output.finished:
-                self._engine.abort_request([request.id])
+                self._drop(request)
             if cut is not None or output.finished:
                 self.finish(request, _completion(output, cut))
 
@@ -185,23 +160,15 @@ def _repack_head(worker: Any) -> None:
         head.quant_method.process_weights_after_loading(head)
 
 
-def _watched(sampling: Sampling) -> bool:
-    """Whether the stop strings are looked for here, step by step."""
-    return bool(sampling.stop) and sampling.chain is not None
-
-
 def _completion(output: Any, cut: str | None) -> Completion:
-    """A finished vLLM request, or one that was cut. Raises EngineError for one that ended in any other way."""
+    """A finished vLLM request, or one that was cut."""
     result = output.outputs[0]
-    reason = result.finish_reason if cut is None else "stop"
-    if reason not in ("stop", "length"):
-        raise EngineError(f"vllm ended {output.request_id} with {reason!r}")
     return Completion(
         text=result.text if cut is None else cut,
         token_ids=tuple(result.token_ids),
         prompt_tokens=len(output.prompt_token_ids),
         output_tokens=len(result.token_ids),
-        finish_reason=reason,
+        finish_reason=result.finish_reason if cut is None else "stop",
         logprobs=None if result.logprobs is None else [_by_string(top) for top in result.logprobs],
         cached_tokens=output.num_cached_tokens or 0,
     )
@@ -223,13 +190,13 @@ def _quiet_start() -> Iterator[None]:
     """
     import torch
 
-    found, set_num_threads = dict(os.environ), torch.set_num_threads
     hidden = sys.modules.pop(_HIDDEN, None)
-    os.environ.update(_START)
     logging.getLogger("vllm").setLevel(logging.ERROR)
     with contextlib.ExitStack() as stack:
-        stack.enter_context(warnings.catch_warnings())
-        warnings.simplefilter("ignore")
+        stack.enter_context(patch.dict(os.environ, _START))
+        # the CPU worker puts a warning in its place
+        stack.enter_context(patch.object(torch, "set_num_threads", torch.set_num_threads))
+        stack.enter_context(warnings.catch_warnings(action="ignore"))
         held = stack.enter_context(tempfile.TemporaryFile())
         try:  # vLLM silences output by its number; under nbval it has none
             sys.stdout.fileno()
@@ -248,9 +215,5 @@ def _quiet_start() -> Iterator[None]:
         finally:
             os.dup2(saved, 2)
             os.close(saved)
-            for key in set(os.environ) - set(found):
-                del os.environ[key]
-            os.environ.update(found)
-            torch.set_num_threads = set_num_threads  # the CPU worker puts a warning in its place
             if hidden is not None:
                 sys.modules[_HIDDEN] = hidden

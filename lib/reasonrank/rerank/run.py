@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import contextvars
 import time
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from reasonrank.engines import Engine, Sampling
+from reasonrank.engines.base import own_loop
 from reasonrank.prompts import Prompt
 from reasonrank.runs import Run
 
@@ -220,19 +219,5 @@ def run_sync(coroutine: Coroutine[Any, Any, T]) -> T:
         asyncio.get_running_loop()
     except RuntimeError:
         return asyncio.run(coroutine)
-    started: Future[tuple[asyncio.AbstractEventLoop, asyncio.Task[T]]] = Future()
-
-    async def announced() -> T:
-        started.set_result((asyncio.get_running_loop(), asyncio.current_task()))
-        return await coroutine
-
-    with ThreadPoolExecutor(1, "run_sync") as pool:
-        context = contextvars.copy_context()  # so that output and progress reach the same notebook cell
-        result = pool.submit(context.run, asyncio.run, announced())
-        try:
-            return result.result()
-        except BaseException:
-            if not result.done():
-                loop, task = started.result()
-                loop.call_soon_threadsafe(task.cancel)
-            raise
+    with own_loop() as loop:
+        return asyncio.run_coroutine_threadsafe(coroutine, loop).result()
