@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from itertools import takewhile, zip_longest
 from typing import Any
@@ -13,7 +13,7 @@ from reasonrank.answers import ANSWER, ANSWER_END, THINK_END, Answer, parse, ren
 from reasonrank.engines import GREEDY, QWEN3, Completion, Engine, Sampling
 from reasonrank.prompts import Prompt
 
-from .run import Gate, Reranked, Reranker, Trace, beside
+from .run import Gate, Reranked, Reranker, Trace, took
 from .schedule import Variant, schedule
 
 
@@ -65,40 +65,24 @@ class WindowReranker(Reranker):
     ) -> WindowTrace:
         """Ask for the order of `docids`, which stand in [start, end) of the list."""
         done: list[Completion] = []
-        requests = 0
         async with gate.slots:
             began = time.perf_counter()
             prompt = self.prompt.render(query, [texts[docid] for docid in docids])
             for sampling in (self.sampling, second_try(self.sampling)):
-                completion, calls = await self._ask(prompt.ids, len(docids), sampling)
-                done, requests = [*done, completion], requests + calls
-                answer = parse(completion.text, len(docids), self.prompt.chain)
+                done.append(await self._ask(prompt.ids, len(docids), sampling))
+                text = done[-1].text
+                answer = parse(text, len(docids), self.prompt.chain)
                 if not self.retry or answer.status in ("ok", "repaired"):
                     break
         gate.count(answered=1)
-        return WindowTrace(
-            start=start,
-            end=end,
-            docids=tuple(docids),
-            answer=answer,
-            status=answer.status,
-            text=done[-1].text,
-            prompt_tokens=sum(completion.prompt_tokens for completion in done),
-            output_tokens=sum(completion.output_tokens for completion in done),
-            calls=requests,
-            attempts=len(done),
-            began=began,
-            ended=time.perf_counter(),
-            cached_tokens=sum(completion.cached_tokens for completion in done),
-            shortened=prompt.shortened,
-            cut=tuple(docids[place] for place in prompt.cut),
-            query_cut=prompt.query_cut,
-        )
+        place = {"start": start, "end": end, "docids": tuple(docids), "attempts": len(done)}
+        cost = took(done, prompt, docids, began)
+        return WindowTrace(answer=answer, status=answer.status, text=text, **place, **cost)
 
-    async def _ask(self, prompt: list[int], num_passages: int, sampling: Sampling) -> tuple[Completion, int]:
-        """A completion, and the requests that it took."""
+    async def _ask(self, prompt: list[int], num_passages: int, sampling: Sampling) -> Completion:
+        """The answer to one window, whatever requests it takes."""
         if not self.constrained:
-            return await self.engine.generate(prompt, sampling), 1
+            return await self.engine.generate(prompt, sampling)
         return await constrained(self.engine, prompt, num_passages, sampling, self.prompt.chain)
 
 
@@ -117,12 +101,11 @@ def second_try(sampling: Sampling) -> Sampling:
 class ListwiseReranker(WindowReranker):
     """Windows of `window` documents, ranked one after another.
 
-    `strategy`: "sliding" by `step` (paper: 20 and 10 over 100 candidates), back to front; "single", the first
-    `window` documents; "full", all documents in one window. The windows of a query follow one another, since
-    each starts from the order that the one before left; those of different queries do not wait for one
-    another. `variant`: the window rule, "ours" or "released" (see `schedule.windows`). `prefetch`: see `_read_ahead`,
-    for engines that keep prefixes. `options`: see `WindowReranker`. Raises ValueError for an unknown strategy, for
-    sizes that `schedule.windows` refuses, and for `prefetch` on another engine.
+    `strategy`, `step` and `variant`: which windows, see `schedule.schedule` (paper: sliding by 10 in windows of 20 over
+    100 candidates). The windows of a query follow one another, since each starts from the order that the one before
+    left; those of different queries do not wait for one another. `prefetch`: see `_read_ahead`, for engines that keep
+    prefixes. `options`: see `WindowReranker`. Raises ValueError for what makes no schedule, and for `prefetch` on
+    another engine.
     """
 
     def __init__(
@@ -139,10 +122,10 @@ class ListwiseReranker(WindowReranker):
     ) -> None:
         if prefetch and not engine.prefixes:
             raise ValueError(f"prefetch: the {engine.kind} engine keeps no prefixes; expected vllm or openai")
-        schedule(strategy, 0, window, step, variant)  # refuses what makes no schedule
         super().__init__(engine, prompt, **options)
         self.window, self.step, self.strategy, self.variant = window, step, strategy, variant
         self.prefetch = prefetch
+        self.schedule(0)  # refuses what makes no schedule
 
     def schedule(self, num_candidates: int) -> list[tuple[int, int]]:
         """The windows in their order, see `schedule.schedule`."""
@@ -154,12 +137,17 @@ class ListwiseReranker(WindowReranker):
     async def _rerank(self, query: str, docids: list[str], texts: Mapping[str, str], gate: Gate) -> Reranked:
         order, traces, places = list(docids), [], self.schedule(len(docids))
         for (start, end), following in zip_longest(places, places[1:]):
-            meanwhile = nullcontext()
+            ahead = []
             if self.prefetch and following:
                 new, kept = order[following[0] : start], following[1] - start
-                meanwhile = beside(self._read_ahead(query, new, order[start:end], kept, texts, gate))
-            async with meanwhile:
+                reading = self._read_ahead(query, new, order[start:end], kept, texts, gate)
+                ahead.append(asyncio.ensure_future(reading))
+            try:
                 trace = await self._rank_window(query, order[start:end], start, end, texts, gate)
+            finally:  # whatever became of it
+                for task in ahead:
+                    task.cancel()
+                await asyncio.gather(*ahead, return_exceptions=True)
             order[start:end] = trace.reordered
             traces.append(trace)
         return Reranked(order, traces)
@@ -192,29 +180,30 @@ def answer_pattern(num_passages: int) -> str:
 
 async def constrained(
     engine: Engine, prompt: Sequence[int], num_passages: int, sampling: Sampling, chain: bool
-) -> tuple[Completion, int]:
-    """A completion whose answer is held to its form, and the requests that it took.
+) -> Completion:
+    """A completion whose answer is held to its form.
 
     Reasoning is free; once `</think>` is there, a second request goes on from the text, held to
     `answer_pattern`. `sampling.max_tokens` bounds the whole, with what an answer needs set aside. Reasoning that
     meets its limit is not closed by force: such a completion is returned as it is, truncated. The prompt is
     counted once.
     """
-    encode, text, tokens, cached = engine.tokenizer.encode, "", 0, None
+    encode, begun, free = engine.tokenizer.encode, ANSWER, None
     longest = f" {ANSWER} {render([num_passages] * num_passages)} {ANSWER_END}"
     room = len(encode(longest, add_special_tokens=False)) + num_passages  # it may split into more tokens
     if chain:
-        free = replace(sampling, max_tokens=max(1, sampling.max_tokens - room), stop=(THINK_END,), chain=None)
-        reasoning = await engine.generate(prompt, free)
-        if THINK_END not in reasoning.text:
-            return reasoning, 1
-        text, tokens, cached = reasoning.text + " ", reasoning.output_tokens, reasoning.cached_tokens
-    text += ANSWER
-    begun = [*prompt, *encode(text, add_special_tokens=False)]
+        limit = max(1, sampling.max_tokens - room)
+        free = await engine.generate(
+            prompt, replace(sampling, max_tokens=limit, stop=(THINK_END,), chain=None)
+        )
+        if THINK_END not in free.text:
+            return free
+        begun = f"{free.text} {ANSWER}"
     limit, pattern = min(room, sampling.max_tokens), answer_pattern(num_passages)
     held = replace(sampling, max_tokens=limit, stop=(ANSWER_END,), chain=None, constraint=pattern)
-    ending = await engine.generate(begun, held)
-    tokens += ending.output_tokens
-    counts = {"output_tokens": tokens, "cached_tokens": ending.cached_tokens if cached is None else cached}
-    whole = replace(ending, text=text + ending.text, prompt_tokens=len(prompt), **counts)
-    return whole, 1 + chain
+    ending = await engine.generate([*prompt, *encode(begun, add_special_tokens=False)], held)
+    whole = replace(ending, text=begun + ending.text, prompt_tokens=len(prompt))
+    if free is None:
+        return whole
+    tokens = free.output_tokens + ending.output_tokens
+    return replace(whole, output_tokens=tokens, cached_tokens=free.cached_tokens, calls=2)

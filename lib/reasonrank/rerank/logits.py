@@ -34,7 +34,7 @@ class LogitsReranker(ListwiseReranker):
     part: there is no draw. Raises EngineError where the engine gives no log-probabilities.
     """
 
-    async def _ask(self, prompt: list[int], num_passages: int, sampling: Sampling) -> tuple[Completion, int]:
+    async def _ask(self, prompt: list[int], num_passages: int, sampling: Sampling) -> Completion:
         opening = EMPTY_CHAIN.removeprefix(self.prompt.begun).lstrip() + ANSWER
         names = identifiers(self.engine.tokenizer, f"{opening} [", range(1, num_passages + 1))
         asked = branches(names)
@@ -47,8 +47,8 @@ class LogitsReranker(ListwiseReranker):
                     scores[ids] += likely.get(ids[len(path)], -math.inf)
         found = [(-score, n) for n, score in enumerate(scores.values(), start=1) if score > -math.inf]
         text = f"{opening} {render(n for _, n in sorted(found))} {ANSWER_END}"
-        output_tokens = sum(completion.output_tokens for completion in done)
-        return replace(done[0], text=text, prompt_tokens=len(prompt), output_tokens=output_tokens), len(done)
+        counts = {"output_tokens": sum(each.output_tokens for each in done), "calls": len(done)}
+        return replace(done[0], text=text, prompt_tokens=len(prompt), **counts)
 
 
 def identifiers(tokenizer: Any, opening: str, numbers: Iterable[int]) -> list[Tokens]:

@@ -15,7 +15,7 @@ from reasonrank.answers import THINK_END
 from reasonrank.engines import GREEDY, Engine, Sampling
 from reasonrank.prompts import Prompt
 
-from .run import Gate, Reranked, Reranker, Trace, gather
+from .run import Gate, Reranked, Reranker, Trace, gather, took
 
 VERDICT = Sampling(max_tokens=1, logprobs=20)
 _SAID = ("true", "false", "True", "False")  # what ends an answer, after its reasoning
@@ -75,21 +75,14 @@ class PointwiseReranker(Reranker):
                 completions.append(verdict := await self.engine.generate([*prompt.ids, *ending], VERDICT))
                 score, text = verdict_score(verdict.logprobs[0]), text + verdict.text
         gate.count(answered=1)
+        once = {"prompt_tokens": len(prompt.ids), "cached_tokens": completions[0].cached_tokens}
         return PointTrace(
             rank=rank,
             docid=docid,
             score=0.5 if score is None else score,
             status="undecided" if score is None else "ok" if closed else "truncated",
             text=text,
-            prompt_tokens=len(prompt.ids),
-            output_tokens=sum(each.output_tokens for each in completions),
-            calls=len(completions),
-            began=began,
-            ended=time.perf_counter(),
-            cached_tokens=completions[0].cached_tokens,
-            shortened=prompt.shortened,
-            cut=(docid,) if prompt.cut else (),
-            query_cut=prompt.query_cut,
+            **took(completions, prompt, [docid], began) | once,
         )
 
 

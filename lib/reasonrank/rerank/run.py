@@ -6,14 +6,13 @@ import asyncio
 import time
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from reasonrank.engines import Engine, Sampling
+from reasonrank.engines import Completion, Engine, Sampling
 from reasonrank.engines.base import own_loop
-from reasonrank.prompts import Prompt
+from reasonrank.prompts import Prompt, Rendered
 from reasonrank.runs import Run
 
 T = TypeVar("T")
@@ -41,6 +40,14 @@ class Trace:
     shortened: bool = False
     cut: tuple[str, ...] = ()
     query_cut: bool = False
+
+
+def took(done: Sequence[Completion], prompt: Rendered, docids: Sequence[str], began: float) -> dict[str, Any]:
+    """The fields of a trace that completions to a prompt about `docids` fill, over by now."""
+    sums = ("prompt_tokens", "output_tokens", "calls", "cached_tokens")
+    fields = {name: sum(getattr(each, name) for each in done) for name in sums}
+    fields |= {"began": began, "ended": time.perf_counter(), "shortened": prompt.shortened}
+    return fields | {"cut": tuple(docids[n] for n in prompt.cut), "query_cut": prompt.query_cut}
 
 
 @dataclass(frozen=True)
@@ -79,11 +86,10 @@ class RerankedRun:
 
 
 def work(queries: Iterable[Sequence[Trace]]) -> dict[str, int]:
-    """Sums over the traces of queries.
+    """Sums over the traces of queries, see `Trace`.
 
-    `calls`: requests to the engine; `retries`: answers that were asked for again; `shortened`: prompts whose
-    passages were capped lower to fit; `capped_passages`: documents of a query that were cut at their cap, each
-    counted once; `capped_queries`: queries that were.
+    `retries`: answers that were asked for again; `capped_passages`: documents of a query that were cut, each counted
+    once; `capped_queries`: queries that were.
     """
     queries = list(queries)
     traces = [trace for query in queries for trace in query]
@@ -172,10 +178,10 @@ class Reranker(ABC):
 
         before, begin = self.engine.stats, time.perf_counter()
         results = await gather(one(qid, docids) for qid, docids in heads.items())
-        reranked = dict(zip(heads, results, strict=True))
-        traces = {qid: result.windows for qid, result in reranked.items()}
+        traces = {qid: result.windows for qid, result in zip(heads, results, strict=True)}
+        lists = [[*new.docids, *run[qid][len(new.docids) :]] for qid, new in zip(heads, results, strict=True)]
         return RerankedRun(
-            run={qid: [*new.docids, *run[qid][len(new.docids) :]] for qid, new in reranked.items()},
+            run=dict(zip(heads, lists, strict=True)),
             traces=traces,
             counts=dict(Counter(trace.status for query in traces.values() for trace in query)),
             seconds=time.perf_counter() - begin,
@@ -197,17 +203,6 @@ async def gather(coroutines: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-
-
-@asynccontextmanager
-async def beside(coroutine: Coroutine[Any, Any, Any]) -> AsyncIterator[None]:
-    """A coroutine runs while the body does; at the body's end it is dropped, whatever became of it."""
-    task = asyncio.ensure_future(coroutine)
-    try:
-        yield
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
 
 
 def run_sync(coroutine: Coroutine[Any, Any, T]) -> T:

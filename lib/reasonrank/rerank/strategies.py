@@ -14,7 +14,7 @@ from .listwise import ListwiseReranker
 from .logits import LogitsReranker
 from .pointwise import PointwiseReranker
 from .run import Reranker
-from .schedule import Variant, schedule
+from .schedule import schedule
 from .topdown import TopDownReranker, topdown_calls
 
 
@@ -69,6 +69,14 @@ STRATEGIES = {
 }
 
 
+UNUSED = {
+    "pointwise": ("window", "step", "variant", "retry", "constrained", "prefetch"),
+    "logits": ("retry", "constrained", "prefetch"),
+    "topdown": ("step", "variant", "prefetch"),
+}
+"""Options that a strategy has no use for: nothing slides, or nothing is written."""
+
+
 def build(
     name: str,
     engine: Engine,
@@ -77,41 +85,28 @@ def build(
     query_tokens: int,
     max_length: int,
     overlong: Overlong = "error",
-    window: int = 20,
-    step: int = 10,
-    variant: Variant = "ours",
-    reasoning: bool = True,
     repeat: bool = False,
-    retry: bool = False,
-    constrained: bool = False,
-    prefetch: bool = False,
+    reasoning: bool = True,
     template: Template | None = None,
     **options: Any,
 ) -> Reranker:
     """A reranker of the strategy `name`, with its prompt, over an open engine.
 
-    Caps and `max_length` (of a prompt) in tokens, and `repeat`: see `prompts.Prompt`; `options` (`sampling`,
-    `max_in_flight`) and the rest as the rerankers take it. What a strategy has no use for is left out: `step`,
-    `variant` (of the window rule) and `prefetch` without a slide, `window` for pointwise, `retry` and `constrained`
-    where nothing is written. `reasoning=False`: rankings are asked for without it, as by "direct", whatever the
-    schedule; a pointwise judgement always reasons. `template`: of listwise prompts with reasoning, in place of ours.
-    Raises ValueError for an unknown strategy or a setting out of range.
+    Caps and `max_length` (of a prompt) in tokens, `overlong` and `repeat`: see `prompts.Prompt`; `options` as the
+    rerankers take them, but for those in UNUSED, which are left out. `reasoning=False`: rankings are asked for without
+    it, as by "direct", whatever the schedule; a pointwise judgement always reasons. `template`: of listwise prompts
+    with reasoning, in place of ours. Raises ValueError for an unknown strategy or a setting out of range.
     """
     if name not in STRATEGIES:
         raise ValueError(f"unknown strategy {name!r}: expected one of {', '.join(STRATEGIES)}")
-    listwise = ListwisePrompt if reasoning else DirectPrompt
-    kind = {"pointwise": PointwisePrompt, "direct": DirectPrompt}.get(name, listwise)
+    kind = ListwisePrompt if reasoning else DirectPrompt
+    kind = {"pointwise": PointwisePrompt, "direct": DirectPrompt}.get(name, kind)
     caps = {"passage_tokens": passage_tokens, "query_tokens": query_tokens, "max_length": max_length}
     if template is not None and kind is ListwisePrompt:
         kind, caps = RecoveredPrompt, caps | {"template": template}
     prompt = kind(engine.tokenizer, **caps, overlong=overlong, repeat=repeat)
-    if name == "pointwise":
-        return PointwiseReranker(engine, prompt, **options)
-    if name == "logits":
-        return LogitsReranker(engine, prompt, window=window, step=step, variant=variant, **options)
-    options |= {"window": window, "retry": retry, "constrained": constrained}
-    if name == "topdown":
-        return TopDownReranker(engine, prompt, **options)
-    name = "sliding" if name == "direct" else name
-    options |= {"variant": variant, "prefetch": prefetch}
-    return ListwiseReranker(engine, prompt, step=step, strategy=name, **options)
+    others = {"pointwise": PointwiseReranker, "logits": LogitsReranker, "topdown": TopDownReranker}
+    if name not in others:
+        options["strategy"] = "sliding" if name == "direct" else name
+    used = {key: value for key, value in options.items() if key not in UNUSED.get(name, ())}
+    return others.get(name, ListwiseReranker)(engine, prompt, **used)
