@@ -43,7 +43,7 @@ class Answer:
 def parse(text: str, num_passages: int, reasoning: bool = True) -> Answer:
     """Read a completion for a window of `num_passages`; never raises for any text.
 
-    `Answer.ranking` is always a permutation of 1..num_passages. `Answer.status` is
+    `Answer.status` is
 
     - `ok`: the tags hold and the answer is a permutation;
     - `repaired`: the answer names at least one valid identifier; duplicates and foreign ones are dropped,

@@ -48,10 +48,9 @@ def block(passages: Sequence[str]) -> str:
 def frame(tokenizer: Any, system: str, thinking: bool = True) -> tuple[str, str]:
     """What the tokenizer's chat template puts before and after a user's message, up to where the model goes on.
 
-    `thinking`: for templates that have such a switch, as Qwen3's.
-
-    Where the template raises at a system message, or drops it, the system text begins the user's message.
-    Raises ValueError, with the template's own words, for any other failure.
+    `thinking`: for templates that have such a switch, as Qwen3's. Where the template raises at a system message,
+    or drops it, the system text begins the user's message. Raises ValueError, with the template's own words, for
+    any other failure.
     """
 
     def rendered(**messages: str) -> str:
@@ -247,19 +246,27 @@ def _lower(passages: Sequence[int], excess: int, cap: int) -> int:
     return 1
 
 
+def _templates(system: str, opening: str, task: str, in_short: str) -> tuple[Template, Template]:
+    """A template, and the one that repeats the query, which says the task in fewer words."""
+    plain = f"{opening}\n{{passages}}{task}\nQuestion: {{query}}"
+    repeating = f"Question: {{query}}\n{{passages}}Question: {{query}}\n{in_short}"
+    return Template(system, plain), Template(system, repeating)
+
+
+_RANK = (
+    "You compare passages and rank them by how much they help to answer a question.",
+    "Here are {num} passages, each after its identifier.",
+)
+
+
 class ListwisePrompt(Prompt):
     """Rank a window of passages: reasoning, then a permutation of the identifiers (section 3 of the paper)."""
 
-    template = Template(
-        "You compare passages and rank them by how much they help to answer a question.",
-        "Here are {num} passages, each after its identifier.\n{passages}"
+    template, repeating = _templates(
+        *_RANK,
         "Think about what the question needs inside <think> </think>. Then rank all {num} passages, best first, "
-        "inside <answer> </answer>, as in <answer> [2] > [1] </answer>.\nQuestion: {query}",
-    )
-    repeating = Template(
-        template.system,
-        "Question: {query}\n{passages}Question: {query}\nThink inside <think> </think>, then rank all {num} passages "
-        "inside <answer> </answer>, best first.",
+        "inside <answer> </answer>, as in <answer> [2] > [1] </answer>.",
+        "Think inside <think> </think>, then rank all {num} passages inside <answer> </answer>, best first.",
     )
 
 
@@ -267,28 +274,19 @@ class DirectPrompt(Prompt):
     """The same without reasoning (the non-reasoning rows of Table 3)."""
 
     reasoning = False
-    template = Template(
-        ListwisePrompt.template.system,
-        "Here are {num} passages, each after its identifier.\n{passages}Rank all {num} passages, best first, "
-        "inside <answer> </answer>, as in <answer> [2] > [1] </answer>.\nQuestion: {query}",
-    )
-    repeating = Template(
-        template.system,
-        "Question: {query}\n{passages}Question: {query}\nRank all {num} passages inside <answer> </answer>, "
-        "best first.",
+    template, repeating = _templates(
+        *_RANK,
+        "Rank all {num} passages, best first, inside <answer> </answer>, as in <answer> [2] > [1] </answer>.",
+        "Rank all {num} passages inside <answer> </answer>, best first.",
     )
 
 
 class PointwisePrompt(Prompt):
     """Judge one passage: reasoning, then true or false (the way of Rank1, Weller et al. 2025)."""
 
-    template = Template(
+    template, repeating = _templates(
         "You judge whether a passage helps to answer a question.",
-        "Here is a passage.\n{passages}Think inside <think> </think>, then say true if the passage helps with the "
-        "question, else false.\nQuestion: {query}",
-    )
-    repeating = Template(
-        template.system,
-        "Question: {query}\n{passages}Question: {query}\nThink inside <think> </think>, then say true if the passage "
-        "helps with the question, else false.",
+        "Here is a passage.",
+        "Think inside <think> </think>, then say true if the passage helps with the question, else false.",
+        "Think inside <think> </think>, then say true if the passage helps with the question, else false.",
     )
