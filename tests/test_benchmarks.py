@@ -66,8 +66,8 @@ def test_excluded_documents_are_in_no_ranking_at_any_step(bright_folder, tmp_pat
     assert loaded == {"0": full, "1": ["d2", "d3", "d/a b.txt"]}
     strict = benchmarks.read_run(b, path, lenient_ids=False)
     assert strict == {"0": ["d2", "d3", "d4"], "1": ["d2", "d3"]}
-    assert evaluation.evaluate(runs.read_trec(path), b.qrels, excluded=b.excluded).removed == 1
-    assert evaluation.evaluate(loaded, b.qrels, excluded=b.excluded).removed == 0
+    whole = evaluation.evaluate(runs.read_trec(path), b.qrels, excluded=b.excluded)
+    assert whole == evaluation.evaluate(loaded, b.qrels)
 
 
 def test_a_run_by_place_with_its_candidates_counted(bright_folder, tmp_path):
@@ -148,10 +148,13 @@ def test_passages_of_beir_are_cut_to_the_papers_cap(bright_folder):
     class Made:
         prompt = type("P", (), {"passage_tokens": 300})()
 
+        def rerank_run_sync(self, *asked):
+            return self.prompt.passage_tokens
+
     test = evaluation.TestSet(benchmarks.load("bright/biology", bright_folder), "bm25", {}, {}, {})
-    assert evaluation.capped(Made(), test).prompt.passage_tokens == 300  # BRIGHT's is 512
+    assert evaluation.rerank_sets(Made(), {"own": test}) == {"own": 300}  # BRIGHT's is 512
     test.collection.passage_tokens = 100
-    assert evaluation.capped(Made(), test).prompt.passage_tokens == 100 and Made.prompt.passage_tokens == 300
+    assert evaluation.rerank_sets(Made(), {"own": test}) == {"own": 100} and Made.prompt.passage_tokens == 300
 
 
 def test_faults_in_bright_are_named(bright_folder):

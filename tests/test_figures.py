@@ -38,7 +38,9 @@ def draw_all() -> dict:
         "answers": figures.answer_status(RESULTS["05_gpu_evaluation"]["answers"]),
         "latency": figures.latency_figure(RESULTS["06_latency_study"], facts.figure5),
         "parts": figures.latency_parts(
-            PARTS, [{"where": "ours", "top": n, "ratio": n / 50} for n in (20, 100)]
+            PARTS,
+            [{"where": "ours", "top": n, "ratio": 2, "low": 1, "high": 3, "n": n // 5} for n in (20, 100)]
+            + [{"where": "model", "top": 20, "ratio": 1.5}],
         ),
     }
 
@@ -63,6 +65,7 @@ SAYS = {
         "candidates",
         "pointwise by listwise",
         "= 100",
+        "ours, n = 4 to 20, 95 % interval",
     ],
     "latency": [
         "seconds per query, all together (95 % interval)",

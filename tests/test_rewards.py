@@ -79,12 +79,12 @@ def test_what_the_released_variant_makes_of_identifiers_out_of_range(answer):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"variant": "paper"}, "variant is 'paper'"),
+        ({"variant": "paper"}, "variant\n.*'released' or 'strict'.*input_value='paper'"),
         ({"gold_ranking": [1, 1, 2]}, "gold_ranking is"),
         ({"gold_ranking": [1, 4]}, "1..3"),
         ({"gold_ranking": []}, "gold_ranking is"),
-        ({"rbo_weight": math.inf}, "weights"),
-        ({"rbo_p": 1.0}, "rbo_p is 1.0"),
+        ({"rbo_weight": math.inf}, "rbo_weight\n.*finite"),
+        ({"rbo_p": 1.0}, "rbo_p\n.*less than 1"),
     ],
 )
 def test_bad_labels_and_settings(change, message):

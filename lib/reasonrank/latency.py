@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import zlib
 from array import array
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
@@ -25,12 +26,12 @@ import yaml
 from . import evaluation, paper, stages
 from .answers import THINK_END
 from .engines import Completion, Engine, Sampling
-from .evaluation import Interval, TestSet, bootstrap
+from .evaluation import TestSet, bootstrap
+from .evaluation.compare import Weights
 from .rerank import RerankedRun
 from .rerank.strategies import STRATEGIES
 from .settings import Profile
 
-WORK = ("calls", "prompt_tokens", "cached_tokens", "output_tokens")
 DRAWS = 2000
 METHODS = {"listwise": "sliding", "listwise, prefetch": "sliding", "pointwise": "pointwise"}
 """A method of the study -> its strategy."""
@@ -60,12 +61,12 @@ class Timed:
 
         The time between two events is divided evenly among the answers that are under way in it.
         """
-        spans = {qid: [(t.began, t.ended) for t in traces] for qid, traces in self.together.traces.items()}
-        began, ended = (np.sort([span[end] for own in spans.values() for span in own]) for end in (0, 1))
+        spans = [[(t.began, t.ended) for t in traces] for traces in self.together.traces.values()]
+        began, ended = (np.sort([span[end] for own in spans for span in own]) for end in (0, 1))
         times = np.sort(np.concatenate([began, ended]))
         under_way = np.searchsorted(began, times, "right") - np.searchsorted(ended, times, "right")
         spent = np.concatenate([[0], np.cumsum(np.diff(times) / np.maximum(under_way[:-1], 1))])
-        each = [np.ptp(np.interp(own, times, spent), axis=1).sum() for own in spans.values()]
+        each = [np.ptp(np.interp(own, times, spent), axis=1).sum() for own in spans]
         return list(self.together.seconds * np.array(each) / sum(each))
 
     def row(self) -> dict[str, Any]:
@@ -76,11 +77,12 @@ class Timed:
         answers that ended before their limit. `p50` to `p95`: seconds of a query alone, None where not measured.
         """
         one, n = self.together, len(self.together.traces)
-        mean, finished = bootstrap([self.shares], np.mean, 0, DRAWS), sum(one.counts.values())
+        mean, answers = bootstrap([self.shares], np.mean, 0, DRAWS), sum(one.counts.values())
         row = self.about | {"n": n, "seconds": mean.value, "low": mean.low, "high": mean.high}
-        row |= {"engine_seconds": one.engine_seconds / n} | {name: getattr(one, name) / n for name in WORK}
+        work = ("engine_seconds", "calls", "prompt_tokens", "cached_tokens", "output_tokens")
+        row |= {name: getattr(one, name) / n for name in work}
         row |= {"tokens_per_second": one.output_tokens / one.seconds, "batch": batch(one)}
-        row |= {"finished": 1 - one.counts.get("truncated", 0) / max(1, finished)}
+        row |= {"finished": 1 - one.counts.get("truncated", 0) / max(1, answers)}
         took = [found.seconds for found in self.alone.values()]
         p50 = bootstrap([took], partial(np.quantile, q=0.5), 0, DRAWS) if took else None
         row |= {"p50": p50 and p50.value, "p50_low": p50 and p50.low, "p50_high": p50 and p50.high}
@@ -135,25 +137,23 @@ def declared(scale: float = 1.0) -> dict[str, list[int]]:
     return {method: lengths[method.partition(",")[0]] for method in METHODS}
 
 
-def weights_of(
-    settings: Profile, trained: str | Path | None
-) -> dict[tuple[str | Path, Path | None], list[str]]:
+def weights_of(settings: Profile, trained: str | Path | None) -> dict[Weights, list[str]]:
     """Weights and adapter (a folder or None) -> the methods that they are for: one engine each.
 
     `latency.weights` names them: a folder, relative to the project, of a model or of a LoRA adapter. Where it is null
     `trained` serves, and the profile's model where that is None. FileNotFoundError for a folder that is not there.
     """
-    found: dict[tuple[str | Path, Path | None], list[str]] = {}
+    found: dict[Weights, list[str]] = defaultdict(list)
     for method in METHODS:
-        weights: tuple[str | Path, Path | None] = (trained or settings.model.name, None)
+        weights: Weights = (trained or settings.model.name, None)
         if name := getattr(settings.latency.weights, method.partition(",")[0]):
             folder = stages.ROOT / name
             if not folder.is_dir():
                 raise FileNotFoundError(f"latency.weights: {name} is not there; expected a folder")
             adapter = (folder / "adapter_config.json").is_file()
             weights = (settings.model.name, folder) if adapter else (folder, None)
-        found.setdefault(weights, []).append(method)
-    return found
+        found[weights].append(method)
+    return dict(found)
 
 
 def study(
@@ -168,13 +168,12 @@ def study(
     first = next(iter(tests.values()))
     few = replace(first, run=dict(islice(first.run.items(), own.growth_queries)))
     for method in [name for name in methods if engine.prefixes or "prefetch" not in name]:
+        time = partial(measure, engine, settings, method=method)
         for test in tests.values():
-            measured.append(
-                measure(engine, settings, test, method, warmup=own.warmup, alone=own.alone_queries)
-            )
+            measured.append(time(test, warmup=own.warmup, alone=own.alone_queries))
             if own.length_scale:
-                measured.append(measure(engine, settings, test, method, lengths=lengths[method]))
-        measured += [measure(engine, settings, few, method, top=top) for top in own.growth]
+                measured.append(time(test, lengths=lengths[method]))
+        measured += [time(few, top=top) for top in own.growth]
     return measured
 
 
@@ -189,98 +188,77 @@ def measure(
     warmup: int = 0,
     alone: int = 0,
 ) -> Timed:
-    """Time a method of `METHODS` on a test set over an open engine, as the profile's `latency` says.
+    """Time a method of `METHODS`, or a strategy, on a test set over an open engine, as the profile's `latency` says.
 
     `lengths`: output lengths in tokens to be held to, none: as the model writes; `top`: None for the profile's;
     `warmup`: queries before the clock starts; `alone`: the first so many each by itself too. ValueError for a query
-    with fewer candidates than `top`, and for one that took other than the requests of its strategy, retries aside (a
-    constrained answer may take two).
+    with fewer candidates than `top`.
     """
-    own, around, top = settings.latency, settings.evaluation, top or settings.latency.top
-    strategy = METHODS[method]
-    limit = (
-        max(lengths) if lengths else own.pointwise_tokens if method == "pointwise" else own.listwise_tokens
-    )
-    around = around.model_copy(update={"prefetch": "prefetch" in method})
-    settings = settings.model_copy(update={"evaluation": around})
-    held = Held(engine, lengths) if lengths else engine
-    reranker = evaluation.capped(evaluation.reranker(settings, held, strategy, limit), test)
-    texts = test.collection.texts()
+    own, top, strategy = settings.latency, top or settings.latency.top, METHODS.get(method, method)
     for qid, docids in test.run.items():
         if len(docids) < top:
             raise ValueError(f"query {qid!r} has {len(docids)} candidates; expected {top}, the study's top")
+    limit = own.pointwise_tokens if strategy == "pointwise" else own.listwise_tokens
+    held, limit = (Held(engine, lengths), max(lengths)) if lengths else (engine, limit)
+    reranker = evaluation.reranker(settings, held, strategy, limit, prefetch="prefetch" in method)
 
-    def rerank(*qids: str) -> RerankedRun:
+    def rerank(qids: Iterable[str]) -> RerankedRun:
         engine.reset_prefix_cache()
-        return reranker.rerank_run_sync({qid: test.run[qid] for qid in qids}, test.queries, texts, top)
+        chosen = replace(test, run={qid: test.run[qid] for qid in qids})
+        return evaluation.rerank_sets(reranker, {method: chosen}, top)[method]
 
     for qid in islice(test.run, warmup):
-        rerank(qid)
-    single = {qid: rerank(qid) for qid in islice(test.run, alone)}
-    together = rerank(*test.run)
-    least, most = STRATEGIES[strategy].calls(top, around.window, around.step)
-    most *= 2 if getattr(reranker, "constrained", False) else 1
-    for qid, traces in together.traces.items():
-        calls = sum(trace.calls - (trace.attempts - 1) for trace in traces)
-        if not least <= calls <= most:
-            expected = f"expected {least} to {most} for {top} candidates"
-            raise ValueError(f"{method}, query {qid!r}: {calls} requests; {expected}")
-    return Timed(test.collection.name, method, "declared" if lengths else "own", top, together, single)
-
-
-def ratio(slow: Sequence[Timed], fast: Sequence[Timed]) -> Interval:
-    """Seconds of all queries, `slow` by `fast`: over 1 means that `fast` is faster, so many times.
-
-    The two have the same collections and queries, in the same order; else ValueError. The 95 % interval is a paired
-    bootstrap over queries: each draw takes the same ones from both.
-    """
-    asked = [[(one.collection, qid) for one in side for qid in one.together.traces] for side in (slow, fast)]
-    if asked[0] != asked[1]:
-        raise ValueError(f"{slow[0].method} and {fast[0].method} were measured on different queries")
-    seconds = [[share for one in side for share in one.shares] for side in (slow, fast)]
-
-    def means(left: np.ndarray, right: np.ndarray, axis: int) -> np.ndarray:
-        return left.mean(axis=axis) / right.mean(axis=axis)
-
-    return bootstrap(seconds, means, 0, DRAWS, paired=True)
+        rerank([qid])
+    single = {qid: rerank([qid]) for qid in islice(test.run, alone)}
+    return Timed(
+        test.collection.name, method, "declared" if lengths else "own", top, rerank(test.run), single
+    )
 
 
 def ratios(measured: Sequence[Timed]) -> list[dict[str, Any]]:
-    """`ratio` of every other method to "listwise", a row for each number of candidates and kind of lengths.
+    """Seconds of all queries by those of "listwise", a row for every other method, number of candidates and kind of
+    lengths: over 1 means that listwise is faster, so many times.
 
-    `same`: share of queries, of those together, whose ranking is the listwise one (for prefetch, which must not change
-    it but for rounding).
+    `low`, `high`: the 95 % interval of a paired bootstrap over the `n` queries: each draw takes the same ones from
+    both. `same`: share of queries, of those together, whose ranking is the listwise one (for prefetch, which must not
+    change it but for rounding). ValueError where two methods were measured on different queries.
     """
     rows = []
     for lengths, top in dict.fromkeys((one.lengths, one.top) for one in measured):
-        own = [one for one in measured if (one.lengths, one.top) == (lengths, top)]
-        base = [one for one in own if one.method == "listwise"]
-        for method in dict.fromkeys(one.method for one in own if one.method != "listwise"):
-            other = [one for one in own if one.method == method]
-            found = ratio(other, base)
-            same = [
-                one.together.run[qid] == listwise.together.run[qid]
-                for one, listwise in zip(other, base, strict=True)
-                for qid in one.together.run
+        own: dict[str, list[Timed]] = defaultdict(list)
+        for one in measured:
+            if (one.lengths, one.top) == (lengths, top):
+                own[one.method].append(one)
+        base = own.pop("listwise")
+        for method, other in own.items():
+            sides = [
+                [(one.collection, *ranked) for one in side for ranked in one.together.run.items()]
+                for side in (other, base)
             ]
-            row = {"method": method, "lengths": lengths, "top": top, "n": len(same), "ratio": found.value}
-            rows.append(row | {"low": found.low, "high": found.high, "same": float(np.mean(same))})
+            if [query[:2] for query in sides[0]] != [query[:2] for query in sides[1]]:
+                raise ValueError(f"{method} and listwise were measured on different queries")
+            seconds = [[share for one in side for share in one.shares] for side in (other, base)]
+            found = bootstrap(seconds, _by, 0, DRAWS, paired=True)
+            same = float(np.mean([a == b for a, b in zip(*sides, strict=True)]))
+            row = {"method": method, "lengths": lengths, "top": top, "n": len(sides[0]), "ratio": found.value}
+            rows.append(row | {"low": found.low, "high": found.high, "same": same})
     return rows
+
+
+def _by(slow: np.ndarray, fast: np.ndarray, axis: int) -> np.ndarray:
+    return slow.mean(axis=axis) / fast.mean(axis=axis)
 
 
 def strategy_rows(settings: Profile, engine: Engine) -> list[dict[str, Any]]:
     """What each strategy of `rerank.strategies` costs over a few queries: a row each, with NDCG@10 in 0..1.
 
-    `finished`: share of answers that were neither truncated nor malformed; `n`: queries. Seconds are of one run over
-    all of them. Queries, candidates and token limits are those of the profile's `latency`.
+    `finished`: share of answers that were neither truncated nor malformed; `n`: queries. Seconds are of all of them
+    together. Queries, candidates and token limits are those of the profile's `latency`.
     """
     own, around, rows = settings.latency, settings.evaluation, []
     sets = evaluation.test_sets(settings, own.collections, "test", own.strategy_queries, own.top)
     for name, strategy in STRATEGIES.items():
-        limit = own.pointwise_tokens if name == "pointwise" else own.listwise_tokens
-        engine.reset_prefix_cache()
-        reranker = evaluation.reranker(settings, engine, name, limit)
-        found = evaluation.rerank_sets(reranker, sets, own.top)
+        found = {c: measure(engine, settings, test, name).together for c, test in sets.items()}
         values = [list(sets[c].ndcg(done.run).values()) for c, done in found.items()]
         counts, took = evaluation.answer_counts(found.values()), evaluation.cost(found.values())
         calls = dict.fromkeys(map(str, strategy.calls(own.top, around.window, around.step)))

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import lru_cache
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -49,8 +49,8 @@ def fit(points: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """The model of every second point (least squares of relative errors, no constant under 0), tested on the others.
 
     `points`: see `latency.Timed.points`. Returns its constants as `model`, the points as `rows` with `predicted`
-    seconds and `used` (True: fitted), and `error`: median of |predicted / measured - 1| over those not used.
-    ValueError for fewer than six points.
+    seconds and `used` (to fit), and `error`: median of |predicted / measured - 1| over those not used. ValueError for
+    fewer than six points.
     """
     if len(points) < 6:
         raise ValueError(f"{len(points)} measurements; a fit and its test need 6 or more")
@@ -67,8 +67,8 @@ def fit(points: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 def explained(found: Mapping[str, Any], top: int, full: float) -> list[dict[str, Any]]:
     """Where the seconds of a query go by a fitted model (see `fit`), a row for each method, all together and alone.
 
-    Of the measurements with `top` candidates and lengths of their own. A row has `method`, `where` (as "ours,
-    together"), tokens and measured seconds of a query, mean batch, and `TimeModel.parts`; `full`: see there.
+    Of the measurements with `top` candidates and lengths of their own: `method`, `where` (as "ours, together"), tokens
+    and measured seconds of a query, mean batch, and `TimeModel.parts`; `full`: see there.
     """
     model, groups, rows = TimeModel(**found["model"]), defaultdict(list), []
     for row in found["rows"]:
@@ -82,27 +82,27 @@ def explained(found: Mapping[str, Any], top: int, full: float) -> list[dict[str,
     return rows
 
 
-@lru_cache
-def _sheet(name: str) -> tuple[dict[str, Any], int, int]:
-    """A row of `data/paper/rates.yaml`, parameters of its model, and bytes of a token in its KV cache."""
+@cache
+def _sheet() -> tuple[dict[str, Any], int, int]:
+    """The paper's GPUs in `data/paper/rates.yaml`, parameters of their model, and bytes of a token in its KV cache."""
     from .preflight import cache_bytes, config_of, parameters
 
-    rate = yaml.safe_load((paper.DATA / "rates.yaml").read_text(encoding="utf-8"))[name]
+    rate = yaml.safe_load((paper.DATA / "rates.yaml").read_text(encoding="utf-8"))["a800"]
     config = config_of(rate["model"])
     return rate, parameters(config, None)[1], cache_bytes(config)
 
 
-def on_gpus(context: float, name: str = "a800") -> tuple[TimeModel, dict[str, Any]]:
-    """The model for the paper's 7B from a data sheet (`data/paper/rates.yaml`), and the row it is from.
+def on_gpus(context: float) -> TimeModel:
+    """The model for the paper's 7B on its GPUs, from their data sheet.
 
     An operation per parameter and token is a multiplication and an addition; a step reads all weights, and a sequence
-    in it its keys and values of `context` tokens. Each GPU of the row has its share of the queries.
+    in it its keys and values of `context` tokens. Each GPU has its share of the queries.
     """
-    rate, count, cached = _sheet(name)
+    rate, count, cached = _sheet()
     compute = 2 * count / (rate["tflops"] * 1e12 * rate["tflops_share"])
     bandwidth = rate["bandwidth_tb"] * 1e12 * rate["bandwidth_share"]
     constants = (compute, 2 * count / bandwidth, compute + cached * context / bandwidth)
-    return TimeModel(*(seconds / rate["gpus"] for seconds in constants)), rate
+    return TimeModel(*(seconds / rate["gpus"] for seconds in constants))
 
 
 def predicted(lengths: Mapping[str, Sequence[int]], top: int = 100) -> list[dict[str, Any]]:
@@ -111,13 +111,13 @@ def predicted(lengths: Mapping[str, Sequence[int]], top: int = 100) -> list[dict
     `lengths`: of outputs, see `latency.declared`; `top`: candidates, in windows of 20 by 10. `even`: output tokens of
     an answer with which the method would take as long as listwise.
     """
-    rate, rows = on_gpus(0)[1], []
+    rate, rows = _sheet()[0], []
     passage = (rate["window_tokens"] - rate["frame_tokens"]) / 20
     asked = {"listwise": (len(windows(top, 20, 10)), rate["window_tokens"], 1)}
     asked["pointwise"] = (top, rate["frame_tokens"] + passage, top)
     for method, (calls, prompt, side_by_side) in asked.items():
         mean = float(np.mean(lengths[method]))
-        model, _ = on_gpus(prompt + mean / 2)
+        model = on_gpus(prompt + mean / 2)
         batch = min(rate["sequences"], max(1, rate["queries"] * side_by_side / rate["gpus"]))
         point = {"prompt": calls * prompt, "output": calls * mean, "batch": batch}
         row = {"method": method, "top": top, **point, "seconds": model.seconds(point)}

@@ -15,11 +15,9 @@ def ndcg(ranking: Sequence[Hashable], relevant: Relevant, k: int = 10) -> float:
     relevant items, or their gains (only positive ones count). The ideal is over all relevant items, ranked or
     not. 0.0 where nothing is relevant. Raises ValueError for k < 1.
     """
-    gains, top = _gains(relevant), _top(ranking, k)
-    ideal, found = (
-        _dcg(sorted(gains.values(), reverse=True)[:k]),
-        _dcg([gains.get(item, 0.0) for item in top]),
-    )
+    gains = _gains(relevant)
+    found = _dcg(gains.get(item, 0.0) for item in _top(ranking, k))
+    ideal = _dcg(sorted(gains.values(), reverse=True)[:k])
     return found / ideal if ideal > 0 else 0.0
 
 
@@ -33,11 +31,10 @@ def recall(ranking: Sequence[Hashable], relevant: Relevant, k: int = 10) -> floa
 def rbo(a: Sequence[Hashable], b: Sequence[Hashable], p: float | None = None) -> float:
     """Rank-biased overlap of two rankings, in 0..1, to the depth D of the shorter one.
 
-    With `p` in (0, 1) it is the paper's sum (section 4.2), (1 - p) * sum over d = 1..D of
-    p^(d-1) * overlap@d / d. It stops at D, so that two equal rankings get 1 - p^D. `p=None` is average
-    overlap, the mean of overlap@d / d, which the authors' released code computes (its library's default).
-    Items that come again count once. Two empty rankings agree (1.0), an empty one agrees with no other (0.0).
-    Raises ValueError for a `p` outside (0, 1).
+    With `p` in (0, 1) it is the paper's sum (section 4.2), (1 - p) * sum over d = 1..D of p^(d-1) * overlap@d / d, so
+    that two equal rankings get 1 - p^D. `p=None` is average overlap, the mean of overlap@d / d, as in the authors'
+    released code. Items that come again count once. Two empty rankings agree (1.0), an empty one agrees with no other
+    (0.0). Raises ValueError for a `p` outside (0, 1).
     """
     if p is not None and not 0 < p < 1:
         raise ValueError(f"p is {p}; expected a number between 0 and 1, or None for average overlap")

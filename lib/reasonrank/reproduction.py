@@ -33,13 +33,13 @@ def measured(records: Path) -> dict[str, Measured]:
     for family, table in TABLES.items() if record else ():
         for kind, system in _systems(record, table).items():
             own = dict(_figures(record, family, kind, system))
-            found |= {f"{table} / {system} / {column}": figure for column, figure in own.items()}
-            columns = paper.tables()[table].columns
             if own:
-                partial = "" if len(own) == len(columns) else f"{len(own)} of {len(columns)} sets"
+                columns = len(paper.tables()[table].columns)
+                partial = "" if len(own) == columns else f"{len(own)} of {columns} sets"
                 partial = next((one.partial for one in own.values() if one.partial), partial)
-                value, n = fmean(one.value for one in own.values()), sum(one.n or 0 for one in own.values())
-                found[f"{table} / {system} / avg"] = Measured(value=value, n=n, partial=partial)
+                value, n = fmean(one.value for one in own.values()), sum(one.n for one in own.values())
+                own["avg"] = Measured(value=value, n=n, partial=partial)
+            found |= {f"{table} / {system} / {column}": figure for column, figure in own.items()}
     return found
 
 
@@ -50,43 +50,31 @@ def page(outcomes: Mapping[str, Any], records: Path) -> str:
     """
     record, parts = _record(records), []
     for family, table in TABLES.items() if record else ():
-        frame = _frame(outcomes, record, table)
-        if frame["ours"][:-2].ne("-").any():
-            reason = next(iter(filter(None, frame.pop("missing"))), "")
-            title = f"{paper.tables()[table].source}, {family}: printed figures and ours, NDCG@10 in %"
-            about = [f"others: {paper.facts().reproduction.source}"] if "others" in frame else []
-            about += [f"model: {record['result']['model']}; template: {_template(record)}"]
-            about += [f"not run: {reason}"] if reason else []
-            text = frame.to_markdown(index=False, disable_numparse=True)
-            parts.append("\n".join([title, "", text, "", *about]))
-    return "\n\n".join(parts)
-
-
-def _frame(outcomes: Mapping[str, Any], record: dict[str, Any], table: str) -> pd.DataFrame:
-    """A line a set, the average, seconds and tokens; with what is missing, which a page takes out."""
-    retriever, own = _systems(record, table).values()
-    same = (table, own) == ("table1", "ReasonRank (7B)")
-    theirs = paper.tables()["reproduction"].rows[0] if same else None
-    columns, rows = paper.tables()[table].columns, []
-    values = dict(zip(columns, theirs.values, strict=True)) | {"avg": theirs.avg} if theirs else {}
-    for column in (*columns, "avg"):
-        first, o = (outcomes[f"{table} / {system} / {column}"] for system in (retriever, own))
-        cells = {
-            key: f"{v:.2f}" if v is not None else "-" for key, v in (("first", first.ours), ("own", o.ours))
-        }
-        row = {"set": column, f"{retriever}: paper": f"{first.paper:.2f}", " ours": cells["first"]}
-        row |= {" verdict": first.verdict, f"{own}: paper": f"{o.paper:.2f}"}
-        row |= {"others": f"{values[column]:.2f}"} if values else {}
-        gap = "-" if o.difference is None else f"{o.difference:+.2f}"
-        rows.append(
-            row | {"ours": cells["own"], "difference": gap, "verdict": o.verdict, "missing": o.missing}
+        first, own = _systems(record, table).values()
+        columns = [*paper.tables()[table].columns, "avg"]
+        retriever, mine = (
+            pd.DataFrame([outcomes[f"{table} / {system} / {c}"] for c in columns]) for system in (first, own)
         )
-    cost = record["result"]["cost"][-1]
-    tokens, known = cost["prompt_tokens"] + cost["output_tokens"], vars(paper.facts().reproduction)
-    for what, value in (("seconds", f"{cost['seconds']:.1f}"), ("tokens", f"{tokens:,}")):
-        others = {"others": f"{known[what]:,}"} if "others" in rows[0] else {}
-        rows.append({"set": what, "ours": value} | others)
-    return pd.DataFrame(rows).fillna("")
+        if mine["ours"].isna().all():
+            continue
+        result, known = record["result"], paper.facts().reproduction
+        cost, template = result["cost"][-1], result["template"]
+        took = f"{cost['seconds']:.1f} s, {cost['prompt_tokens'] + cost['output_tokens']:,} tokens"
+        kind = f", {template['known_as'] or 'none of the known ones'}" if "known_as" in template else ""
+        shown = {"set": columns, f"{first}: paper": retriever["paper"], " ours": retriever["ours"]}
+        shown |= {" verdict": retriever["verdict"], f"{own}: paper": mine["paper"]}
+        if (table, own) == ("table1", SYSTEMS["reasonrank-7b"]):
+            shown["others"] = paper.tables()["reproduction"].frame().loc[own].reindex(columns).to_numpy()
+            took += f"; others: {known.seconds} s, {known.tokens:,} tokens, {known.source}"
+        frame = pd.DataFrame(shown | {name: mine[name] for name in ("ours", "difference", "verdict")})
+        forms = ["+.2f" if name == "difference" else ".2f" for name in frame]
+        frame = frame.astype(object).where(frame.notna(), None)
+        title = f"{paper.tables()[table].source}, {family}: printed figures and ours, NDCG@10 in %"
+        text = frame.to_markdown(index=False, floatfmt=forms, missingval="-")
+        about = [took, f"model: {result['model']}; template: {template['source']}{kind}"]
+        about += [f"not run: {reason}" for reason in filter(None, mine["missing"])][:1]
+        parts.append("\n".join([title, "", text, "", *about]))
+    return "\n\n".join(parts)
 
 
 def _record(records: Path) -> dict[str, Any] | None:
@@ -117,9 +105,8 @@ def _figures(record: dict[str, Any], family: str, label: str, system: str) -> It
     for row in (row for row in result["sets"] if row["collection"].startswith(f"{family}/")):
         column, n = row["collection"].partition("/")[2], row["queries"]
         expected = known.get(column, {"queries": row["judged"], "files": {}})
-        digest = next(
-            (d for file, d in row["inputs"].items() if file.endswith(f"/{row['first_stage']}")), None
-        )
+        digests = {file.rpartition("/")[2]: digest for file, digest in row["inputs"].items()}
+        digest = digests.get(row["first_stage"])
         reasons = {
             f"weights of {label}": label != "retriever" and SYSTEMS.get(label.lower()) != system,
             f"{n} of {expected['queries']} queries": n != expected["queries"],
@@ -132,12 +119,3 @@ def _figures(record: dict[str, Any], family: str, label: str, system: str) -> It
         value = ours if theirs is None else 100 * theirs
         partial = ", ".join(reason for reason, holds in reasons.items() if holds)
         yield column, Measured(value=value, n=n, note=note, partial=partial)
-
-
-def _template(record: dict[str, Any]) -> str:
-    own = record["result"]["template"]
-    return (
-        f"{own['source']}, {own['known_as'] or 'none of the known ones'}"
-        if "known_as" in own
-        else own["source"]
-    )

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import logging
-import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
@@ -12,7 +12,7 @@ from functools import cache
 import numpy as np
 
 from .models import resolve, user_cache
-from .runs import Run
+from .runs import Run, write_bytes
 from .sources import Collection
 
 # Thai to Lao, Burmese, Hangul, Khmer, kana, Han: written without blanks between words, or with few
@@ -33,31 +33,24 @@ def encoder():
 
 
 def embed(texts: Sequence[str]) -> np.ndarray:
-    """Unit vectors of texts: float32 of shape (len(texts), 384).
-
-    Sets of a hundred texts or more are kept in the user's cache, named by a hash, since most notebooks need
-    the same passages.
-    """
+    """Unit vectors of texts: float32 of shape (len(texts), 384). Those of a hundred texts or more are kept in the
+    user's cache, since most notebooks need the same passages."""
     if not len(texts):
         return np.zeros((0, 384), dtype=np.float32)
     key = hashlib.sha256("\x00".join(["minilm", *texts]).encode("utf-8")).hexdigest()[:32]
     path = user_cache("embeddings") / f"{key}.npy"
     if path.is_file():
         return np.load(path)
-    options = {"normalize_embeddings": True, "show_progress_bar": False, "convert_to_numpy": True}
-    vectors = encoder().encode(list(texts), batch_size=32, **options)
+    vectors = encoder().encode(list(texts), normalize_embeddings=True, show_progress_bar=False)
     if len(texts) >= 100:
-        partial = path.with_name(f".{key}.{os.getpid()}.npy")
-        np.save(partial, vectors)
-        os.replace(partial, path)
+        np.save(content := io.BytesIO(), vectors)
+        write_bytes(path, content.getvalue())
     return vectors
 
 
 def first_stage(kind: str, collection: Collection, queries: Mapping[str, str], top: int) -> Run:
-    """A first-stage run by name: "dense" or "bm25"; `queries`: id -> text, as of `collection.searched`.
-
-    Excluded passages are in no ranking.
-    """
+    """A first-stage run by name, "dense" or "bm25", without excluded passages; `queries`: id -> text, as of
+    `collection.searched`."""
     if kind not in FIRST_STAGES:
         raise ValueError(f"first stage {kind!r} is none of {', '.join(FIRST_STAGES)}")
     return {"dense": dense, "bm25": bm25}[kind](collection, queries, top)

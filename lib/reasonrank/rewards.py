@@ -14,11 +14,13 @@ the listwise label. Two variants:
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, fields
-from typing import Any, Literal
+from dataclasses import fields
+from typing import Annotated, Any, Literal, NamedTuple
+
+from pydantic import Field, FiniteFloat
+from pydantic.dataclasses import dataclass
 
 from . import answers, metrics
 
@@ -28,19 +30,15 @@ Reading = tuple[list[int], list[str]] | float
 """The ranking and its identifiers as written, or the format score, -1 or 0, of a completion without one."""
 
 STRICT_RBO_P = 0.9
-Log = Callable[[list["RewardParts"]], None]
 
 _RELEASED = re.compile(r"<think>.*?</think>\s*<answer>(.*?)</answer>", re.DOTALL)
 _STRICT = re.compile(r"\s*<think>.*</think>\s*<answer>.*</answer>\s*", re.DOTALL)
 _TAG = re.compile(r"</?(?:think|answer)>")
 
 
-@dataclass(frozen=True)
-class RewardParts:
-    """The reward (`total`) and what it is made of: the first three in 0..1, unweighted, 0 where a format fails.
-
-    `format` is -1 where the tags are missing, 0 where they hold but the answer is no ranking, else 1.
-    """
+class RewardParts(NamedTuple):
+    """The reward (`total`) and what it is made of: the first three in 0..1, unweighted, 0 where a format fails;
+    `format`: -1 where the tags are missing, 0 where they hold but the answer is no ranking, else 1."""
 
     ndcg: float
     recall: float
@@ -51,26 +49,13 @@ class RewardParts:
 
 @dataclass(frozen=True)
 class Reward:
-    """The settings of the reward.
-
-    `recall_weight`, `rbo_weight`: of the parts beside NDCG@10 (0.2 and 0.1 in the paper). `rbo_p`: None is average
-    overlap for `released` and 0.9 for `strict`. Raises ValueError for an unknown variant, a weight that is not
-    finite, or a `rbo_p` outside (0, 1).
-    """
+    """The settings of the reward; ValueError for an unknown variant, a weight that is not finite, or a `rbo_p` outside
+    (0, 1). `rbo_p` None is average overlap for `released` and 0.9 for `strict`."""
 
     variant: Variant = "released"
-    recall_weight: float = 0.2
-    rbo_weight: float = 0.1
-    rbo_p: float | None = None
-
-    def __post_init__(self) -> None:
-        if self.variant not in ("released", "strict"):
-            raise ValueError(f"variant is {self.variant!r}; expected 'released' or 'strict'")
-        weights = (self.recall_weight, self.rbo_weight)
-        if not all(math.isfinite(weight) for weight in weights):
-            raise ValueError(f"the weights of Recall and RBO are {weights}; expected finite numbers")
-        if self.rbo_p is not None and not 0 < self.rbo_p < 1:
-            raise ValueError(f"rbo_p is {self.rbo_p}; expected a number between 0 and 1, or None")
+    recall_weight: FiniteFloat = 0.2
+    rbo_weight: FiniteFloat = 0.1
+    rbo_p: Annotated[float, Field(gt=0, lt=1)] | None = None
 
     def parts(
         self, completion: str, gold_ranking: list[int], relevant: Collection[int], num_passages: int
@@ -95,7 +80,9 @@ class Reward:
         total = ndcg + self.recall_weight * recall + self.rbo_weight * rbo
         return RewardParts(ndcg, recall, rbo, 1.0, total)
 
-    def for_trl(self, log: Log | None = None, prefix: str = "") -> Callable[..., list[float]]:
+    def for_trl(
+        self, log: Callable[[list[RewardParts]], None] | None = None, prefix: str = ""
+    ) -> Callable[..., list[float]]:
         """The reward as TRL calls it, with a `__name__`, by which TRL reports it.
 
         It takes completions as strings or message lists, and a label of each in the columns; what else TRL passes is
@@ -108,7 +95,10 @@ class Reward:
             for name, values in columns.items():
                 if len(values) != (count := len(completions)):
                     raise ValueError(f"column {name!r} has {len(values)} values for {count} completions")
-            rows = zip(map(_text, completions), *columns.values(), strict=True)
+            texts = (
+                c if isinstance(c, str) else "".join(m.get("content") or "" for m in c) for c in completions
+            )
+            rows = zip(texts, *columns.values(), strict=True)
             parts = [self.parts(prefix + text, *labels) for text, *labels in rows]
             if log is not None:
                 log(parts)
@@ -130,7 +120,8 @@ def multi_view_reward(
     rbo_p: float | None = None,
 ) -> float:
     """The reward of one completion, a finite number for every string; see `Reward` and `Reward.parts`."""
-    reward = Reward(variant, recall_weight, rbo_weight, rbo_p)
+    weights = {"recall_weight": recall_weight, "rbo_weight": rbo_weight}
+    reward = Reward(variant=variant, **weights, rbo_p=rbo_p)
     return reward.parts(completion, gold_ranking, relevant, num_passages).total
 
 
@@ -172,10 +163,3 @@ def _read_strict(completion: str, gold_ranking: list[int], num_passages: int) ->
     if answer.status != "ok":
         return 0.0
     return answer.ranking, [str(i) for i in answer.ranking]
-
-
-def _text(completion: Completion) -> str:
-    """The text of a completion; of a message list, all contents in order."""
-    if isinstance(completion, str):
-        return completion
-    return "".join(message.get("content") or "" for message in completion)

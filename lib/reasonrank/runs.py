@@ -1,8 +1,7 @@
 """Runs and judgements: TREC and JSON-lines files, plain or gzipped (a name that ends in `.gz`).
 
 Document ids may hold blanks (12 rows of BRIGHT's stackoverflow run do), so a row is read from both ends and
-the id is what lies between, byte for byte. Files are UTF-8, their lines end in a newline; they are written
-whole or not at all.
+the id is what lies between, byte for byte. Files are UTF-8 and are written whole or not at all.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ import math
 import os
 import re
 import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
@@ -26,40 +25,34 @@ Run = dict[str, list[str]]
 Qrels = dict[str, dict[str, int]]
 """Query id -> document id -> grade (0: judged, not relevant)."""
 
-_FIELD, _DOCID, _GAP = r"([^ \t]+)", r"([^ \t](?:.*[^ \t])?)", r"[ \t]+"
-_RUN_ROW = re.compile(_GAP.join([_FIELD, _FIELD, _DOCID, _FIELD, _FIELD, _FIELD]) + r"[ \t]*", re.DOTALL)
-_QRELS_ROW = re.compile(_GAP.join([_FIELD, _FIELD, _DOCID, r"([+-]?[0-9]+)"]) + r"[ \t]*", re.DOTALL)
-_EXCLUDED_ROW = re.compile(_GAP.join([_FIELD, _DOCID]) + r"[ \t]*", re.DOTALL)
+_RUN, _QRELS = "qid Q0 docid rank score tag", "qid iteration docid grade"
 _SURROGATE = re.compile(r"\\ud[89a-f]", re.IGNORECASE)  # as JSON escapes it
+# What can be written as an id, or a tag, and read back.
+_WORD = re.compile(r"(?!\ufeff)[^ \t\r\n\ud800-\udfff]+")
+_DOCID = re.compile(r"(?![ \t\r])[^\n\ud800-\udfff]+(?<![ \t\r])")
 
 
 def read_trec(path: Path | str, lenient_ids: bool = True, ties: Literal["file", "trec_eval"] = "file") -> Run:
     """Read a TREC run (`qid Q0 docid rank score tag`), each query ordered by score, descending.
 
     The rank column is not used, as in trec_eval. `lenient_ids=False` drops rows whose id holds a blank, as
-    the authors' released code does. `ties="file"` leaves equal scores in file order; `"trec_eval"` orders
-    them by document id, descending, and takes scores as equal where they are so in single precision, as
-    trec_eval does. Raises ValueError, with file and line, for a row of too few fields, a score that is no
-    number, or a document that comes twice for a query.
+    the authors' released code does. `ties="file"` leaves equal scores in file order; `"trec_eval"` is
+    `released_order`. Raises ValueError, with file and line, for a row of too few fields, a score that is no number,
+    or a document that comes twice for a query.
     """
     if ties not in ("file", "trec_eval"):
         raise ValueError(f"ties is {ties!r}; expected 'file' or 'trec_eval'")
-    scores: dict[str, dict[str, Any]] = _table(
-        row for row in _scored(path) if lenient_ids or not re.search(r"[ \t]", row[2])
-    )
-    if ties == "trec_eval":
-        with np.errstate(over="ignore"):
-            scores = {qid: {d: (np.float32(v), d) for d, v in found.items()} for qid, found in scores.items()}
-    return {qid: sorted(found, key=found.__getitem__, reverse=True) for qid, found in scores.items()}
+    scores = _table(path, _RUN, float, lenient_ids)
+    run = {qid: sorted(found, key=found.__getitem__, reverse=True) for qid, found in scores.items()}
+    if ties == "file":
+        return run
+    return released_order(run, {qid: sorted(found.values(), reverse=True) for qid, found in scores.items()})
 
 
 def read_scores(path: Path | str, lenient_ids: bool = True) -> dict[str, list[float]]:
     """The scores of a TREC run by query, descending; `lenient_ids` and errors as for `read_trec`."""
-    scores: dict[str, list[float]] = {}
-    for _, qid, docid, score in _scored(path):
-        if lenient_ids or not re.search(r"[ \t]", docid):
-            scores.setdefault(qid, []).append(score)
-    return {qid: sorted(found, reverse=True) for qid, found in scores.items()}
+    scores = _table(path, _RUN, float, lenient_ids)
+    return {qid: sorted(found.values(), reverse=True) for qid, found in scores.items()}
 
 
 def released_order(run: Mapping[str, Sequence[str]], scores: Mapping[str, Sequence[float]]) -> Run:
@@ -71,7 +64,8 @@ def released_order(run: Mapping[str, Sequence[str]], scores: Mapping[str, Sequen
     """
     order: Run = {}
     for qid, docids in run.items():
-        own = np.float32(list(scores.get(qid, ()))[: len(docids)]).tolist()
+        with np.errstate(over="ignore"):
+            own = np.float32(list(scores.get(qid, ()))[: len(docids)]).tolist()
         if len(own) < len(docids):
             raise ValueError(f"query {qid!r}: {len(docids)} documents, but {len(own)} scores")
         order[qid] = [docid for _, docid in sorted(zip(own, docids, strict=True), reverse=True)]
@@ -85,46 +79,37 @@ def write_trec(path: Path | str, run: Mapping[str, Sequence[str]], tag: str) -> 
     could not be read back (empty, a newline in it, a blank at its ends; for a query id or `tag`: any blank)
     and for a document that comes twice.
     """
-    _check_field("tag", tag)
-    rows: list[str] = []
-    for qid, docids in run.items():
-        _check_ranking(qid, docids)
-        ranked = enumerate(docids, start=1)
-        rows += [f"{qid} Q0 {docid} {rank} {len(docids) - rank} {tag}\n" for rank, docid in ranked]
-    write_bytes(path, "".join(rows).encode())
+    if not _WORD.fullmatch(tag):
+        raise ValueError(f"tag {tag!r}: expected a word without blanks, of well-formed text")
+    ranked = (
+        (qid, docid, rank, len(run[qid])) for qid in run for rank, docid in enumerate(run[qid], start=1)
+    )
+    _write(path, ((q, d, f"{q} Q0 {d} {rank} {n - rank} {tag}\n") for q, d, rank, n in ranked))
 
 
 def read_qrels(path: Path | str) -> Qrels:
-    """Read TREC judgements (`qid iteration docid grade`, tabs or blanks between the fields).
-
-    Raises ValueError, with file and line, for a malformed row or a document that is judged twice.
-    """
-    rows = _rows(path, _QRELS_ROW, "'qid iteration docid grade'")
-    return _table((place, qid, docid, int(grade)) for place, (qid, _, docid, grade) in rows)
+    """Read TREC judgements (`qid iteration docid grade`, tabs or blanks between the fields); ValueError, with file
+    and line, for a malformed row or a document that is judged twice."""
+    return _table(path, _QRELS, int)
 
 
 def write_qrels(path: Path | str, qrels: Mapping[str, Mapping[str, int]]) -> None:
     """Write TREC judgements; ValueError for ids that could not be read back, as for `write_trec`."""
-    rows: list[str] = []
-    for qid, grades in qrels.items():
-        _check_ranking(qid, list(grades))
-        rows += [f"{qid} 0 {docid} {grade:d}\n" for docid, grade in grades.items()]
-    write_bytes(path, "".join(rows).encode())
+    judged = ((qid, docid, grade) for qid, grades in qrels.items() for docid, grade in grades.items())
+    _write(path, ((qid, docid, f"{qid} 0 {docid} {grade:d}\n") for qid, docid, grade in judged))
 
 
 def read_excluded(path: Path | str) -> dict[str, set[str]]:
     """Read the documents that must be in no ranking (`qid docid`), a set for each query id."""
     excluded: dict[str, set[str]] = {}
-    for _, (qid, docid) in _rows(path, _EXCLUDED_ROW, "'qid docid'"):
+    for _, (qid, docid) in _rows(path, "qid docid"):
         excluded.setdefault(qid, set()).add(docid)
     return excluded
 
 
 def objects(path: Path | str) -> Iterator[tuple[str, dict[str, Any]]]:
     """The objects of a file of JSON lines, each with its place, "FILE, line N"; their texts are `well_formed`.
-
-    ValueError, with file and line, for one that is malformed.
-    """
+    ValueError, with file and line, for one that is malformed."""
     for place, line in lines(path):
         try:
             row = json.loads(line)
@@ -176,57 +161,56 @@ def lines(path: Path | str) -> Iterator[tuple[str, str]]:
             raise ValueError(f"{path}: not a whole gzip file ({error})") from None
 
 
-def _rows(path: Path | str, pattern: re.Pattern[str], expected: str) -> Iterator[tuple[str, tuple[str, ...]]]:
+def _rows(path: Path | str, form: str) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """Place and fields of each row; `form` names the fields, of which only the docid may hold blanks."""
+    docid, word = r"([^ \t](?:.*[^ \t])?)", r"([^ \t]+)"
+    fields = r"[ \t]+".join(docid if name == "docid" else word for name in form.split())
+    pattern = re.compile(rf"[ \t]*{fields}[ \t]*", re.DOTALL)
     for place, line in lines(path):
-        match = pattern.fullmatch(line.lstrip(" \t"))
+        match = pattern.fullmatch(line)
         if not match:
-            raise ValueError(f"{place}: expected {expected}, got {line[:200]!r}")
+            raise ValueError(f"{place}: expected {form!r}, got {line[:200]!r}")
         yield place, match.groups()
 
 
-def _scored(path: Path | str) -> Iterator[tuple[str, str, str, float]]:
-    """Place, query, document and score of each row of a run."""
-    for place, (qid, _, docid, _, score, _) in _rows(path, _RUN_ROW, "'qid Q0 docid rank score tag'"):
-        try:
-            value = float(score)
-        except ValueError:
-            value = math.nan
-        if math.isnan(value):
-            raise ValueError(f"{place}: expected a number as the score, got {score!r}")
-        yield place, qid, docid, value
-
-
-def _table(rows: Iterable[tuple[str, str, str, Any]]) -> dict[str, dict[str, Any]]:
-    """Query -> document -> value, from place, query, document and value."""
+def _table(
+    path: Path | str, form: str, number: Callable[[str], float], lenient_ids: bool = True
+) -> dict[str, dict[str, Any]]:
+    """Query -> document -> score or grade, the one field of `form` that is a `number`."""
     table: dict[str, dict[str, Any]] = {}
-    for place, qid, docid, value in rows:
-        if docid in table.setdefault(qid, {}):
-            raise ValueError(f"{place}: document {docid!r} comes twice for query {qid!r}")
-        table[qid][docid] = value
+    name = "score" if "score" in form else "grade"
+    at = form.split().index(name)
+    for place, row in _rows(path, form):
+        qid, docid, value = row[0], row[2], math.nan
+        with suppress(ValueError):
+            value = number(row[at])
+        if math.isnan(value):
+            raise ValueError(f"{place}: expected a number as the {name}, got {row[at]!r}")
+        if lenient_ids or not re.search(r"[ \t]", docid):
+            if docid in table.setdefault(qid, {}):
+                raise ValueError(f"{place}: document {docid!r} comes twice for query {qid!r}")
+            table[qid][docid] = value
     return table
 
 
-def _check_ranking(qid: str, docids: Sequence[str]) -> None:
-    _check_field("query id", qid)
-    for docid in docids:
-        if not docid or "\n" in docid or docid != well_formed(docid).strip(" \t\r"):
-            expected = "an id of well-formed text that is not empty, with no newline and no blank at its ends"
+def _write(path: Path | str, rows: Iterable[tuple[str, str, str]]) -> None:
+    """Write rows, each given with its query and its document."""
+    written: dict[tuple[str, str], str] = {}
+    for qid, docid, row in rows:
+        if not _WORD.fullmatch(qid) or not _DOCID.fullmatch(docid):
+            expected = (
+                "ids of well-formed text: the query's without blanks, the document's with none at its ends"
+            )
             raise ValueError(f"query {qid!r}, document {docid!r}: expected {expected}")
-    if len(set(docids)) < len(docids):
-        twice = next(docid for docid in docids if docids.count(docid) > 1)
-        raise ValueError(f"query {qid!r}: document {twice!r} comes twice")
-
-
-def _check_field(name: str, value: str) -> None:
-    if not value or re.search(r"^\ufeff|[ \t\r\n\ud800-\udfff]", value):
-        raise ValueError(f"{name} {value!r}: expected a word without blanks, of well-formed text")
+        if (qid, docid) in written:
+            raise ValueError(f"query {qid!r}: document {docid!r} comes twice")
+        written[qid, docid] = row
+    write_bytes(path, "".join(written.values()).encode())
 
 
 def write_bytes(path: Path | str, data: bytes) -> Path:
-    """Write a file whole or not at all, gzipped where its name says so; the same data gives the same bytes.
-
-    OSError names the file where it cannot be written; nothing is left of it then.
-    """
+    """Write a file whole or not at all, gzipped where its name says so; the same data gives the same bytes. OSError
+    names the file where it cannot be written; nothing is left of it then."""
     path = Path(path)
     partial = path.with_name(f".{path.name}.{os.getpid()}")
     try:

@@ -6,7 +6,6 @@ rows into HTML. What the page shows is real: nothing is made up for what a row l
 
 from __future__ import annotations
 
-import importlib.resources
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -24,17 +23,16 @@ ENDING, STAGE_FILE = ".traces.jsonl", "05_gpu_evaluation/traces.jsonl"
 
 
 def window(trace: Trace) -> Row:
-    """An answer as JSON holds it: [start, end) of the list, documents, ranking, status, text and tokens.
-
-    A pointwise answer is a window of one passage, with its score.
-    """
-    kept = ("status", "text", "prompt_tokens", "output_tokens", "attempts")
-    row = {name: getattr(trace, name) for name in kept}
+    """An answer as JSON holds it: [start, end) of the list, documents, ranking, status, text and tokens. A pointwise
+    answer is a window of one passage, with its score."""
     if isinstance(trace, WindowTrace):
         place = {"start": trace.start, "end": trace.end, "docids": list(trace.docids)}
-        return place | {"ranking": list(trace.answer.ranking)} | row
-    place = {"start": trace.rank, "end": trace.rank + 1, "docids": [trace.docid], "ranking": [1]}
-    return place | {"score": trace.score} | row
+        place["ranking"] = list(trace.answer.ranking)
+    else:
+        place = {"start": trace.rank, "end": trace.rank + 1, "docids": [trace.docid], "ranking": [1]}
+        place["score"] = trace.score
+    kept = ("status", "text", "prompt_tokens", "output_tokens", "attempts")
+    return place | {name: getattr(trace, name) for name in kept}
 
 
 def row(
@@ -47,9 +45,8 @@ def row(
     relevant: Mapping[str, int] | None = None,
 ) -> Row:
     """One query: its text, its documents before and after, its windows, the passages seen, and judgements if any."""
-    seen = dict.fromkeys(docid for found in windows for docid in found["docids"])
     lists = {"qid": qid, "query": query, "before": list(before), "after": list(after)}
-    passages = {docid: texts[docid] for docid in seen}
+    passages = {docid: texts[docid] for found in windows for docid in found["docids"]}
     return lists | {"windows": list(windows), "passages": passages, "relevant": relevant and dict(relevant)}
 
 
@@ -59,17 +56,14 @@ def rows(results: Mapping[str, RerankedRun], sets: Mapping[str, TestSet]) -> lis
     for name, test in sets.items():
         done, texts = results[name], test.collection.texts()
         for qid, query in test.queries.items():
-            answers = list(map(window, done.traces[qid]))
-            lists = test.run[qid], done.run[qid]
-            found.append(row(f"{name}/{qid}", query, *lists, answers, texts, test.qrels[qid]))
+            shown = test.run[qid], done.run[qid], list(map(window, done.traces[qid]))
+            found.append(row(f"{name}/{qid}", query, *shown, texts, test.qrels[qid]))
     return found
 
 
 def find(place: Path) -> Path:
-    """The traces of a run's folder, of a TREC run that `rerank --traces` wrote, or of its record.
-
-    FileNotFoundError where there are none.
-    """
+    """The traces of a run's folder, of a TREC run that `rerank --traces` wrote, or of its record; FileNotFoundError
+    where there are none."""
     stem = place.with_suffix("") if place.suffix == ".json" else place
     for path in (place / STAGE_FILE, stem.with_name(stem.name + ENDING), place):
         if path.is_file() and path.name.endswith(ENDING.lstrip(".")):
@@ -80,10 +74,8 @@ def find(place: Path) -> Path:
 
 
 def read(path: Path, qrels: Qrels | None = None) -> Iterator[Row]:
-    """Rows of a file of traces; `qrels` (query -> document -> grade) go before the judgements in it.
-
-    ValueError, with file and line, for what is no row.
-    """
+    """Rows of a file of traces; `qrels` (query -> document -> grade) go before the judgements in it. ValueError, with
+    file and line, for what is no row."""
     for place, found in objects(path):
         if not all(isinstance(found.get(key), kind) for key, kind in FORM.items()):
             raise ValueError(f"{place}: expected a query's trace, as `rerank --traces` writes it")
@@ -100,5 +92,4 @@ def page(rows: Iterable[Row]) -> str:
     if not shown:
         raise ValueError("no query to show")
     data = json.dumps(shown, ensure_ascii=False).replace("<", "\\u003c")
-    template = importlib.resources.files(__package__).joinpath("traces.html").read_text(encoding="utf-8")
-    return template.replace("__TRACES__", data)
+    return Path(__file__).with_suffix(".html").read_text(encoding="utf-8").replace("__TRACES__", data)

@@ -3,12 +3,11 @@
 from .compare import (
     OneEngine,
     answer_counts,
-    capped,
     cost,
     first_windows,
-    open_reranker,
     qrels_file,
     query_scores,
+    redone,
     rerank_sets,
     reranker,
     run_file,

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from copy import copy
 from dataclasses import replace
 from pathlib import Path
+from statistics import fmean
 from typing import Any, NamedTuple
 
 import pandas as pd
@@ -22,7 +23,7 @@ from ..runs import Run, write_qrels, write_trec
 from ..settings import Profile
 from ..stages import read_json, stage_file
 from .sets import TestSet, test_sets
-from .statistics import mean_interval, paired_test
+from .statistics import PerQuery, mean_interval, paired_test
 
 Weights = tuple[str | Path, Path | None]
 """Weights (a name or a folder), and an adapter (a folder) or None."""
@@ -36,11 +37,10 @@ def this_run(system: str) -> str:
 def systems(settings: Profile, run: Path, stages: Mapping[str, str]) -> dict[str, Weights]:
     """The systems of a run that rerank, by label: weights (a name or a folder) and adapter (a folder or None).
 
-    `stages`: trained system -> the stage that left its weights in the run, as {"SFT": "03_sft"}.
-    Those of `evaluation.systems`, then the released adapters of the profile `evaluation.adapters`, where there
-    are any for the model. Labels say where the weights come from; "checkpoint" is the last part of the model's name.
-    What the run trained from another model is left out, so that `-p model=` takes any checkpoint. FileNotFoundError
-    where a stage has not run.
+    `stages`: trained system -> the stage that left its weights in the run, as {"SFT": "03_sft"}. Those of
+    `evaluation.systems`, then the released adapters of the profile `evaluation.adapters`, where there are any for the
+    model. "checkpoint" is called by the last part of the model's name. What the run trained from another model is left
+    out, so that `-p model=` takes any checkpoint. FileNotFoundError where a stage has not run.
     """
     from ..adapters import released  # needs torch, which no other scoring does
 
@@ -76,16 +76,13 @@ def weight_files(systems: Mapping[str, Weights]) -> list[Path]:
 
 def run_file(collection: str, system: str) -> str:
     """The name of a system's run on a collection: "coding.sft-rl-this-run.trec"."""
-    return f"{_file(collection)}.{re.sub(r'[^a-z0-9]+', '-', system.lower()).strip('-')}.trec"
+    slug = re.sub(r"[^a-z0-9]+", "-", system.lower()).strip("-")
+    return f"{qrels_file(collection).removesuffix('.qrels')}.{slug}.trec"
 
 
 def qrels_file(collection: str) -> str:
     """The name of the judgements of a collection: "bright-biology.qrels"."""
-    return f"{_file(collection)}.qrels"
-
-
-def _file(collection: str) -> str:
-    return re.sub(r"[^\w.-]+", "-", collection)
+    return re.sub(r"[^\w.-]+", "-", collection) + ".qrels"
 
 
 def write_runs(
@@ -101,64 +98,50 @@ def write_runs(
     return written
 
 
-@contextmanager
-def open_reranker(
-    settings: Profile, weights: str | Path, strategy: str | None = None, adapter: Path | None = None
-) -> Iterator[Reranker]:
-    """A reranker over an engine of its own, `reranker.engine`, which is closed at the end.
-
-    `weights`: a folder or a model's name; `adapter`: a folder with a LoRA adapter, or None. Otherwise as `reranker`.
-    """
-    model, own = settings.model, settings.evaluation
-    options = {"dtype": model.dtype, "max_model_len": model.max_length, "seed": settings.seed}
-    if own.engine in ("auto", "vllm") and settings.hardware.vllm_tensor_parallel > 1:
-        options["tensor_parallel_size"] = settings.hardware.vllm_tensor_parallel
-    with open_engine(own.engine, str(weights), adapter=adapter, **options) as engine:
-        yield reranker(settings, engine, strategy)
-
-
-class OneEngine:
+class OneEngine(ExitStack):
     """Rerankers of several weights, one after another, over one engine, which takes seconds to change its weights
-    and tens of seconds to open. `close()` frees it. `strategy`: as in `reranker`."""
+    and tens of seconds to open. A context manager; `close()` frees the engine. `strategy`: as in `reranker`."""
 
     def __init__(self, settings: Profile, strategy: str | None = None) -> None:
-        self.settings, self.strategy, self._stack = settings, strategy, ExitStack()
+        super().__init__()
+        self.settings, self.strategy = settings, strategy
         self._reranker: Reranker | None = None
-        self._now: Weights | None = None
 
     def use(self, weights: str | Path, adapter: Path | None = None) -> Reranker:
-        """The reranker with these weights, as `open_reranker` gives it; those of an earlier call are gone."""
-        before, self._now = self._now, (weights, adapter)
+        """The reranker with these weights (a folder, or a model's name) and LoRA adapter (a folder); those of an
+        earlier call are gone."""
+        model, own, parallel = self.settings.model, self.settings.evaluation, self.settings.hardware
         if self._reranker is None:
-            opened = open_reranker(self.settings, weights, self.strategy, adapter)
-            self._reranker = self._stack.enter_context(opened)
-        elif before != self._now:
+            options = {"dtype": model.dtype, "max_model_len": model.max_length, "seed": self.settings.seed}
+            if own.engine in ("auto", "vllm") and parallel.vllm_tensor_parallel > 1:
+                options["tensor_parallel_size"] = parallel.vllm_tensor_parallel
+            engine = open_engine(own.engine, str(weights), adapter=adapter, **options)
+            self.enter_context(engine)
+            self.callback(setattr, self, "_reranker", None)
+            self._reranker = reranker(self.settings, engine, self.strategy)
+        elif self._now != (weights, adapter):
             self._reranker.engine.load(str(weights), adapter)
+        self._now = weights, adapter
         return self._reranker
-
-    def close(self) -> None:
-        self._stack.close()
-        self._reranker = None
 
 
 def reranker(
-    settings: Profile, engine: Engine, strategy: str | None = None, max_tokens: int | None = None
+    settings: Profile, engine: Engine, strategy: str | None = None, max_tokens: int = 0, **changes: Any
 ) -> Reranker:
-    """A reranker over an open engine, with the profile's settings.
+    """A reranker over an open engine, with the profile's settings but for `changes` (see `strategies.build`).
 
-    `strategy`: one of `rerank.strategies`, and `max_tokens` of an answer (of a chain, for pointwise); None: the
+    `strategy`: one of `rerank.strategies`; `max_tokens`: of an answer (of a chain, for pointwise); None and 0: the
     profile's. Raises ValueError for an unknown strategy.
     """
     own = settings.evaluation
     limit = max_tokens or own.max_tokens
+    names = {"overlong", "window", "step", "max_in_flight", "retry", "constrained", "prefetch"}
     return strategies.build(
         strategy or own.strategy,
         engine,
         **settings.prompting.model_dump(exclude={"template"}),
+        **(own.model_dump(include=names) | changes),
         template=template_of(settings),
-        **own.model_dump(
-            include={"overlong", "window", "step", "max_in_flight", "retry", "constrained", "prefetch"}
-        ),
         max_length=settings.model.max_length - limit,
         sampling=replace(PRESETS[own.sampling], max_tokens=limit, seed=settings.seed),
     )
@@ -169,21 +152,16 @@ def rerank_sets(
 ) -> dict[str, RerankedRun]:
     """Rerank the first `top` documents (None: all) of each collection's run; by the collection's name.
 
-    Passages of a benchmark are cut to the paper's cap, where it is lower than the reranker's.
+    Passages of a benchmark are cut to the paper's cap (100 tokens on BEIR), where it is lower than the reranker's.
     """
-    return {
-        name: capped(reranker, test).rerank_run_sync(test.run, test.queries, test.collection.texts(), top)
-        for name, test in sets.items()
-    }
-
-
-def capped(reranker: Reranker, test: TestSet) -> Reranker:
-    """The reranker for a test set: with the paper's cap on its passages (100 tokens on BEIR), where it is lower."""
-    made, cap = copy(reranker), test.collection.passage_tokens
-    if cap and cap < reranker.prompt.passage_tokens:
-        made.prompt = copy(reranker.prompt)
-        made.prompt.passage_tokens = cap
-    return made
+    found = {}
+    for name, test in sets.items():
+        own, cap = copy(reranker), test.collection.passage_tokens
+        if cap and cap < own.prompt.passage_tokens:
+            own.prompt = copy(own.prompt)
+            own.prompt.passage_tokens = cap
+        found[name] = own.rerank_run_sync(test.run, test.queries, test.collection.texts(), top)
+    return found
 
 
 class FirstWindows(NamedTuple):
@@ -198,7 +176,7 @@ def first_windows(settings: Profile, weights: Mapping[str, str | Path]) -> dict[
     always the same query's."""
     count = -(-settings.sft.validity_queries // len(settings.collections))
     sets, own, windows = test_sets(settings, settings.collections, "dev", count), settings.evaluation, {}
-    with closing(OneEngine(settings, own.window_strategy)) as opened:
+    with OneEngine(settings, own.window_strategy) as opened:
         for name, folder in weights.items():
             found = list(rerank_sets(opened.use(folder), sets, own.window).values())
             sample = next(iter(found[len(found) // 2].traces.values()))[0]
@@ -206,9 +184,22 @@ def first_windows(settings: Profile, weights: Mapping[str, str | Path]) -> dict[
     return windows
 
 
-def query_scores(
-    runs: Mapping[str, Mapping[str, Run]], sets: Mapping[str, TestSet]
-) -> dict[str, dict[str, dict[str, float]]]:
+def redone(settings: Profile, engine: Engine, recorded: PerQuery) -> dict[str, float]:
+    """The profile's test queries reranked again, beside what a record of notebook 05 has for them.
+
+    `recorded`: collection -> query id -> NDCG@10 in 0..1. Returns `n` (queries), the mean over them in percent,
+    `recorded` and `now`, and of how many the two are the `same`.
+    """
+    sets = test_sets(settings, settings.collections, "test", settings.evaluation.queries)
+    found = rerank_sets(reranker(settings, engine), sets, settings.evaluation.top)
+    now = {(name, qid): v for name, test in sets.items() for qid, v in test.ndcg(found[name].run).items()}
+    before = {(name, qid): recorded[name][qid] for name, qid in now}
+    same = sum(abs(before[query] - value) < 0.001 for query, value in now.items())
+    means = {"recorded": 100 * fmean(before.values()), "now": 100 * fmean(now.values())}
+    return {"n": len(now)} | means | {"same": same}
+
+
+def query_scores(runs: Mapping[str, Mapping[str, Run]], sets: Mapping[str, TestSet]) -> dict[str, PerQuery]:
     """System -> collection -> query id -> NDCG@10 in 0..1. `runs`: system -> collection -> run."""
     return {s: {name: test.ndcg(found[name]) for name, test in sets.items()} for s, found in runs.items()}
 
@@ -216,15 +207,14 @@ def query_scores(
 def score_rows(
     runs: Mapping[str, Mapping[str, Run]], sets: Mapping[str, TestSet], *, seed: int, bootstrap: int
 ) -> list[dict[str, Any]]:
-    """NDCG@10 of each system on each collection and on average over collections.
+    """NDCG@10 in 0..1 of each system on each collection and on average over collections.
 
-    `runs`: system -> collection -> run; the first system is the one that the others are tested against. Values
-    are in 0..1; `low`, `high`: 95 % bootstrap interval over queries; `difference`, `p_value`: paired
-    randomisation test against the first system, None for itself. `bootstrap`: draws of both.
+    `runs`: system -> collection -> run. `low`, `high`: 95 % bootstrap interval over queries; `difference`, `p_value`:
+    paired randomisation test against the first system, None for itself. `bootstrap`: draws of both.
     """
-    values = query_scores(runs, sets)
     base, rows = next(iter(runs)), []
     groups = [(name, test.collection.scenario, [name]) for name, test in sets.items()]
+    values = query_scores(runs, sets)
     for title, scenario, names in [*groups, ("average", "all", list(sets))]:
         for system in runs:
             own, first = ({name: values[s][name] for name in names} for s in (system, base))
@@ -237,10 +227,8 @@ def score_rows(
 
 
 def score_frame(scores: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
-    """NDCG@10 in percent with its 95 % interval, systems by collections, n in the column's name.
-
-    `scores`: rows of `score_rows`. Cells read "31.2 [25.0, 36.1]"; one that was not measured is empty.
-    """
+    """Rows of `score_rows` as systems by collections, with n: NDCG@10 in percent with its 95 % interval, as
+    "31.2 [25.0, 36.1]", "" where none was measured."""
     cells: dict[str, dict[str, str]] = {}
     for row in scores:
         value, low, high = (100 * row[key] for key in ("ndcg", "low", "high"))
@@ -251,10 +239,8 @@ def score_frame(scores: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
 
 
 def answer_counts(results: Iterable[RerankedRun]) -> dict[str, int]:
-    """How many answers, over all collections, were ok, repaired, truncated and malformed, of `n`.
-
-    A pointwise verdict that could not be read counts as malformed.
-    """
+    """How many answers, over all collections, were ok, repaired, truncated and malformed, of `n`; a pointwise verdict
+    that could not be read counts as malformed."""
     counts = sum((Counter(result.counts) for result in results), Counter())
     counts["malformed"] += counts.pop("undecided", 0)
     states = ("ok", "repaired", "truncated", "malformed")
@@ -264,7 +250,6 @@ def answer_counts(results: Iterable[RerankedRun]) -> dict[str, int]:
 def cost(results: Iterable[RerankedRun]) -> dict[str, float]:
     """What answers took, over all collections: requests, tokens, seconds end to end and in the engine; and how
     many were asked again, or had something cut."""
-    work = ("calls", "prompt_tokens", "output_tokens", "seconds", "engine_seconds")
-    cut = ("retries", "shortened", "capped_passages", "capped_queries")
-    results = list(results)
-    return {field: sum(getattr(result, field) for result in results) for field in work + cut}
+    fields = ("calls", "prompt_tokens", "output_tokens", "seconds", "engine_seconds", "retries", "shortened")
+    results, fields = list(results), (*fields, "capped_passages", "capped_queries")
+    return {field: sum(getattr(result, field) for result in results) for field in fields}

@@ -14,11 +14,10 @@ from ..runs import Qrels
 
 @dataclass(frozen=True)
 class Scores:
-    """Means and values for each query, in 0..1, by measure; `removed` counts excluded documents left out."""
+    """Means and values for each query, in 0..1, by measure."""
 
     mean: dict[str, float]
     per_query: dict[str, dict[str, float]]
-    removed: int = 0
 
 
 def evaluate(
@@ -32,35 +31,32 @@ def evaluate(
 
     `measures`: names of ir-measures, as "nDCG@10" or "R@100". `queries="judged"`: the mean is over all judged
     queries, and one that the run lacks counts 0; `"run"`: over the judged queries of the run, as in the
-    authors' released code. `excluded` documents are taken out of the rankings first. The order of the run is
-    what is scored: scores are made from it, strictly decreasing, so that no tie is left to the tool. Raises
-    ValueError for an unknown measure or choice of queries, a document that comes twice for a query, and a run
-    of which no query is judged.
+    authors' released code. `excluded` documents are taken out first. What is scored is the order of the run, without
+    ties. Raises ValueError for an unknown measure or choice of queries, a document that comes twice for a query, and
+    a run of which no query is judged.
     """
     parsed = {name: _measure(name) for name in measures}
     if queries not in ("judged", "run"):
         raise ValueError(f"queries is {queries!r}; expected 'judged' or 'run'")
-    qids = [qid for qid in run if qid in qrels]
-    if not qids and (run or not qrels or queries == "run"):
+    both = [qid for qid in run if qid in qrels]
+    if not both and (run or not qrels or queries == "run"):
         examples = f"run: {list(run)[:3]}, judgements: {list(qrels)[:3]}"
         raise ValueError(f"no query of the run is judged; query ids of the two begin with {examples}")
-    scored, removed = {}, 0
-    for qid in qids:
+    scored = {}
+    for qid in both:
         banned = set((excluded or {}).get(qid, ()))
         kept = [docid for docid in run[qid] if docid not in banned]
-        removed += len(run[qid]) - len(kept)
-        if len(set(kept)) != len(kept):
+        if len(set(kept)) < len(kept):
             raise ValueError(f"query {qid!r}: a document comes twice in its ranking")
         if kept:
             scored[qid] = {docid: float(len(kept) - rank) for rank, docid in enumerate(kept)}
-    qids = list(qrels) if queries == "judged" else qids
+    qids = qrels if queries == "judged" else both
     judged = {qid: qrels[qid] for qid in qids if qrels[qid]}
     per_query = {name: dict.fromkeys(qids, 0.0) for name in parsed}
     for name, measure in parsed.items():
         for value in ir_measures.iter_calc([measure], judged, scored):
             per_query[name][value.query_id] = float(value.value)
-    mean = {name: float(np.mean(list(values.values()))) for name, values in per_query.items()}
-    return Scores(mean, per_query, removed)
+    return Scores({name: float(np.mean(list(own.values()))) for name, own in per_query.items()}, per_query)
 
 
 def _measure(name: str) -> ir_measures.Measure:

@@ -47,9 +47,8 @@ class TestSet:
         Judged queries that the run lacks count 0; with `scores` they are left out, as in the authors' code.
         """
         queries = "run" if self.scores else "judged"
-        return evaluate(run, self.qrels, queries=queries, excluded=self.collection.excluded).per_query[
-            MEASURE
-        ]
+        found = evaluate(run, self.qrels, queries=queries, excluded=self.collection.excluded)
+        return found.per_query[MEASURE]
 
     def released(self, run: Run) -> float:
         """Mean NDCG@10 in 0..1 as the authors' code gives it: the first stage's scores stay at their places, so that
@@ -68,10 +67,10 @@ def test_set(
     FileNotFoundError, with the file, for what is missing, does not fit together, or has another hash than pinned.
     """
     own, data, top = settings.evaluation, settings.data, top or settings.evaluation.top
-    stages, found, scores, inputs = own.first_stage, None, {}, {}
+    stages, scores, inputs = own.first_stage, {}, {}
     stage = stages.get(name) or stages.get(name.partition("/")[0]) or stages["default"]
     if stage in retrieval.FIRST_STAGES:
-        collection = load(name, data.path)
+        collection, found = load(name, data.path), None
     else:
         path = find_run(name, (data.path or ROOT) / stage)
         wanted = {docid for docids in read_trec(path).values() for docid in docids}
@@ -85,35 +84,20 @@ def test_set(
         if file.startswith(f"{name}/") and inputs.get(file) != digest:
             raise ValueError(f"{file}: its SHA-256 is {inputs.get(file)}; data.pinned expects {digest}")
     chosen = {qid: collection.queries[qid].text for qid in collection.ids(split, queries)}
-    if found is None:
-        found = retrieval.first_stage(stage, collection, collection.searched(chosen), top)
+    found = found or retrieval.first_stage(stage, collection, collection.searched(chosen), top)
     run = {qid: found[qid] for qid in chosen if qid in found}
     qrels = {qid: collection.qrels[qid] for qid in chosen}
     return TestSet(collection, stage, chosen, run, qrels, scores, inputs)
 
 
-test_set.__test__ = False
-
-
-def test_sets(
-    settings: Profile,
-    names: Iterable[str],
-    split: str = "test",
-    queries: int | None = None,
-    top: int | None = None,
-) -> dict[str, TestSet]:
-    """Test sets by the name of the collection; "bright" stands for its twelve, see `sources.expand`."""
-    return {name: test_set(settings, name, split, queries, top) for name in expand(names)}
-
-
-test_sets.__test__ = False
+def test_sets(settings: Profile, names: Iterable[str], *args: Any, **kwargs: Any) -> dict[str, TestSet]:
+    """`test_set` of each collection, by name; "bright" stands for its twelve, see `sources.expand`."""
+    return {name: test_set(settings, name, *args, **kwargs) for name in expand(names)}
 
 
 def set_rows(sets: Mapping[str, TestSet], runs: Mapping[str, Mapping[str, Run]]) -> list[dict[str, Any]]:
     """What a record says of each test set: its first stage, queries of all that are judged, hashes of what was read,
-    and NDCG@10 of each system's run as the authors' code gives it, where the first stage was read so.
-
-    `runs`: system -> collection -> run.
+    and NDCG@10 of each system's run (`runs`: system -> collection -> run) by the authors' code, where it is scored so.
     """
     rows = []
     for name, test in sets.items():

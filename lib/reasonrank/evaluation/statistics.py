@@ -28,10 +28,9 @@ class Interval:
 
 @dataclass(frozen=True)
 class PairedTest(Interval):
-    """Mean difference of two systems over n queries with its 95 % interval, and the p-value against 0."""
+    """Mean difference of two systems with its 95 % interval, and the p-value against 0."""
 
     p_value: float
-    n: int
 
 
 def bootstrap(
@@ -52,14 +51,8 @@ def bootstrap(
         raise ValueError(f"expected finite values of one query or more, got {got}")
     # scipy asks for two values; one value, or the same one twice, have the same draws
     twice = [np.repeat(a, 2) if a.size == 1 else a for a in arrays]
-    settings = {
-        "method": "percentile",
-        "n_resamples": draws,
-        "paired": paired,
-        "vectorized": True,
-        "batch": 1000,
-    }
-    found = stats.bootstrap(twice, statistic, rng=np.random.default_rng(seed), **settings)
+    settings = {"method": "percentile", "n_resamples": draws, "paired": paired, "vectorized": True}
+    found = stats.bootstrap(twice, statistic, rng=np.random.default_rng(seed), batch=1000, **settings)
     low, high = map(float, found.confidence_interval)
     value = float(statistic(*arrays, axis=-1))
     return Interval(value, min(low, value), max(value, high))  # of equal values the mean is off by a rounding
@@ -77,9 +70,8 @@ def mean_interval(groups: Sequence[Sequence[float]], seed: int, draws: int = 10_
 def paired_test(a: PerQuery, b: PerQuery, seed: int, draws: int = 10_000) -> PairedTest:
     """Paired randomisation test of two systems, a - b, two-sided, with signs flipped at random.
 
-    The p-value is the share of flips whose mean is at least as far from 0: of all flips where there are no more
-    than `draws`, else (1 + those of `draws`) / (1 + `draws`), so never 0. Raises ValueError where the two were not
-    scored on the same queries.
+    The p-value is the share of flips whose mean is at least as far from 0: of all flips where there are at most
+    `draws`, else (1 + those of `draws`) / (1 + `draws`). ValueError where the two do not have the same queries.
     """
     keys = [{(name, qid) for name, values in side.items() for qid in values} for side in (a, b)]
     if odd := sorted(keys[0] ^ keys[1]):
@@ -89,10 +81,7 @@ def paired_test(a: PerQuery, b: PerQuery, seed: int, draws: int = 10_000) -> Pai
     weighted = np.concatenate([group / (len(groups) * group.size) for group in groups])
     # scipy asks for two values here as well; with a zero beside it, one value has the same flips, each twice
     flipped = np.append(weighted, 0.0) if weighted.size == 1 else weighted
-    test = stats.permutation_test(
-        (flipped,),
-        lambda values, axis: np.abs(values.sum(axis=axis)),
-        **{"permutation_type": "samples", "alternative": "greater", "vectorized": True},
-        **{"n_resamples": draws, "batch": 1000, "rng": np.random.default_rng(seed)},
-    )
-    return PairedTest(interval.value, interval.low, interval.high, float(test.pvalue), weighted.size)
+    settings = {"permutation_type": "samples", "alternative": "greater", "vectorized": True, "batch": 1000}
+    settings |= {"n_resamples": draws, "rng": np.random.default_rng(seed)}
+    test = stats.permutation_test((flipped,), lambda x, axis: np.abs(x.sum(axis=axis)), **settings)
+    return PairedTest(interval.value, interval.low, interval.high, float(test.pvalue))

@@ -105,7 +105,8 @@ def latency_parts(rows: Rows, growth: Sequence[Mapping[str, float]]) -> Figure:
     """Where the seconds of a query go by `latency_model`, and how the ratio grows with the candidates.
 
     `rows`: `method`, `where` (as "ours, together"), `seconds` (measured) and the seconds of each part by the model;
-    drawn as shares of the longest measured time of the same place. `growth`: `where`, `top` and `ratio`.
+    drawn as shares of the longest measured time of the same place. `growth`: `where`, `top` and `ratio`; of measured
+    ratios `low`, `high` (95 % interval) and `n` (queries) too.
     """
     fig, (ax, side) = plt.subplots(1, 2, figsize=(WIDTH, 1.6 + 0.45 * len(rows)), width_ratios=[2, 1])
     longest = rows.groupby("where")["seconds"].transform("max")
@@ -115,10 +116,14 @@ def latency_parts(rows: Rows, growth: Sequence[Mapping[str, float]]) -> Figure:
     ax.set_yticklabels(rows["where"] + ": " + rows["method"])
     ax.invert_yaxis()
     ax.set(xlabel="seconds of a query, the slowest method of each place = 100", ylabel="")
-    for where, own in pd.DataFrame(growth).groupby("where", sort=False):
-        side.plot(own["top"], own["ratio"], "o-", label=where)
+    columns = ["where", "top", "ratio", "low", "high", "n"]
+    for where, own in pd.DataFrame(growth, columns=columns).groupby("where", sort=False):
+        counts = " to ".join(f"{n:.0f}" for n in sorted(set(own["n"].dropna())))
+        measured = f", n = {counts}, 95 % interval" if counts else ""
+        bars = {"yerr": whiskers(own, "ratio", "low", "high"), "capsize": 3, "label": f"{where}{measured}"}
+        side.errorbar(own["top"], own["ratio"], fmt="o-", **bars)
     side.axhline(1, color="grey", linewidth=0.8)
     side.set(xlabel="candidates", ylabel="pointwise by listwise", ylim=(0, None))
-    side.legend()
+    side.legend(loc="upper right", fontsize=8)
     fig.legend(*ax.get_legend_handles_labels(), loc="outside upper left", ncols=4)
     return fig

@@ -24,7 +24,7 @@ def first_window_score(settings: Profile, tokenizer: Any, rollouts: Any = None) 
     Returns a function model -> {"ndcg": mean over collections of NDCG@10 in 0..1, "low" and "high": its 95 %
     interval, "ok": share of answers that are a ranking (repaired ones included), "n": queries}.
     """
-    from ..evaluation import answer_counts, mean_interval, open_reranker, rerank_sets, test_set
+    from ..evaluation import OneEngine, answer_counts, mean_interval, rerank_sets, test_set
 
     own = settings.evaluation
     sets = {name: test_set(settings, name, "dev", own.queries) for name in settings.collections}
@@ -34,8 +34,8 @@ def first_window_score(settings: Profile, tokenizer: Any, rollouts: Any = None) 
             rollouts.close()
         with tempfile.TemporaryDirectory() as folder:
             save_policy(model, tokenizer, folder)
-            with open_reranker(settings, folder, own.window_strategy) as reranker:
-                found = rerank_sets(reranker, sets, own.window)
+            with OneEngine(settings, own.window_strategy) as opened:
+                found = rerank_sets(opened.use(folder), sets, own.window)
         values = [test.ndcg(found[name].run) for name, test in sets.items()]
         mean = mean_interval([list(each.values()) for each in values], settings.seed, own.bootstrap)
         n, states = sum(map(len, values)), answer_counts(found.values())
