@@ -44,9 +44,8 @@ def released(base: str, profile: str, folder: Path = ADAPTERS) -> dict[str, Path
         if path.name in NAMES and result["base"] == base:
             check_files(path)
             if stages.sha256(path / WEIGHTS) != result["sha256"]:
-                raise ValueError(
-                    f"{profile}/{path.name}/{WEIGHTS}: its SHA-256 is not the one in record.json"
-                )
+                wrong = f"{profile}/{path.name}/{WEIGHTS}"
+                raise ValueError(f"{wrong}: its SHA-256 is not the one in record.json")
             found[NAMES[path.name]] = path
     return found
 
@@ -71,9 +70,8 @@ def adopt(name: str, model: Model, out: Path, folder: Path = ADAPTERS) -> Traine
         raise ValueError(
             f"adapter {name!r}: expected as 'full/sft', released for {model.name} in {folder.name}/"
         )
-    (out / "adapter").mkdir(parents=True, exist_ok=True)
-    for file in (WEIGHTS, CONFIG):
-        shutil.copyfile(path / file, out / "adapter" / file)
+    others = shutil.ignore_patterns("README.md", "record.json")
+    shutil.copytree(path, out / "adapter", ignore=others, dirs_exist_ok=True)
     save_merged(model.name, path, model.dtype, out / "model")
     curve = stages.read_json(path / "record.json")["result"]["curves"][STAGES["SFT"]]
     return Trained(int(curve["loss"][-1]["step"]), 0.0, curve["loss"], dev=curve.get("dev", []))
@@ -90,14 +88,12 @@ def stack(adapters: Sequence[Path]) -> tuple[dict[str, torch.Tensor], dict[str, 
     Scales (alpha / rank) go into the B matrices, so the result has a scale of 1. Raises ValueError where the
     adapters do not change the same matrices.
     """
-    weights, own = (
-        [load_file(path / WEIGHTS) for path in adapters],
-        [adapter_settings(path) for path in adapters],
-    )
+    weights = [load_file(path / WEIGHTS) for path in adapters]
+    own = [adapter_settings(path) for path in adapters]
     for path, found in zip(adapters, weights, strict=True):
         if odd := found.keys() ^ weights[0].keys():
             raise ValueError(f"{path}: adapters change different matrices, such as {min(odd)}")
-    joined, scales = {}, [each["lora_alpha"] / each["r"] for each in own]
+    scales, joined = [each["lora_alpha"] / each["r"] for each in own], {}
     for key in weights[0]:
         down = "lora_A" in key
         parts = [found[key].float() * (1 if down else s) for found, s in zip(weights, scales, strict=True)]
@@ -174,7 +170,8 @@ def from_run(run: Path, out: Path | None = None) -> list[Path]:
     """
     read = lambda stage: stages.read_json(stages.stage_file(run, stage, "record.json"))  # noqa: E731
     evaluated, both = read("05_gpu_evaluation"), {"sft": ["SFT"], "sft-rl": ["SFT", "RL"]}
-    scored = {row["system"] for row in evaluated["result"]["scores"]}
+    scores = evaluated["result"]["scores"]
+    scored = {row["system"] for row in scores}
     kinds = {name: used for name, used in both.items() if this_run(NAMES[name]) in scored}
     if not kinds:
         raise ValueError(
@@ -184,26 +181,19 @@ def from_run(run: Path, out: Path | None = None) -> list[Path]:
     places = [stages.stage_file(run, STAGES[name], "adapter") for name in made]
     out = out or ADAPTERS / evaluated["config"]["name"]
     lines, written = {name: _training(result) for name, result in made.items()}, []
+    if made["SFT"].get("adopted") and kinds.pop("sft", None):
+        earlier = stages.read_json(out / "sft" / "record.json")
+        if earlier["result"]["sha256"] != stages.sha256(places[0] / WEIGHTS):
+            raise ValueError(f"sft/{WEIGHTS}: not the weights that this run started from; expected the same")
+        said = earlier["result"]["training"]["SFT"]
+        lines["SFT"] = f"{said}; taken over from commit {earlier['commit']}"
     for name, used in kinds.items():
-        if name == "sft" and made["SFT"].get("adopted"):
-            earlier = stages.read_json(out / name / "record.json")
-            if earlier["result"]["sha256"] != stages.sha256(places[0] / WEIGHTS):
-                raise ValueError(
-                    f"{name}/{WEIGHTS}: not the weights that this run started from; expected the same"
-                )
-            lines["SFT"] = (
-                f"{earlier['result']['training']['SFT']}; taken over from commit {earlier['commit']}"
-            )
-            continue
-        kept = {
-            stage: {k: made[stage][k] for k in ("loss", "parts", "dev") if made[stage].get(k)}
-            for stage in used
-        }
+        kept = [{k: made[s][k] for k in ("loss", "parts", "dev") if made[s].get(k)} for s in used]
         result = {
             "base": evaluated["result"]["model"],
-            **_scores(evaluated["result"]["scores"], this_run(NAMES[name])),
+            **_scores(scores, this_run(NAMES[name])),
             "training": {stage: lines[stage] for stage in used},
-            "curves": {STAGES[stage]: curve for stage, curve in kept.items()},
+            "curves": {STAGES[stage]: curve for stage, curve in zip(used, kept, strict=True)},
         }
         written.append(write(out / name, places[: len(used)], result, evaluated))
     return written
@@ -215,12 +205,10 @@ def _scores(scores: Sequence[Mapping[str, Any]], system: str) -> dict[str, Any]:
         {row["collection"]: row for row in scores if row["system"] == s} for s in (system, "retriever")
     )
     cells = lambda row: {key: row[key] for key in ("ndcg", "low", "high")}  # noqa: E731
+    rows = [(name, row["n"], cells(row), cells(base[name])) for name, row in ours.items()]
     return {
         "system": system,
-        "test": [
-            {"collection": name, "n": row["n"], "ours": cells(row), "retriever": cells(base[name])}
-            for name, row in ours.items()
-        ],
+        "test": [dict(zip(("collection", "n", "ours", "retriever"), row, strict=True)) for row in rows],
         "difference": 100 * ours["average"]["difference"],
         "p_value": ours["average"]["p_value"],
     }
@@ -229,8 +217,8 @@ def _scores(scores: Sequence[Mapping[str, Any]], system: str) -> dict[str, Any]:
 def _training(result: Mapping[str, Any]) -> str:
     """A stage's training in a line: how long it was, and its best score on dev queries."""
     said = f"{result['steps']} steps, {result['seconds'] / 60:.0f} minutes"
-    best = max(result.get("dev") or [], key=lambda row: row["ndcg"], default=None)
-    if best is None:
+    if not result.get("dev"):
         return said
+    best = max(result["dev"], key=lambda row: row["ndcg"])
     score = f"NDCG@10 {100 * best['ndcg']:.1f}, first window, n = {best['n']}"
     return f"{said}; best on dev at step {best['step']} ({score})"

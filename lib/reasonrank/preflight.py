@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import importlib.metadata
 import platform
-import re
 import shutil
 from dataclasses import dataclass
 from math import ceil
@@ -19,6 +18,7 @@ from typing import Any
 import pandas as pd
 import yaml
 from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 from . import paper, sources, stages
@@ -33,7 +33,7 @@ HEAD_TILE = 1024  # label tokens whose logits are computed at once
 def machine() -> pd.DataFrame:
     """What this machine is, and the packages that differ from the lock: `part` by `here`, `expected`, `status`."""
     hardware, python = stages.hardware(), platform.python_version()
-    memory, disk = hardware["memory_gib"], shutil.disk_usage(Path.cwd()).free // 2**30
+    memory, disk = hardware["memory_gib"], shutil.disk_usage(Path.cwd()).free // GIB
     rows = [
         ("Python", python, "3.11 or 3.12", python.rpartition(".")[0] in ("3.11", "3.12")),
         ("cores", str(hardware["cores"]), "2 or more", hardware["cores"] >= 2),
@@ -41,14 +41,13 @@ def machine() -> pd.DataFrame:
         ("free disk", f"{disk} GiB", "5 GiB or more", disk >= 5),
         ("GPU", ", ".join(hardware["gpus"]) or "none", "none needed", True),
     ]
-    found = importlib.metadata.distributions()
-    names = {re.sub(r"[-_.]+", "-", each.name.lower()): each.version for each in found}
-    lock = Path("requirements", "gpu.txt" if "vllm" in names else "cpu.txt")
+    found = {canonicalize_name(each.name): each.version for each in importlib.metadata.distributions()}
+    lock = Path("requirements", "gpu.txt" if "vllm" in found else "cpu.txt")
     lines = (stages.ROOT / lock).read_text(encoding="utf-8").splitlines()
     pins = [Requirement(pin) for line in lines if (pin := line.partition("#")[0].strip())]
-    here = {pin: names.get(pin.name) for pin in pins if pin.marker is None or pin.marker.evaluate()}
-    wrong = {pin: v for pin, v in here.items() if not (v and Version(v).public in pin.specifier)}
-    rows += [(pin.name, v or "missing", str(pin.specifier)[2:], False) for pin, v in wrong.items()]
+    wanted = [pin for pin in pins if pin.marker is None or pin.marker.evaluate()]
+    wrong = [pin for pin in wanted if Version(found.get(pin.name, "0")).public not in pin.specifier]
+    rows += [(pin.name, found.get(pin.name, "missing"), str(pin.specifier)[2:], False) for pin in wrong]
     rows.append(("packages", f"{len(wrong)} differ", str(lock), not wrong))
     frame = pd.DataFrame(rows, columns=["part", "here", "expected", "status"]).set_index("part")
     return frame.assign(status=frame["status"].map({True: "ok", False: "differs"}))
@@ -90,10 +89,14 @@ def state(trained: int, count: int, lora: bool, hardware: Hardware) -> dict[str,
     Mixed precision with Adam takes 2 + 2 + 12 = 16 bytes a trained parameter; an adapter is kept in float32. ZeRO
     divides the optimiser's (stage 1), gradients too (2), and weights too (3), frozen ones included.
     """
-    shares = [max(hardware.gpus, 1) if hardware.zero_stage >= stage else 1 for stage in (3, 2, 1)]
+    share = lambda stage: max(hardware.gpus, 1) if hardware.zero_stage >= stage else 1  # noqa: E731
     each = (2 * count + 4 * trained, 4 * trained, 8 * trained) if lora else (2 * count, 2 * count, 12 * count)
-    names = ("weights", "gradients", "optimiser")
-    return {name: size / share for name, size, share in zip(names, each, shares, strict=True)}
+    weights, gradients, optimiser = each
+    return {
+        "weights": weights / share(3),
+        "gradients": gradients / share(2),
+        "optimiser": optimiser / share(1),
+    }
 
 
 def activations(config: Any, tokens: int, checkpointing: bool) -> float:
@@ -115,14 +118,12 @@ def cache_bytes(config: Any) -> int:
     return 2 * 2 * config.num_hidden_layers * config.num_key_value_heads * width
 
 
-STAGES = {"SFT": "03_sft", "RL": "04_rl", "evaluation": "05_gpu_evaluation"}
-
-
 @dataclass
 class Preflight:
     """A profile held against its hardware and, unless `dry_run`, against this machine too.
 
-    `folder`: where the run will be, for the space on its disk. Raises ValueError for a model of unknown shape.
+    `folder`: where the run will be, for the space on its disk. `work`: a row a stage, its plan; `checks`: name -> "ok",
+    "refused" or "note", and the figures. Raises ValueError for a model of unknown shape.
     """
 
     profile: Profile
@@ -134,10 +135,9 @@ class Preflight:
         self.count = parameters(self.config, None)[1]
         self.rates = yaml.safe_load((paper.DATA / "rates.yaml").read_text(encoding="utf-8"))
         self.rate = self.rates["gpu" if self.hardware.gpus else "cpu"]
-        self.checks: dict[str, tuple[str, str]] = {}  # name -> "ok", "refused" or "note", and the figures
+        self.checks: dict[str, tuple[str, str]] = {}
         self.work: list[dict[str, Any]] = []
-        if self._batches():
-            self._plan()
+        self._batches()
         self._memory()
         self._machine()
 
@@ -147,9 +147,9 @@ class Preflight:
 
     def as_json(self) -> dict[str, Any]:
         """The plan and the checks as plain values; hours are those of one device."""
-        found = {"profile": self.profile.name, "model": self.profile.model.name, "parameters": self.count}
         hours = sum(work["hours"] for work in self.work)
-        return found | {"work": self.work, "device_hours": hours, "checks": self.checks}
+        about = {"profile": self.profile.name, "model": self.profile.model.name, "parameters": self.count}
+        return about | {"work": self.work, "device_hours": hours, "checks": self.checks}
 
     def __str__(self) -> str:
         """The plan as a table, then a line for each check."""
@@ -160,26 +160,28 @@ class Preflight:
         lines = [f"{status:8} {name}: {text}" for name, (status, text) in self.checks.items()]
         return "\n".join([title, about, "", table, "", *lines])
 
-    def _check(self, name: str, fits: bool, text: str, of_the_machine: bool = False) -> bool:
+    def _check(self, name: str, fits: bool, text: str, of_the_machine: bool = False) -> None:
         failed = "note" if of_the_machine and self.dry_run else "refused"
         self.checks[name] = ("ok" if fits else failed, text)
-        return fits
 
-    def _batches(self) -> bool:
+    def _batches(self) -> None:
+        """How batches divide; where they do, the plan of the stages."""
         from .training.grpo import batch_sizes
 
         sft, rl, split = self.profile.sft, self.profile.rl, self.hardware.vllm_tensor_parallel
         devices = max(self.hardware.gpus, 1)
-        self.sft_batch = sft.batch_size * sft.gradient_accumulation * devices
+        examples = sft.batch_size * sft.gradient_accumulation * devices
         try:
-            self.batch, self.mini_batch, per_pass = batch_sizes(rl, devices)
+            batch, mini_batch, per_pass = batch_sizes(rl, devices)
             if devices % split:
                 raise ValueError(f"vllm_tensor_parallel {split} does not divide {devices} devices")
         except ValueError as error:
-            return self._check("batches", False, str(error))
-        text = f"SFT {self.sft_batch} examples a step; RL {rl.prompts_per_step} prompts x {rl.rollouts} answers, "
-        passes = f"mini-batches of {self.mini_batch} in passes of {per_pass} over {devices} device(s)"
-        return self._check("batches", True, text + passes)
+            self._check("batches", False, str(error))
+            return
+        text = f"SFT {examples} examples a step; RL {rl.prompts_per_step} prompts x {rl.rollouts} answers, "
+        passes = f"mini-batches of {mini_batch} in passes of {per_pass} over {devices} device(s)"
+        self._check("batches", True, text + passes)
+        self._plan(examples, batch, mini_batch)
 
     def _prompt(self, passages: int) -> int:
         """Tokens of a prompt with `passages` passages, at most."""
@@ -187,7 +189,7 @@ class Preflight:
         texts = passages * (own.passage_tokens + self.rates["frame_tokens"])
         return min(texts + own.query_tokens + self.rates["instruction_tokens"], self.profile.model.max_length)
 
-    def _plan(self) -> None:
+    def _plan(self, examples: int, batch: int, mini_batch: int) -> None:
         """Steps, tokens and hours of the stages, in RL without what the shared prefix saves.
 
         A token takes 6 operations a parameter in training, 2 where it is read or scored. Decoding reads all weights
@@ -195,36 +197,45 @@ class Preflight:
         """
         from .rerank.strategies import STRATEGIES
 
-        profile, rate, operations = self.profile, self.rate, 2.0 * self.count
-        sft, rl, own, wanted = profile.sft, profile.rl, profile.evaluation, profile.synthesis
-        asked, named = wanted.train_queries, sources.expand(profile.collections)
+        sft, rl, own, wanted = (
+            getattr(self.profile, key) for key in ("sft", "rl", "evaluation", "synthesis")
+        )
+        named = sources.expand(self.profile.collections)
         collections = [sources.load(name) for name in named if name in sources.COLLECTIONS]
         parts = {"train": wanted.lists_per_query, "extra": int(wanted.extra_queries)}
-        lists = sum(n * len(c.ids(part, asked)) for c in collections for part, n in parts.items())
+        lists = sum(
+            n * len(c.ids(part, wanted.train_queries)) for c in collections for part, n in parts.items()
+        )
         queries = sum(len(c.ids("test", own.queries)) for c in collections)
-        queries += sum(min(own.queries or 115, 115) for name in named if name not in sources.COLLECTIONS)
-        calls = STRATEGIES[own.strategy].calls(own.top, own.window, own.step)[1]
-        prompts = len(own.systems) * queries * calls
-        steps = ceil(lists * sft.epochs / self.sft_batch)
+        queries += min(own.queries or 115, 115) * (len(named) - len(collections))
+        prompts = (
+            len(own.systems) * queries * STRATEGIES[own.strategy].calls(own.top, own.window, own.step)[1]
+        )
+        steps = ceil(lists * sft.epochs / examples)
         steps = min(steps, sft.max_steps) if sft.max_steps > 0 else steps
-        answer, answers = rl.max_completion_tokens, rl.steps * self.batch
-        prompt = min(self._prompt(wanted.window), rl.max_prompt_tokens)
-        used, updates = answers * rl.epochs_per_batch, answers // self.mini_batch * rl.epochs_per_batch
-        final = self._prompt(min(own.window, own.top))
+        answers = rl.steps * batch
+        updates, used = answers // mini_batch * rl.epochs_per_batch, answers * rl.epochs_per_batch
+        training = (min(self._prompt(wanted.window), rl.max_prompt_tokens), rl.max_completion_tokens)
+        ranking = (self._prompt(min(own.window, own.top)), own.max_tokens)
         # items, steps, tokens of a prompt and of an answer, sequences trained on, scored, and decoded
         plan = {
-            "SFT": (f"{lists} examples", steps, prompt, answer, steps * self.sft_batch, 0, 0),
-            "RL": (f"{answers} answers", updates, prompt, answer, used, 3 * answers, answers),
-            "evaluation": (f"{prompts} prompts", 0, final, own.max_tokens, 0, prompts, prompts),
+            "SFT": (f"{lists} examples", steps, *training, steps * examples, 0, 0),
+            "RL": (f"{answers} answers", updates, *training, used, 3 * answers, answers),
+            "evaluation": (f"{prompts} prompts", 0, *ranking, 0, prompts, prompts),
         }
-        plan = {stage: row for stage, row in plan.items() if STAGES[stage] in profile.stages}
-        for stage, (items, steps, prompt, answer, trained, scored, decoded) in plan.items():
+        rate, operations = self.rate, 2.0 * self.count
+        for stage in filter(self._has, plan):
+            items, steps, prompt, answer, trained, scored, decoded = plan[stage]
             tokens = (3 * trained + scored) * (prompt + answer)
             seconds = tokens * operations / (rate["tflops"] * 1e12 * rate["tflops_share"])
             read = decoded * answer / 64 * operations  # as many bytes, in bfloat16
             seconds += read / (rate["bandwidth_tb"] * 1e12 * rate["bandwidth_share"])
             row = {"stage": stage, "items": items, "steps": steps, "prompt": prompt, "answer": answer}
             self.work.append(row | {"hours": seconds / 3600})
+
+    def _has(self, stage: str) -> bool:
+        names = {"SFT": "03_sft", "RL": "04_rl", "evaluation": "05_gpu_evaluation"}
+        return names[stage] in self.profile.stages
 
     def needs(self, stage: str) -> dict[str, float]:
         """Bytes of "SFT" or "RL" on one device, for a batch of the longest examples, by what they are for.
@@ -234,7 +245,7 @@ class Preflight:
         """
         rl, hardware, spread = self.profile.rl, self.hardware, self.hardware.zero_stage == 3
         own, limit = (
-            (rl, rl.max_prompt_tokens) if stage == "RL" else (self.profile.sft, self.profile.sft.cutoff)
+            (self.profile.sft, self.profile.sft.cutoff) if stage == "SFT" else (rl, rl.max_prompt_tokens)
         )
         answer = own.batch_size * rl.max_completion_tokens
         prompt = own.batch_size * min(self._prompt(self.profile.synthesis.window), limit)
@@ -258,7 +269,7 @@ class Preflight:
         """SFT, RL and, where vLLM generates, its cache beside its weights, held against the hardware."""
         rl, own, hardware = self.profile.rl, self.profile.evaluation, self.hardware
         room = hardware.gpu_memory * (1 - RESERVED)
-        for stage in (stage for stage in ("SFT", "RL") if STAGES[stage] in self.profile.stages):
+        for stage in filter(self._has, ("SFT", "RL")):
             need = {name: size / GIB for name, size in self.needs(stage).items()}
             shown = ", ".join(f"{name} {size:.1f}" for name, size in need.items() if size >= 0.05)
             text = f"{sum(need.values()):.1f} GiB ({shown}), {room:.1f} of {hardware.gpu_memory:g} usable"
@@ -271,10 +282,8 @@ class Preflight:
                 split = hardware.vllm_tensor_parallel
                 free = share * hardware.gpu_memory * GIB - 2 * self.count / split
                 rows = max(0, int(free / (cache_bytes(self.config) / split * length)))
-                text = (
-                    f"{rows} sequences of {length} tokens fit in {share:.0%} of a GPU, weights over {split}"
-                )
-                self._check(f"cache, {stage}", rows > 0, text)
+                text = f"{rows} sequences of {length} tokens fit in {share:.0%} of a GPU"
+                self._check(f"cache, {stage}", rows > 0, f"{text}, weights over {split}")
 
     def _machine(self) -> None:
         """Disk (the base, two trained models, a checkpoint), packages and devices of this machine."""
