@@ -108,35 +108,31 @@ def loading(what: str) -> Iterator[None]:
 
 
 def _converted(name: str, cache: Path) -> Path:
-    """The folder with the safetensors of an embedded model; appears whole or not at all."""
+    """The folder of an embedded model, appearing whole or not at all: its GGUF file de-quantised into bfloat16
+    safetensors, with a tokenizer that ends turns with <|im_end|>."""
     package, file = EMBEDDED[name]
     source, target = package_folder(package), cache / name
-    if not (target / "model.safetensors").is_file():
-        cache.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{name}.", dir=cache) as partial:
-            _convert_gguf(source, file, Path(partial) / name)
-            if not (target / "model.safetensors").is_file():  # no other process was faster
-                shutil.rmtree(target, ignore_errors=True)
-                os.replace(Path(partial) / name, target)
-    return target
-
-
-def _convert_gguf(folder: Path, file: str, target: Path) -> None:
-    """De-quantise a GGUF file into bfloat16 safetensors with a tokenizer that ends turns with <|im_end|>."""
+    if (target / "model.safetensors").is_file():
+        return target
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
-    tokenizer = AutoTokenizer.from_pretrained(folder, gguf_file=file)
+    tokenizer = AutoTokenizer.from_pretrained(source, gguf_file=file)
     tokenizer.eos_token, tokenizer.pad_token = "<|im_end|>", "<|endoftext|>"
     tokenizer.clean_up_tokenization_spaces = False  # meant for WordPiece, and warned about
-    model = AutoModelForCausalLM.from_pretrained(
-        folder, gguf_file=file, quantization_config=GgufConfig(dequantize=True), dtype=torch.bfloat16
-    )
+    options = {"quantization_config": GgufConfig(dequantize=True), "dtype": torch.bfloat16}
+    model = AutoModelForCausalLM.from_pretrained(source, gguf_file=file, **options)
     for config in (model.config, model.generation_config):
         config.eos_token_id, config.pad_token_id = tokenizer.eos_token_id, tokenizer.pad_token_id
-    model.config._name_or_path = "smollm2-135m-instruct"
-    tokenizer.save_pretrained(target)
-    model.save_pretrained(target)
+    model.config._name_or_path = name
+    cache.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{name}.", dir=cache) as partial:
+        for part in (tokenizer, model):
+            part.save_pretrained(Path(partial) / name)
+        if not (target / "model.safetensors").is_file():  # no other process was faster
+            shutil.rmtree(target, ignore_errors=True)
+            os.replace(Path(partial) / name, target)
+    return target
 
 
 def load_tokenizer(name: str) -> Any:

@@ -28,6 +28,7 @@ from .settings import Hardware, Lora, Profile
 GIB = 2**30
 RESERVED = 0.08  # share of a GPU that stays free
 HEAD_TILE = 1024  # label tokens whose logits are computed at once
+STAGES = {"SFT": "03_sft", "RL": "04_rl", "evaluation": "05_gpu_evaluation"}
 
 
 def machine() -> pd.DataFrame:
@@ -89,14 +90,10 @@ def state(trained: int, count: int, lora: bool, hardware: Hardware) -> dict[str,
     Mixed precision with Adam takes 2 + 2 + 12 = 16 bytes a trained parameter; an adapter is kept in float32. ZeRO
     divides the optimiser's (stage 1), gradients too (2), and weights too (3), frozen ones included.
     """
-    share = lambda stage: max(hardware.gpus, 1) if hardware.zero_stage >= stage else 1  # noqa: E731
     each = (2 * count + 4 * trained, 4 * trained, 8 * trained) if lora else (2 * count, 2 * count, 12 * count)
-    weights, gradients, optimiser = each
-    return {
-        "weights": weights / share(3),
-        "gradients": gradients / share(2),
-        "optimiser": optimiser / share(1),
-    }
+    shares = [max(hardware.gpus, 1) if hardware.zero_stage >= stage else 1 for stage in (3, 2, 1)]
+    sizes = (size / share for size, share in zip(each, shares, strict=True))
+    return dict(zip(("weights", "gradients", "optimiser"), sizes, strict=True))
 
 
 def activations(config: Any, tokens: int, checkpointing: bool) -> float:
@@ -178,9 +175,9 @@ class Preflight:
         except ValueError as error:
             self._check("batches", False, str(error))
             return
-        text = f"SFT {examples} examples a step; RL {rl.prompts_per_step} prompts x {rl.rollouts} answers, "
-        passes = f"mini-batches of {mini_batch} in passes of {per_pass} over {devices} device(s)"
-        self._check("batches", True, text + passes)
+        text = f"RL {rl.prompts_per_step} prompts x {rl.rollouts} answers, mini-batches of {mini_batch}"
+        text = f"SFT {examples} examples a step; {text} in passes of {per_pass} over {devices} device(s)"
+        self._check("batches", True, text)
         self._plan(examples, batch, mini_batch)
 
     def _prompt(self, passages: int) -> int:
@@ -197,20 +194,17 @@ class Preflight:
         """
         from .rerank.strategies import STRATEGIES
 
-        sft, rl, own, wanted = (
-            getattr(self.profile, key) for key in ("sft", "rl", "evaluation", "synthesis")
-        )
-        named = sources.expand(self.profile.collections)
+        profile, rate, operations = self.profile, self.rate, 2.0 * self.count
+        sft, rl, own, wanted = profile.sft, profile.rl, profile.evaluation, profile.synthesis
+        named = sources.expand(profile.collections)
         collections = [sources.load(name) for name in named if name in sources.COLLECTIONS]
         parts = {"train": wanted.lists_per_query, "extra": int(wanted.extra_queries)}
-        lists = sum(
-            n * len(c.ids(part, wanted.train_queries)) for c in collections for part, n in parts.items()
-        )
+        asked = wanted.train_queries
+        lists = sum(n * len(c.ids(part, asked)) for c in collections for part, n in parts.items())
         queries = sum(len(c.ids("test", own.queries)) for c in collections)
         queries += min(own.queries or 115, 115) * (len(named) - len(collections))
-        prompts = (
-            len(own.systems) * queries * STRATEGIES[own.strategy].calls(own.top, own.window, own.step)[1]
-        )
+        calls = STRATEGIES[own.strategy].calls(own.top, own.window, own.step)[1]
+        prompts = len(own.systems) * queries * calls
         steps = ceil(lists * sft.epochs / examples)
         steps = min(steps, sft.max_steps) if sft.max_steps > 0 else steps
         answers = rl.steps * batch
@@ -223,8 +217,7 @@ class Preflight:
             "RL": (f"{answers} answers", updates, *training, used, 3 * answers, answers),
             "evaluation": (f"{prompts} prompts", 0, *ranking, 0, prompts, prompts),
         }
-        rate, operations = self.rate, 2.0 * self.count
-        for stage in filter(self._has, plan):
+        for stage in (stage for stage in plan if STAGES[stage] in profile.stages):
             items, steps, prompt, answer, trained, scored, decoded = plan[stage]
             tokens = (3 * trained + scored) * (prompt + answer)
             seconds = tokens * operations / (rate["tflops"] * 1e12 * rate["tflops_share"])
@@ -233,10 +226,6 @@ class Preflight:
             row = {"stage": stage, "items": items, "steps": steps, "prompt": prompt, "answer": answer}
             self.work.append(row | {"hours": seconds / 3600})
 
-    def _has(self, stage: str) -> bool:
-        names = {"SFT": "03_sft", "RL": "04_rl", "evaluation": "05_gpu_evaluation"}
-        return names[stage] in self.profile.stages
-
     def needs(self, stage: str) -> dict[str, float]:
         """Bytes of "SFT" or "RL" on one device, for a batch of the longest examples, by what they are for.
 
@@ -244,9 +233,8 @@ class Preflight:
         all weights, which TRL gathers on every GPU to merge the adapter for vLLM (not while activations are kept).
         """
         rl, hardware, spread = self.profile.rl, self.hardware, self.hardware.zero_stage == 3
-        own, limit = (
-            (self.profile.sft, self.profile.sft.cutoff) if stage == "SFT" else (rl, rl.max_prompt_tokens)
-        )
+        own = rl if stage == "RL" else self.profile.sft
+        limit = rl.max_prompt_tokens if stage == "RL" else own.cutoff
         answer = own.batch_size * rl.max_completion_tokens
         prompt = own.batch_size * min(self._prompt(self.profile.synthesis.window), limit)
         tokens = min(prompt + answer, own.batch_size * limit) if stage == "SFT" else prompt + answer
@@ -269,7 +257,7 @@ class Preflight:
         """SFT, RL and, where vLLM generates, its cache beside its weights, held against the hardware."""
         rl, own, hardware = self.profile.rl, self.profile.evaluation, self.hardware
         room = hardware.gpu_memory * (1 - RESERVED)
-        for stage in filter(self._has, ("SFT", "RL")):
+        for stage in (stage for stage in ("SFT", "RL") if STAGES[stage] in self.profile.stages):
             need = {name: size / GIB for name, size in self.needs(stage).items()}
             shown = ", ".join(f"{name} {size:.1f}" for name, size in need.items() if size >= 0.05)
             text = f"{sum(need.values()):.1f} GiB ({shown}), {room:.1f} of {hardware.gpu_memory:g} usable"
@@ -277,13 +265,15 @@ class Preflight:
         caches = {"RL": (rl.use_vllm, hardware.vllm_memory, rl.max_prompt_tokens + rl.max_completion_tokens)}
         length = self._prompt(min(own.window, own.top)) + own.max_tokens
         caches["evaluation"] = (own.engine == "vllm", 0.9, length)
+        split = hardware.vllm_tensor_parallel
         for stage, (used, share, length) in caches.items():
             if used and hardware.gpus:
-                split = hardware.vllm_tensor_parallel
                 free = share * hardware.gpu_memory * GIB - 2 * self.count / split
                 rows = max(0, int(free / (cache_bytes(self.config) / split * length)))
-                text = f"{rows} sequences of {length} tokens fit in {share:.0%} of a GPU"
-                self._check(f"cache, {stage}", rows > 0, f"{text}, weights over {split}")
+                text = (
+                    f"{rows} sequences of {length} tokens fit in {share:.0%} of a GPU, weights over {split}"
+                )
+                self._check(f"cache, {stage}", rows > 0, text)
 
     def _machine(self) -> None:
         """Disk (the base, two trained models, a checkpoint), packages and devices of this machine."""
