@@ -124,6 +124,6 @@ def latency_parts(rows: Rows, growth: Sequence[Mapping[str, float]]) -> Figure:
         side.errorbar(own["top"], own["ratio"], fmt="o-", **bars)
     side.axhline(1, color="grey", linewidth=0.8)
     side.set(xlabel="candidates", ylabel="pointwise by listwise", ylim=(0, None))
-    side.legend(loc="upper right", fontsize=8)
+    side.legend(loc="lower right", fontsize=8)
     fig.legend(*ax.get_legend_handles_labels(), loc="outside upper left", ncols=4)
     return fig
