@@ -17,7 +17,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import fields
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, FiniteFloat
 from pydantic.dataclasses import dataclass
@@ -36,7 +36,8 @@ _STRICT = re.compile(r"\s*<think>.*</think>\s*<answer>.*</answer>\s*", re.DOTALL
 _TAG = re.compile(r"</?(?:think|answer)>")
 
 
-class RewardParts(NamedTuple):
+@dataclass(frozen=True)
+class RewardParts:
     """The reward (`total`) and what it is made of: the first three in 0..1, unweighted, 0 where a format fails;
     `format`: -1 where the tags are missing, 0 where they hold but the answer is no ranking, else 1."""
 
