@@ -55,3 +55,27 @@ def records(tmp_path):
     folder = tmp_path / "records"
     put(folder / "latency" / "06_latency_study.json", ratio(2.4, 2.1, 2.8))
     return folder
+
+
+@pytest.fixture(scope="session")
+def tokenizers():
+    """`models.load_tokenizer`, which loads each tokenizer once for all tests."""
+    from functools import cache
+
+    from reasonrank import models
+
+    return cache(models.load_tokenizer)
+
+
+@pytest.fixture
+def server(monkeypatch, tokenizers):
+    """A server of completions: `answer` makes the reply to a body, `models` is its list, `seen` what it was asked."""
+    from fakes import http_server
+    from fakes.completion_server import Handler, completion
+    from reasonrank.engines import openai
+
+    monkeypatch.setattr(openai, "load_tokenizer", tokenizers)
+    with http_server.listening(Handler) as server:
+        server.seen, server.answer = [], lambda body: completion()
+        server.models = 200, {"data": [{"id": "served-name", "max_model_len": 100}]}
+        yield server
