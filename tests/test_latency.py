@@ -156,11 +156,20 @@ def test_the_study_measures_each_method_with_both_kinds_of_length_and_other_size
     assert {one.method for one in study(without, settings, {"made_up": test}, listwise)} == {"listwise"}
 
 
-def test_too_few_candidates_are_an_error(settings_and_test):
+@pytest.mark.parametrize(
+    ("run", "windows", "message"),
+    [
+        ({"q1": [f"d{n}" for n in range(14)]}, 10, "query 'q1' has 14 candidates; expected 15"),
+        (None, 5, "listwise, query 'q1': 2 requests; expected 3 to 3 for 15 candidates"),
+        (None, 15, "query 'q1': 2 requests; expected 1 to 1"),
+    ],
+)
+def test_what_is_not_as_planned_is_an_error(settings_and_test, run, windows, message):
     settings, test = settings_and_test
-    test = replace(test, run={"q1": [f"d{n}" for n in range(14)]})
-    with pytest.raises(ValueError, match="query 'q1' has 14 candidates; expected 15"):
-        measure(FakeEngine(reverse), settings, test, "listwise")
+    own = settings.evaluation.model_copy(update={"window": windows})
+    test = test if run is None else replace(test, run=run)
+    with pytest.raises(ValueError, match=message):
+        measure(FakeEngine(reverse), settings.model_copy(update={"evaluation": own}), test, "listwise")
 
 
 def test_a_row_of_the_table_of_strategies(settings_and_test, monkeypatch):

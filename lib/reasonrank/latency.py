@@ -192,7 +192,8 @@ def measure(
 
     `lengths`: output lengths in tokens to be held to, none: as the model writes; `top`: None for the profile's;
     `warmup`: queries before the clock starts; `alone`: the first so many each by itself too. ValueError for a query
-    with fewer candidates than `top`.
+    with fewer candidates than `top`, and for one that took other than the requests of its strategy, retries aside (a
+    constrained answer may take two).
     """
     own, top, strategy = settings.latency, top or settings.latency.top, METHODS.get(method, method)
     for qid, docids in test.run.items():
@@ -210,9 +211,15 @@ def measure(
     for qid in islice(test.run, warmup):
         rerank([qid])
     single = {qid: rerank([qid]) for qid in islice(test.run, alone)}
-    return Timed(
-        test.collection.name, method, "declared" if lengths else "own", top, rerank(test.run), single
-    )
+    together = rerank(test.run)
+    least, most = STRATEGIES[strategy].calls(top, settings.evaluation.window, settings.evaluation.step)
+    most *= 2 if getattr(reranker, "constrained", False) else 1
+    for qid, traces in together.traces.items():
+        calls = sum(trace.calls - (trace.attempts - 1) for trace in traces)
+        if not least <= calls <= most:
+            expected = f"expected {least} to {most} for {top} candidates"
+            raise ValueError(f"{method}, query {qid!r}: {calls} requests; {expected}")
+    return Timed(test.collection.name, method, "declared" if lengths else "own", top, together, single)
 
 
 def ratios(measured: Sequence[Timed]) -> list[dict[str, Any]]:
