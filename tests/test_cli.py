@@ -65,6 +65,11 @@ def test_good_run(tmp_path, capsys):
             [],
             "cell 4 (In [4]): ValueError: x.yaml: y: wrong",
         ),
+        (
+            [STAGE, "from reasonrank import profiles; profiles.load('x')"],
+            [],
+            "cell 4 (In [4]): FileNotFoundError: no profile 'x'",
+        ),
         ([STAGE + MANIFEST, "import os; os._exit(9)"], [], "cell 4: the kernel died"),
         (
             [STAGE, "import time; time.sleep(600)"],
@@ -72,14 +77,14 @@ def test_good_run(tmp_path, capsys):
             "cell 4: not done by the deadline of 2 seconds",
         ),
     ],
-    ids=["error", "said", "dead", "late"],
+    ids=["error", "of a cell", "of ours", "dead", "late"],
 )
 def test_a_notebook_that_fails_is_kept_as_far_as_it_got(tmp_path, capsys, cells, more, message):
     assert run(write_notebook(tmp_path, *cells), tmp_path, *more) == 1
     assert [path.name for path in (tmp_path / "notebooks").iterdir()] == ["03_tiny.failed.ipynb"]
     said = capsys.readouterr().err
     assert f"03_tiny, {message}" in said and "03_tiny.failed.ipynb" in said
-    assert ("Traceback" in said) == ("NameError" in message)
+    assert ("Traceback" in said) == ("NameError" in message or "ValueError" in message)
 
 
 def test_an_old_manifest_is_no_proof(tmp_path, capsys):

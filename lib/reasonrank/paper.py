@@ -92,6 +92,32 @@ class Table(Strict):
         return frame.dropna(axis="columns", how="all").rename_axis("system")
 
 
+class Setting(Strict):
+    """A setting in the paper, in the released code ("same": as in the paper) and here: either `key`, a dotted one with
+    its `expected` values in PROFILES, or `ours`, a text."""
+
+    setting: str
+    paper: str
+    released: str
+    key: str | None = None
+    expected: tuple[Any, Any] | None = None
+    ours: str | None = None
+    switch: str | None = None  # how to have theirs
+    difference: int | None = Field(default=None, ge=1, le=11)  # its number in the list of differences
+    why: str = ""
+
+
+class Claim(Strict):
+    """A claim, what it takes at the paper's scale, and `rows`: table -> systems whose figures it is about."""
+
+    id: str = Field(pattern=r"^C\d+$")
+    text: str
+    source: str
+    paper: str
+    needs: str
+    rows: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+
+
 class Check(Strict):
     """A check (data/paper/checks.yaml), or a printed figure. `paper`, `tolerance` and `noise` (between two honest runs;
     `noise_text`: where it is from) are in `unit`."""
@@ -153,15 +179,9 @@ def notebooks() -> tuple[SimpleNamespace, ...]:
 
 
 @cache
-def settings() -> tuple[SimpleNamespace, ...]:
-    """What the paper, the released code ("same": as in the paper) and this project do, row by row.
-
-    Each has `setting`, `paper`, `released`, and either `key`, a dotted setting with its `expected` values in PROFILES,
-    or `ours`, a text; `switch`: how to have theirs; `difference`: its number in the list of differences; `why`.
-    """
-    optional = dict.fromkeys(("key", "expected", "ours", "switch", "difference", "why"))
-    rows = load(DATA / "settings.yaml", tuple[dict[str, Any], ...])
-    return tuple(SimpleNamespace(**optional | row) for row in rows)
+def settings() -> tuple[Setting, ...]:
+    """What the paper, the released code and this project do, row by row."""
+    return load(DATA / "settings.yaml", tuple[Setting, ...])
 
 
 def setting(key: str) -> tuple[Any, ...]:
@@ -170,11 +190,9 @@ def setting(key: str) -> tuple[Any, ...]:
 
 
 @cache
-def claims() -> tuple[SimpleNamespace, ...]:
-    """C1 to C7: `id`, `text`, `source`, `paper`, what each `needs` at the paper's scale, and `rows`: table -> systems
-    whose figures it is about."""
-    rows = load(DATA / "claims.yaml", tuple[dict[str, Any], ...])
-    return tuple(SimpleNamespace(**{"rows": {}} | row) for row in rows)
+def claims() -> tuple[Claim, ...]:
+    """C1 to C7."""
+    return load(DATA / "claims.yaml", tuple[Claim, ...])
 
 
 @cache

@@ -13,6 +13,7 @@ from typing import Any
 import nbformat
 import papermill
 import yaml
+import zmq
 from jupyter_client import AsyncKernelManager
 from jupyter_client.kernelspec import KernelSpecManager
 from nbclient.exceptions import CellTimeoutError
@@ -41,6 +42,10 @@ class ThisPython(AsyncKernelManager):
 
     async def start_kernel(self, **options: Any) -> None:
         await super().start_kernel(pass_fds=(self.lock,), **options)
+
+    @default("transport_encryption")
+    def _encrypted_where_possible(self) -> str:
+        return "auto" if zmq.has("curve") else "disabled"
 
 
 def run_notebook(
@@ -165,7 +170,10 @@ def _execute(
             on_cell_start=lambda cell_index, **_: started.append(cell_index + 1),
         )
     except PapermillExecutionError as error:
-        trace = "" if error.ename in SAID else str(error)
+        trace = "\n".join(error.traceback)
+        places = re.findall(r"^(?:\x1b\[[0-9;]*m)*File .*", trace, re.MULTILINE)
+        ours = str(Path(__file__).parents[1].relative_to(ROOT)) in (places or [""])[-1]
+        trace = "" if ours and error.ename in SAID else str(error)  # our own say what is wrong in a line
         said = f"(In [{error.exec_count}]): {error.ename}: {error.evalue}".splitlines()[0]
         raise CommandError(f"{trace}{source.stem}, cell {started[-1]} {said}") from error
     except CellTimeoutError as error:
