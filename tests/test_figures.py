@@ -65,7 +65,8 @@ SAYS = {
         "candidates",
         "pointwise by listwise",
         "= 100",
-        "ours, n = 4 to 20, 95 % interval",
+        "ours, n = 4 to 20",
+        "pointwise by listwise (95 % interval)",
     ],
     "latency": [
         "seconds per query, all together (95 % interval)",

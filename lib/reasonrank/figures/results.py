@@ -119,11 +119,11 @@ def latency_parts(rows: Rows, growth: Sequence[Mapping[str, float]]) -> Figure:
     columns = ["where", "top", "ratio", "low", "high", "n"]
     for where, own in pd.DataFrame(growth, columns=columns).groupby("where", sort=False):
         counts = " to ".join(f"{n:.0f}" for n in sorted(set(own["n"].dropna())))
-        measured = f", n = {counts}, 95 % interval" if counts else ""
+        measured = f", n = {counts}" if counts else ""
         bars = {"yerr": whiskers(own, "ratio", "low", "high"), "capsize": 3, "label": f"{where}{measured}"}
         side.errorbar(own["top"], own["ratio"], fmt="o-", **bars)
     side.axhline(1, color="grey", linewidth=0.8)
-    side.set(xlabel="candidates", ylabel="pointwise by listwise", ylim=(0, None))
+    side.set(xlabel="candidates", ylabel="pointwise by listwise (95 % interval)", ylim=(0, None))
     side.legend(loc="lower right", fontsize=8)
     fig.legend(*ax.get_legend_handles_labels(), loc="outside upper left", ncols=4)
     return fig
