@@ -49,18 +49,9 @@ def fill(text: str, folder: Path) -> str:
 
 
 def results(folder: Path) -> str:
-    """Scores, answers and latency of a published run."""
+    """Scores and answers of a published run. Its few queries of the latency study are no result."""
     record = stages.read_json(folder / "05_gpu_evaluation.json")
-    speed = stages.read_json(folder / "06_latency_study.json")["result"]
-    ratio, limits, mode = speed["ratio"], speed["limits"], speed.get("mode", "one at a time")
-    n = sum(row["n"] for row in speed["rows"] if row["method"] == "listwise")
-    return "\n\n".join([
-        *_scores(record),
-        f"Pointwise takes {ratio['value']:.2f} times as long as listwise (95 % interval {ratio['low']:.2f} to "
-        f"{ratio['high']:.2f}, n = {n} queries of {speed['candidates']} candidates, {mode}; at most "
-        f"{limits['pointwise_tokens']} tokens a passage against {limits['listwise_tokens']} a window).",
-        _source(record),
-    ])  # fmt: skip
+    return "\n\n".join([*_scores(record), _source(record)])
 
 
 def worked(folder: Path) -> str:
