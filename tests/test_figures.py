@@ -49,12 +49,18 @@ DRAWN = draw_all()
 
 SAYS = {
     "long": ["SFT: loss", "NDCG@10 of the first window (%)", "Dev, n = 60 queries", "95 % interval"],
-    "long-rl": ["RL: mean total reward", "n = 20 logged steps", "optimiser step"],
+    "long-rl": ["RL: mean total reward", "n = 20 logged steps", "batch of rollouts"],
     "method": ["Self-consistency", "GRPO", "Supervised fine-tuning", "Reranking"],
     "windows": ["call 1: 6 to 10", "call 3: 1 to 4", "rank in the candidate list (1 = best)"],
     "ndcg": ["NDCG@10 (%), with 95 % interval", "coding\nn = 12", "average\nn = 60", "SFT + RL"],
     "loss": ["loss (nats per token)", "optimiser step", "n = 40 logged steps"],
-    "reward": ["Recall@10", "RBO", "n = 20 steps\nof 16 rollouts each", "± 1 standard deviation"],
+    "reward": [
+        "Recall@10",
+        "RBO",
+        "batch of rollouts",
+        "n = 20 batches\nof 16 rollouts each",
+        "± 1 standard deviation",
+    ],
     "alpha": ["examples kept (%)", "of n = 200", "alpha = 0.4"],
     "scores": ["self-consistency (NDCG@10, 0 to 1)", "coding\nn = 40", "alpha = 0.4"],
     "answers": ["share of answers (%)", "zero-shot\nn = 100", "truncated", "malformed"],

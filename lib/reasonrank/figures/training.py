@@ -47,7 +47,8 @@ def long_run(curves: Mapping[str, Any], name: str) -> Figure:
     fig, axes = plt.subplots(1, 2 if dev else 1, figsize=(WIDTH, 3.6), squeeze=False)
     if curves.get("parts"):
         _curve(axes[0, 0], curves["parts"], "total")
-        axes[0, 0].set(ylabel="mean total reward", title=f"{name}: mean total reward")
+        about = {"ylabel": "mean total reward", "title": f"{name}: mean total reward"}
+        axes[0, 0].set(**about, xlabel="batch of rollouts")
     else:
         _curve(axes[0, 0], curves["loss"], "loss")
         axes[0, 0].set(ylabel="loss (nats per token)", title=f"{name}: loss")
@@ -60,7 +61,7 @@ def long_run(curves: Mapping[str, Any], name: str) -> Figure:
         kept = {"ms": 11, "mfc": "none", "mec": BLACK, "label": "kept"}
         ax.plot(rows["step"][best], 100 * rows["ndcg"][best], "o", **kept)
         ax.set(ylabel="NDCG@10 of the first window (%)", title=f"Dev, n = {rows['n'][0]} queries")
-        _against_steps(ax)
+        _against(ax)
         ax.legend(loc="lower right")
     return fig
 
@@ -73,33 +74,33 @@ def _curve(ax: Axes, logs: Rows, key: str, window: int = 5) -> None:
     points = {"s": 22, "color": BLUE, "alpha": 0.45, "label": f"{key}, n = {len(rows)} logged steps"}
     ax.scatter(rows["step"], rows[key], **points)
     ax.plot(rows["step"], smooth, color=BLUE, label=f"{key}, mean of {window} logged steps")
-    _against_steps(ax)
+    _against(ax)
     ax.legend()
 
 
-def _against_steps(ax: Axes) -> None:
-    ax.set_xlabel("optimiser step")
+def _against(ax: Axes, step: str = "optimiser step") -> None:
+    ax.set_xlabel(step)
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
 
 
 @drawing("reward parts", "step", *PARTS)
 def reward_parts(logs: Rows, rollouts: int | None = None) -> Figure:
-    """NDCG, Recall, RBO, format and total reward against the step, with a band of one standard deviation.
+    """NDCG, Recall, RBO, format and total reward by batch of rollouts, with a band of one standard deviation.
 
-    `logs`: rows with `step` and the mean of each part over the rollouts of the step; `<part>_std` gives the
-    band where present. `rollouts`: how many a step has, named in the title.
+    `logs`: rows with `step` (the number of the batch) and the mean of each part over its rollouts; `<part>_std` gives
+    the band where present. `rollouts`: how many a batch has, named in the title.
     """
     fig, axes = plt.subplots(2, 3, figsize=(WIDTH, 5.4), sharex=True)
     for ax, (part, name), colour in zip(axes.flat, PARTS.items(), (*CYCLE[:4], BLACK), strict=False):
         mean, std = logs[part], logs.get(f"{part}_std", 0 * logs[part]).astype(float).fillna(0)
         ax.fill_between(logs["step"], mean - std, mean + std, color=colour, alpha=0.2, linewidth=0)
         ax.plot(logs["step"], mean, color=colour, marker="o", markersize=3.5)
-        _against_steps(ax)
+        _against(ax, "batch of rollouts")
         ax.set(title=name, ylabel="mean over rollouts")
         ax.tick_params(labelbottom=True)
     axes.flat[-1].axis("off")
-    count = f"n = {len(logs)} steps" + (f"\nof {rollouts} rollouts each" if rollouts else "")
-    note = f"{count}\n\npoints: mean of a step\nband: ± 1 standard deviation\nbetween rollouts"
+    count = f"n = {len(logs)} batches" + (f"\nof {rollouts} rollouts each" if rollouts else "")
+    note = f"{count}\n\npoints: mean of a batch\nband: ± 1 standard deviation\nbetween rollouts"
     axes.flat[-1].text(0.05, 0.9, note, va="top", transform=axes.flat[-1].transAxes, linespacing=1.5)
     return fig
 
