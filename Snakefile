@@ -2,8 +2,9 @@
 #   snakemake --cores all --config profile=default
 #   snakemake --cores all --config profile=default sweep="{alpha: [0.3, 0.4], epochs: [1, 2]}"
 # profile: a name in profiles/; its `stages` are the notebooks that are run. run: its folder, else runs/<profile>.
-# data: the profile's data.folder. deadline: seconds for one notebook. sweep: lists
-# of values, as YAML or as a YAML file, by parameter of a notebook or by dotted setting of a profile (sft.epochs).
+# data: the profile's data.folder. deadline: seconds for one notebook. together: notebooks at a time (1), for a GPU
+# with room for several small models. sweep: lists of values, as YAML or as a YAML file, by parameter of a notebook or
+# by dotted setting of a profile (sft.epochs).
 # `variant` takes names of data/ablations.yaml, or `all`. Each combination is a point with a folder of its own,
 # runs/<profile>/sweep/alpha=0.3,epochs=1. A stage for which two points do not differ yet is run once and copied.
 #
@@ -40,6 +41,7 @@ LOCK.__enter__()
 atexit.register(LOCK.__exit__, None, None, None)
 ON_GPUS = profiles.load(PROFILE).hardware.gpus > 0  # whose models take longer than those for a laptop
 SECONDS = config.get("deadline", DEADLINE * (24 if ON_GPUS else 1))
+THREADS = max(1, (workflow.resource_settings.cores or 1) // int(config.get("together", 1)))  # of a notebook
 WANTED = profiles.load(PROFILE).stages
 KNOWN = sorted(path.stem for path in Path(workflow.basedir, "notebooks").glob("[0-9][0-9]_*.ipynb"))
 if unknown := [name for name in WANTED if name not in KNOWN]:
@@ -137,7 +139,7 @@ for NAME in NOTEBOOKS:
             notebook=lambda w: NOTEBOOKS[w.stage],
             fingerprint=lambda w: fingerprint.fingerprint(NOTEBOOKS[w.stage], PROFILE),
             options=options,
-        threads: workflow.resource_settings.cores or 1  # one at a time: each uses the whole machine
+        threads: THREADS
         shell:
             "{sys.executable:q} -m reasonrank run {params.notebook:q} --profile {PROFILE:q} --run-dir {wildcards.run:q}"
             " --deadline {SECONDS} {params.options}"

@@ -232,7 +232,7 @@ def test_one_engine_is_opened_once_and_changes_its_weights(monkeypatch):
     with evaluation.OneEngine(profiles.load("smoke"), "single") as opened:
         assert opened.use("a") is opened.use("b", "adapter") is opened.use("b", "adapter") is opened.use("a")
     assert opened.use("c", "folder").strategy == "single"
-    options = {"dtype": "bfloat16", "max_model_len": 1536, "seed": 20250807}
+    options = {"dtype": "bfloat16", "max_model_len": 1536, "seed": 20250807, "max_num_seqs": 32}
     assert log == [
         *[
             (("auto", "a"), options | {"adapter": None}),

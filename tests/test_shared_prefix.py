@@ -189,6 +189,21 @@ def test_a_step_of_training_packs_and_moves_the_weights(tiny, tmp_path):
     assert not torch.equal(before, made.model.model.layers[0].mlp.up_proj.weight)
 
 
+def test_answers_are_drawn_from_a_merged_copy_of_the_policy(tiny, tmp_path, monkeypatch):
+    made, seen = trainer(SharedPrefixGRPOTrainer, tiny, tmp_path, lora=True), []
+    draw = GRPOTrainer._generate_single_turn
+    monkeypatch.setattr(
+        GRPOTrainer, "_generate_single_turn", lambda own, *a: seen.append(own.model_wrapped) or draw(own, *a)
+    )
+    wrapped, ids = made.model_wrapped, torch.tensor([[5, 6, 7, 8]])
+    answers, _ = made._generate_single_turn([[5, 6, 7]] * 4, None, {}, 4)
+    assert len(answers) == 4 and made.model_wrapped is wrapped
+    assert not any("lora" in name for name, _ in seen[0].named_parameters())
+    assert torch.allclose(seen[0](ids).logits, made.model(ids).logits, atol=1e-5)
+    with made.accelerator.unwrap_model(made.model).disable_adapter():
+        assert not torch.allclose(seen[0](ids).logits, made.model(ids).logits, atol=1e-3)
+
+
 def test_a_model_with_scaled_logits_is_refused(tiny):
     model = AutoModelForCausalLM.from_pretrained(tiny)
     model.config.final_logit_softcapping = 30.0

@@ -113,6 +113,7 @@ class OneEngine(ExitStack):
         model, own, parallel = self.settings.model, self.settings.evaluation, self.settings.hardware
         if self._reranker is None:
             options = {"dtype": model.dtype, "max_model_len": model.max_length, "seed": self.settings.seed}
+            options["max_num_seqs"] = own.max_in_flight
             if own.engine in ("auto", "vllm") and parallel.vllm_tensor_parallel > 1:
                 options["tensor_parallel_size"] = parallel.vllm_tensor_parallel
             engine = open_engine(own.engine, str(weights), adapter=adapter, **options)

@@ -75,10 +75,18 @@ def sample_group(
         return rollouts.draw(str(weights), [list(prompt)] * count)
 
 
+def merged(model: Any) -> Any:
+    """A copy of a trainer's model with its adapter merged; a model without an adapter is returned as it is."""
+    if not hasattr(model, "merge_and_unload"):
+        return model
+    copied = copy.deepcopy(model).merge_and_unload()
+    vars(copied).pop("forward", None)  # a head for training, which goes on calling the original
+    return copied
+
+
 def save_policy(model: Any, tokenizer: Any, folder: str) -> None:
     """Save a trainer's model as an engine loads it, its adapter merged; the model itself stays as it is."""
-    if hasattr(model, "merge_and_unload"):
-        model = copy.deepcopy(model).merge_and_unload()
+    model = merged(model)
     state = {key: value for key, value in model.state_dict().items() if not key.endswith("lm_head.weight")}
     tied = model.config.get_text_config().tie_word_embeddings
     model.save_pretrained(folder, state_dict=state if tied else None)

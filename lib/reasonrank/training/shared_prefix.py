@@ -20,6 +20,7 @@ from trl.trainer.utils import split_tensor_dict
 
 from .label_head import use_label_head
 from .processor import write_lora
+from .rollouts import merged
 
 logger = logging.getLogger(__name__)
 
@@ -125,10 +126,17 @@ class SharedPrefixGRPOTrainer(GRPOTrainer):
         return (prompts, None, {}) if given else super()._tokenize_prompts(prompts)
 
     def _generate_single_turn(self, prompt_ids: list[list[int]], *args: Any, **kwargs: Any) -> Any:
-        if self.rollouts is None:
+        """Answers by the engine, or by TRL: by its `generate` from a copy with the adapter merged, which takes a third
+        of the kernels away that a token costs."""
+        model, wrapped = self.accelerator.unwrap_model(self.model), self.model_wrapped
+        if self.rollouts is not None:
+            return self.rollouts(model, self.processing_class, prompt_ids), None
+        if not self.use_vllm and self.accelerator.num_processes == 1:
+            self.model_wrapped = merged(model)
+        try:
             return super()._generate_single_turn(prompt_ids, *args, **kwargs)
-        model = self.accelerator.unwrap_model(self.model)
-        return self.rollouts(model, self.processing_class, prompt_ids), None
+        finally:
+            self.model_wrapped = wrapped
 
     def _prepare_inputs(self, generation_batch: Any) -> Any:
         """As TRL does, but groups stay whole: prompts come shuffled already, rows are not shuffled again."""
