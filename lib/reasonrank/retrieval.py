@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import logging
+import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
@@ -15,6 +16,8 @@ from .models import resolve, user_cache
 from .runs import Run, write_bytes
 from .sources import Collection
 
+# bm25s starts JAX where it is installed, which would fill the memory of a GPU
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # Thai to Lao, Burmese, Hangul, Khmer, kana, Han: written without blanks between words, or with few
 _SCRIPTS = "\u0e00-\u0eff\u1000-\u11ff\u1780-\u17ff\u3005\u3040-\u30fa\u30fc-\u318f\u31f0-\u31ff\u3400-\u4dbf"
 _SCRIPTS += "\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff\uff66-\uff9f\U00020000-\U0003ffff"
