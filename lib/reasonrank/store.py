@@ -13,11 +13,9 @@ import sqlite3
 import threading
 from collections.abc import Mapping
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 MARK = b'{"journal": 1, "header": '  # how a file of JSON lines begins
-OF_THE_DISK = {sqlite3.SQLITE_READONLY, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL, sqlite3.SQLITE_CANTOPEN}
 TABLES = "CREATE TABLE header (value TEXT); CREATE TABLE records (key TEXT PRIMARY KEY, value TEXT);"
 
 
@@ -29,14 +27,14 @@ class Store:
     """Records by key, appended durably; a context manager, safe between threads and tasks.
 
     `header`: what the records depend on (settings, hashes of inputs), as JSON can hold it. `replay`: nothing is
-    written, `append` is refused, and the file must be there. Raises StoreError naming the file where it is no
-    store, was made with another header (each setting that differs is named) or is open elsewhere; OSError where
-    the file cannot be made.
+    written, `append` is refused, and the file must be there. `done`: key -> value of all records, in the order in
+    which they came in. Raises StoreError naming the file where it is no store, was made with another header (each
+    setting that differs is named) or is open elsewhere; OSError where the file cannot be made.
     """
 
     def __init__(self, path: Path | str, header: Mapping[str, Any], replay: bool = False) -> None:
-        self.path, self.replay = Path(path), replay
-        self._header, self._done = json.loads(_json(dict(header))), {}
+        self.path, self.replay, self.done = Path(path), replay, {}
+        self._header = json.loads(_json(dict(header)))
         self._lock, self._database, self._file = threading.Lock(), None, None
         try:
             if not replay:
@@ -44,20 +42,14 @@ class Store:
                 if _is_journal(self.path):
                     self._take_over()
                     self._take()
-            _compare(self.path, self._load(), self._header)
+            if (found := self._load()) != self._header:
+                raise StoreError(f"{self.path}: made with other settings: {_differences(found, self._header)}")
         except sqlite3.Error as error:
             self.close()
-            if getattr(error, "sqlite_errorcode", 0) & 0xFF in OF_THE_DISK:
-                raise OSError(f"{self.path}: {error}") from None
             raise StoreError(f"{self.path}: expected a store of this project ({error})") from None
         except BaseException:
             self.close()
             raise
-
-    @property
-    def done(self) -> Mapping[str, Any]:
-        """Key -> value of all records, in the order in which they came in; it grows with `append`."""
-        return MappingProxyType(self._done)
 
     def append(self, key: str, value: Any) -> None:
         """Add a record; when this returns it is on the disk, and where it raises nothing was added.
@@ -69,13 +61,13 @@ class Store:
         with self._lock:
             if self._database is None or self.replay:
                 raise StoreError(f"{self.path}: closed, or opened for reading only")
-            if key in self._done:
-                raise StoreError(f"{self.path}: {key!r} is there already")
             try:
                 self._database.execute("INSERT INTO records VALUES (?, ?)", (key, text))
+            except sqlite3.IntegrityError:
+                raise StoreError(f"{self.path}: {key!r} is there already") from None
             except sqlite3.OperationalError as error:
                 raise OSError(f"{self.path}: {error}") from None
-            self._done[key] = json.loads(text)
+            self.done[key] = json.loads(text)
 
     def close(self) -> None:
         """Let go of the file; may be called again."""
@@ -102,35 +94,32 @@ class Store:
         except BlockingIOError:
             raise StoreError(f"{self.path}: in use by another process") from None
 
+    def _take_over(self) -> None:
+        """Put a store in the place of JSON lines, whole or not at all."""
+        made = self.path.with_name(f".{self.path.name}.partial")
+        made.unlink(missing_ok=True)
+        database = _connect(made)
+        _fill(database, *_read_journal(self.path))
+        database.close()
+        os.replace(made, self.path)
+
     def _load(self) -> Any:
         """Read the records, and return the header; an empty file becomes a store."""
         if _is_journal(self.path):
-            header, self._done = _read_journal(self.path)
+            header, self.done = _read_journal(self.path)
             return header
         self._database = _connect(self.path)
         if not self.replay and not self._database.execute("SELECT name FROM sqlite_master").fetchone():
             _fill(self._database, self._header, {})
         header = self._database.execute("SELECT value FROM header").fetchone()
         rows = self._database.execute("SELECT key, value FROM records ORDER BY rowid")
-        self._done = {key: json.loads(value) for key, value in rows}
+        self.done = {key: json.loads(value) for key, value in rows}
         return json.loads(*header)
-
-    def _take_over(self) -> None:
-        """Put a store in the place of JSON lines, whole or not at all."""
-        made = self.path.with_name(f".{self.path.name}.partial")
-        made.unlink(missing_ok=True)
-        made.touch()
-        database = _connect(made)
-        _fill(database, *_read_journal(self.path))
-        database.close()
-        os.replace(made, self.path)
 
 
 def _connect(path: Path) -> sqlite3.Connection:
     """Each statement is a transaction, and durable when it returns."""
-    database = sqlite3.connect(
-        f"{path.absolute().as_uri()}?mode=rw", uri=True, isolation_level=None, check_same_thread=False
-    )
+    database = sqlite3.connect(path.absolute(), isolation_level=None, check_same_thread=False)
     database.execute("PRAGMA synchronous = EXTRA")
     return database
 
@@ -165,23 +154,11 @@ def _json(value: Any) -> str:
     return json.dumps(value, allow_nan=False)
 
 
-def _compare(path: Path, found: Any, header: Mapping[str, Any]) -> None:
-    there, now = _flat(found or {}), _flat(header)
-    changed = [key for key in {**there, **now} if there.get(key, "absent") != now.get(key, "absent")]
-    if changed:
-        named = (
-            f"{key} was {there.get(key, 'absent')!r} and is {now.get(key, 'absent')!r}" for key in changed
-        )
-        raise StoreError(
-            f"{path}: made with other settings: {'; '.join(named)}. Go on with those of the store, "
-            "or delete it or name another one to start anew"
-        )
+def _differences(found: Any, header: Mapping[str, Any]) -> str:
+    """What two headers differ in, by keys such as "model.seed", and what to do."""
+    import pandas as pd
 
-
-def _flat(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """{"a": {"b": 1}} as {"a.b": 1}."""
-    flat: dict[str, Any] = {}
-    for key, entry in value.items():
-        inside = isinstance(entry, dict) and entry
-        flat |= _flat(entry, f"{prefix}{key}.") if inside else {f"{prefix}{key}": entry}
-    return flat
+    was, now = (pd.json_normalize(each or {}).to_dict("records")[0] for each in (found, header))
+    pairs = {key: (was.get(key, "absent"), now.get(key, "absent")) for key in {**was, **now}}
+    named = [f"{key} was {old!r} and is {new!r}" for key, (old, new) in pairs.items() if old != new]
+    return f"{'; '.join(named)}. Go on with those of the store, or delete it or name another one to start anew"
