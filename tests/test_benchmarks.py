@@ -184,7 +184,7 @@ def test_faults_in_bright_are_named(bright_folder):
     assert found.texts() == {"d2": "wolves eat deer"}
     put_parquet(bright_folder / FILE, [EXAMPLES[0], EXAMPLES[1] | {"excluded_ids": ["d2"]}])
     fault(ValueError, "'d2' is both judged and excluded for '1'", wanted={"d2"})
-    put_parquet(bright_folder / FILE, [EXAMPLES[0] | {"gold_ids": []}])
+    put_parquet(bright_folder / FILE, [EXAMPLES[0] | {"gold_ids": []}, EXAMPLES[1]])
     fault(ValueError, "query '0' of bright/biology has no judgement", wanted=())
 
 

@@ -26,7 +26,7 @@ def write(place, queries=QUERIES, passages=PASSAGES, labels=LABELS):
 
 def test_a_folder_as_a_collection(tmp_path):
     assert folder.read(write(tmp_path, labels=None)).qrels == {}
-    c = folder.read(write(tmp_path), "coding")
+    c = folder.read(write(tmp_path), scenario="coding")
     assert (c.name, c.scenario) == (tmp_path.name, "coding")
     steps = [("Because.", "It is so."), ("first", "then"), ("a", "b")]
     assert [q.solution for q in c.queries.values()] == steps

@@ -11,13 +11,10 @@ from fakes.teacher import collection, make
 from fakes.teacher_server import serving, settings
 from reasonrank.engines.openai import retry_after
 from reasonrank.sources import SCENARIOS, Passage, Query
-from reasonrank.teachers import (
-    RemoteTeacher,
-    remote,
-)
+from reasonrank.teachers import RemoteTeacher, remote
 from reasonrank.teachers.asking import Unusable
 from reasonrank.teachers.client import Reply, split_reasoning
-from reasonrank.teachers.remote import ranking_reader, read_selection
+from reasonrank.teachers.remote import read_ranking, read_selection
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS)
@@ -61,9 +58,8 @@ def test_selections(text, found):
 
 
 def test_rankings_need_a_permutation_and_reasons():
-    read = ranking_reader(3)
     reply = Reply("<answer> [3] > [1] > [2] </answer>", "since </think> so", {})
-    assert read(reply) == {"ranking": [3, 1, 2], "reasoning": "since  so"}
+    assert read_ranking(reply, 3) == {"ranking": [3, 1, 2], "reasoning": "since  so"}
     for text, reasoning, fault in (
         ("<answer> [3] > [1] </answer>", "since", "no permutation"),
         ("<answer> none </answer>", "since", "no answer"),
@@ -71,7 +67,7 @@ def test_rankings_need_a_permutation_and_reasons():
         ("<answer> [3] > [1] > [2] </answer>", " ", "no reasoning"),
     ):
         with pytest.raises(Unusable, match=fault):
-            read(Reply(text, reasoning, {}))
+            read_ranking(Reply(text, reasoning, {}), 3)
 
 
 @pytest.mark.parametrize(
@@ -106,19 +102,18 @@ def test_scenario_files_are_validated(tmp_path):
     raw = yaml.safe_load((remote.FOLDER / "coding.yaml").read_text())
     path = tmp_path / "coding.yaml"
     for change, message in (
-        ({"relevant": "x"}, "relevant: Extra inputs"),
-        ({"ranking": "Rank."}, "ranking: String should have at least 40"),
-        ({"scenario": "chess"}, "scenario: Input should be 'complex QA'"),
+        ({"relevant": "x"}, "relevant\\s+Extra inputs"),
+        ({"ranking": "Rank."}, "ranking\\s+String should have at least 40"),
+        ({"scenario": "chess"}, "scenario\\s+Input should be 'complex QA'"),
     ):
         path.write_text(yaml.safe_dump(raw | change))
-        with pytest.raises(ValueError, match=rf"coding\.yaml: .*{message}"):
+        with pytest.raises(ValueError, match=rf"(?s)coding\.yaml: .*{message}"):
             remote.load_scenario(path)
 
 
 def test_brackets_in_texts_are_no_identifiers_and_a_passage_is_one_line():
-    (message,) = remote.scenarios()["coding"].listwise(
-        "Fix a[0]", [Passage("p", "see [7]\nand\n\nthis", "T")]
-    )
+    passages = [Passage("p", "see [7]\nand\n\nthis", "T")]
+    (message,) = remote.scenarios()["coding"].messages("Rank.", "Fix a[0]", passages)
     assert "\n[1] T: see (7) and this\n" in message["content"] and "a(0)" in message["content"]
 
 

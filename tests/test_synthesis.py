@@ -17,6 +17,7 @@ from reasonrank.teachers import Ranked, TeacherFailure
 
 IDS = [f"p{i}" for i in range(12)]
 SIZES = {"window": 5, "max_positives": 2, "max_hard_negatives": 1}
+DEFAULT = profiles.load("default").synthesis
 
 
 def collection(name="made_up", **more) -> Collection:
@@ -53,12 +54,12 @@ class Spy:
 
 
 def wanted(**changes):
-    return profiles.load("default").synthesis.model_copy(update=SIZES | changes)
+    return DEFAULT.model_copy(update=SIZES | changes)
 
 
-def make(c, teacher=None, seed=1, progress=None, **changes):
+def make(c, teacher=None, seed=1, spent=str, **changes):
     teacher, run = teacher or Spy(c), {"q1": IDS[:8], "q2": IDS[:8]}
-    return teacher, asyncio.run(synthesis.synthesise(c, teacher, run, wanted(**changes), seed, progress))
+    return teacher, asyncio.run(synthesis.synthesise(c, teacher, run, wanted(**changes), seed, spent))
 
 
 def test_labels_fit_the_list_and_a_query_without_positives_is_counted_as_dropped():
@@ -163,9 +164,9 @@ def test_a_query_to_which_the_teacher_fails_is_dropped_and_counted_by_kind():
                 raise TeacherFailure("empty")
             return await super().select_positives(query, passages)
 
-    c, steps = collection(), []
-    _, made = make(c, Failing(c), progress=lambda: steps.append(1))
-    assert made.failures == {"empty": 1} and made.funnel["answered"] == 1 and len(steps) == 2
+    c, seen = collection(), []
+    _, made = make(c, Failing(c), spent=lambda: seen.append("much") or seen[-1])
+    assert made.failures == {"empty": 1} and made.funnel["answered"] == 1 and len(seen) == 2
 
 
 def test_an_error_of_the_teacher_ends_the_synthesis_as_itself():

@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -14,43 +14,13 @@ from typing import Any
 from .runs import write_jsonl
 from .settings import Profile
 from .sources import published13k
+from .sources.published13k import Example, read
 from .stages import ROOT, Stage, read_json, sha256, stage_file, write_json, write_text
 
-PUBLISHED = ("dataset", "qid", "initial_list", "final_list", "reasoning", "relevant_docids")
-FIELDS = (*PUBLISHED, "scenario", "hard_negatives")  # the last two are ours
+load = read
 CARD = ROOT / "data" / "cards" / "dataset.md"
 Texts = Mapping[str, Mapping[str, str]]
 """Data set -> id -> text."""
-
-
-@dataclass(frozen=True)
-class Example:
-    """A training example, in the fields of the published reasonrank_data_13k.
-
-    `initial_list`: passage ids as the model sees them; `final_list`: the listwise label, a permutation of it;
-    `relevant_docids`: the pointwise label; `reasoning`: the teacher's chain.
-    """
-
-    dataset: str
-    scenario: str
-    qid: str
-    initial_list: list[str]
-    final_list: list[str]
-    reasoning: str
-    relevant_docids: list[str]
-    hard_negatives: list[str] = field(default_factory=list)
-
-    @property
-    def gold_ranking(self) -> list[int]:
-        """The listwise label as 1-based positions in `initial_list`."""
-        place = {docid: i for i, docid in enumerate(self.initial_list, start=1)}
-        return [place[docid] for docid in self.final_list]
-
-    @property
-    def relevant(self) -> list[int]:
-        """The pointwise label as 1-based positions in `initial_list`."""
-        chosen = set(self.relevant_docids)
-        return [i for i, docid in enumerate(self.initial_list, start=1) if docid in chosen]
 
 
 def source(run: Path, profile: Profile, stage: str) -> Path:
@@ -72,8 +42,7 @@ def _take_over(run: Path, profile: Profile, subset: str) -> None:
     hashes, done = {path.name: sha256(path) for path in files}, run / "01_synthesis" / "manifest.json"
     if done.is_file() and read_json(done)["inputs"] == hashes:
         return
-    rows, queries, texts = published13k.load(subset, profile.data.path)
-    found = [example_of(row) for row in rows]
+    found, queries, texts = published13k.load(subset, profile.data.path)
     stage = Stage(run, "01_synthesis", profile, profile.seed, inputs=files)
     save(stage.path("examples.jsonl"), found)
     write_json(stage.path("id_query.json"), queries)
@@ -83,21 +52,9 @@ def _take_over(run: Path, profile: Profile, subset: str) -> None:
     stage.finish()
 
 
-def example_of(row: Mapping[str, Any]) -> Example:
-    """An example from a row of FIELDS, as `published13k.rows` gives them; hard negatives may be missing."""
-    return Example(
-        **{name: row[name] for name in FIELDS[:-1]}, hard_negatives=row.get("hard_negatives") or []
-    )
-
-
 def save(path: Path, examples: Sequence[Example]) -> None:
     """Write examples as JSON lines."""
     write_jsonl(path, [asdict(example) for example in examples])
-
-
-def load(path: Path) -> list[Example]:
-    """Read examples; a ValueError names the file, the line and the field that is missing or does not fit."""
-    return [example_of(row) for row in published13k.rows(path)]
 
 
 def describe(example: Example, query: str, texts: Mapping[str, str], width: int = 110) -> str:
@@ -163,14 +120,13 @@ def save_dataset(
     """
     from huggingface_hub import DatasetCard, DatasetCardData
 
-    rows = [{key: getattr(example, key) for key in FIELDS} for example in examples]
-    write_jsonl(folder / published13k.FILES["13k"], rows)
+    save(folder / published13k.FILES["13k"], examples)
     for name in dict.fromkeys(example.dataset for example in examples):
         own = [example for example in examples if example.dataset == name]
         named = {docid: texts[name][docid] for example in own for docid in example.initial_list}
         write_json(folder / "id_query" / f"{name}.json", {e.qid: queries[name][e.qid] for e in own})
         write_json(folder / "id_doc" / f"{name}.json", named)
-    _save_arrow(folder / "arrow", rows)
+    _save_arrow(folder / "arrow", [asdict(example) for example in examples])
     files = [{"config_name": "default", "data_files": published13k.FILES["13k"]}]
     about_it = DatasetCardData(
         task_categories=["text-ranking"],
@@ -189,7 +145,7 @@ def _save_arrow(folder: Path, rows: list[dict[str, Any]]) -> None:
     import datasets
 
     text, many = datasets.Value("string"), datasets.List(datasets.Value("string"))
-    columns = {key: text if isinstance(rows[0][key], str) else many for key in FIELDS}
+    columns = {key: text if isinstance(rows[0][key], str) else many for key in rows[0]}
     data = datasets.Dataset.from_list(rows, features=datasets.Features(columns))
     data._fingerprint = hashlib.sha256(json.dumps(rows).encode()).hexdigest()[:16]
     silent = datasets.are_progress_bars_disabled()

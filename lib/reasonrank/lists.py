@@ -8,7 +8,7 @@ from functools import lru_cache
 from random import Random
 
 from .settings import Synthesis
-from .sources import Collection, Passage
+from .sources import Passage
 
 SHINGLE = 3  # words and signs
 SHORT_QUERY = 8  # words; passages that answer shorter ones may well repeat them
@@ -39,14 +39,6 @@ def _shingles(text: str) -> frozenset[str]:
     return frozenset(" ".join(words[i : i + SHINGLE]) for i in range(max(1, len(words) - SHINGLE + 1)))
 
 
-def linked_passages(collection: Collection, qid: str) -> list[str]:
-    """Passages that come with the query itself, as the links of an accepted answer do in the paper.
-
-    Without them a query whose evidence the first stage misses would have no positive at all.
-    """
-    return [*collection.qrels.get(qid, {}), *collection.hard_negatives.get(qid, [])]
-
-
 def assemble(
     retrieved: Sequence[str],
     positives: Sequence[str],
@@ -57,11 +49,13 @@ def assemble(
     """List assembly (4.1.3): positives, hard negatives and other negatives, at most `wanted.window` passages.
 
     Passages of the first stage stay in its order, as a reranker meets them; those from elsewhere go to random
-    places, so that the place tells nothing. `wanted` may ask for smaller windows, and for a share of lists in
-    random order. Returns (list, positives in it, hard negatives in it).
+    places, so that the place tells nothing. `wanted` may ask for smaller windows, and for shares of lists in random
+    order or without positives. Returns (list, positives in it, hard negatives in it).
     """
+    bare = wanted.without_positives and rng.random() < wanted.without_positives
     window = rng.randint(wanted.smallest_window, wanted.window) if wanted.smallest_window else wanted.window
-    chosen = rng.sample(list(positives), min(len(positives), rng.randint(1, wanted.max_positives)))
+    some = [] if bare else list(positives)
+    chosen = rng.sample(some, min(len(some), rng.randint(1, wanted.max_positives)))
     room = min(len(hard_negatives), wanted.max_hard_negatives, window - len(chosen))
     hard = rng.sample(list(hard_negatives), room)
     negatives = [docid for docid in retrieved if docid not in {*positives, *hard_negatives}]

@@ -43,7 +43,9 @@ class Store:
                     self._take_over()
                     self._take()
             if (found := self._load()) != self._header:
-                raise StoreError(f"{self.path}: made with other settings: {_differences(found, self._header)}")
+                raise StoreError(
+                    f"{self.path}: made with other settings: {_differences(found, self._header)}"
+                )
         except sqlite3.Error as error:
             self.close()
             raise StoreError(f"{self.path}: expected a store of this project ({error})") from None
@@ -161,4 +163,6 @@ def _differences(found: Any, header: Mapping[str, Any]) -> str:
     was, now = (pd.json_normalize(each or {}).to_dict("records")[0] for each in (found, header))
     pairs = {key: (was.get(key, "absent"), now.get(key, "absent")) for key in {**was, **now}}
     named = [f"{key} was {old!r} and is {new!r}" for key, (old, new) in pairs.items() if old != new]
-    return f"{'; '.join(named)}. Go on with those of the store, or delete it or name another one to start anew"
+    return (
+        f"{'; '.join(named)}. Go on with those of the store, or delete it or name another one to start anew"
+    )

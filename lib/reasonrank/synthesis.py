@@ -12,7 +12,7 @@ from typing import Any
 
 from . import retrieval, stages
 from .examples import Example, save, save_dataset, statistics
-from .lists import assemble, linked_passages, repeats, without_copies
+from .lists import assemble, repeats, without_copies
 from .runs import Run
 from .settings import Profile, Synthesis
 from .sources import Collection
@@ -41,13 +41,16 @@ async def synthesise(
     candidates: Run,
     wanted: Synthesis,
     seed: int = 0,
-    progress: Callable[[], None] | None = None,
+    spent: Callable[[], str] = str,
 ) -> Synthesised:
     """Steps 4.1.1 to 4.1.4 for every query of `candidates` (query id -> passage ids of a first stage).
 
     An extra query (see `sources.Collection`) gets one list, however many the others get. A query for which the
-    teacher finds no positive is dropped and counted, and so is one to which it gives no usable answer.
+    teacher finds no positive is dropped and counted, and so is one to which it gives no usable answer. `spent`: what a
+    bar over the queries shows beside them.
     """
+    from tqdm.auto import tqdm
+
     counts, failures = Counter(queries=len(candidates)), Counter()
 
     async def one(qid: str) -> list[Example]:
@@ -57,12 +60,15 @@ async def synthesise(
             failures[failure.kind] += 1
             return []
         finally:
-            if progress:
-                progress()
+            bar.set_postfix_str(spent(), refresh=False)
+            bar.update()
 
     try:
-        async with asyncio.TaskGroup() as group:  # one that fails stops the others, which would go on asking
-            tasks = [group.create_task(one(qid)) for qid in candidates]
+        with tqdm(total=len(candidates), desc=collection.name, unit="query", disable=None) as bar:
+            async with (
+                asyncio.TaskGroup() as group
+            ):  # one that fails stops the others, which would go on asking
+                tasks = [group.create_task(one(qid)) for qid in candidates]
     except BaseExceptionGroup as errors:
         raise errors.exceptions[0] from None
     counts["answered"] = counts["queries"] - failures.total()
@@ -80,29 +86,29 @@ async def _of_query(
     seed: int,
     counts: Counter[str],
 ) -> list[Example]:
-    query, linked = collection.queries[qid], linked_passages(collection, qid)
+    query = collection.queries[qid]
+    # As the links of an accepted answer in the paper: without them a query whose evidence the first stage misses would
+    # have no positive at all. They come first, so that of two copies a linked one stays.
+    linked = [*collection.qrels.get(qid, {}), *collection.hard_negatives.get(qid, [])]
     found = [collection.passages[docid] for docid in dict.fromkeys([*linked, *retrieved])]
     fresh = [passage for passage in found if not repeats(passage, query.text)]
-    kept = {passage.id for passage in without_copies(fresh, wanted.near_duplicate)}  # a linked one stays
+    kept = {passage.id: passage for passage in without_copies(fresh, wanted.near_duplicate)}
     counts.update(
         {"candidates": len(found), "without the query's text": len(fresh), "without copies": len(kept)}
     )
-    pool = [docid for docid in dict.fromkeys([*retrieved, *linked]) if docid in kept]
-    passages = [collection.passages[docid] for docid in pool]
-    positives = await teacher.select_positives(query, passages) if len(pool) > 1 else []
+    retrieved = [docid for docid in retrieved if docid in kept]
+    pool = [kept[docid] for docid in dict.fromkeys([*retrieved, *linked]) if docid in kept]
+    positives = await teacher.select_positives(query, pool) if len(pool) > 1 else []
     if not positives:
         return []
-    named = await teacher.select_hard_negatives(query, passages)
+    named = await teacher.select_hard_negatives(query, pool)
     hard = [docid for docid in named if docid not in positives]
-    retrieved = [docid for docid in retrieved if docid in kept]
     examples = []
     for number in range(1, 1 + (1 if collection.splits.get(qid) == EXTRA else wanted.lists_per_query)):
         rng = Random(f"{seed}/{collection.name}/{qid}/{number}")
-        some = [] if wanted.without_positives and rng.random() < wanted.without_positives else positives
-        others = retrieved if some else [docid for docid in retrieved if docid not in positives]
-        initial, chosen, kept_hard = assemble(others, some, hard, wanted, rng)
-        ranked = await teacher.rank(query, [collection.passages[docid] for docid in initial])
-        labels = (initial, ranked.docids, ranked.reasoning, chosen, kept_hard)
+        initial, chosen, chosen_hard = assemble(retrieved, positives, hard, wanted, rng)
+        ranked = await teacher.rank(query, [kept[docid] for docid in initial])
+        labels = (initial, ranked.docids, ranked.reasoning, chosen, chosen_hard)
         examples.append(Example(collection.name, collection.scenario, qid, *labels))
     sizes = {"positives": len(positives), "hard negatives": len(hard)}
     counts.update({"with positives": 1, "lists": len(examples), **sizes})
@@ -171,26 +177,24 @@ async def make(
     table = statistics(examples, {name: len(asked) for name, asked in queries.items()}, tokens)
     asked = {name: {query.id: query.text for query in c.queries.values()} for name, c in collections.items()}
     texts = {name: c.texts() for name, c in collections.items()}
-    sources = ", ".join(f"{name} ({c.source})" for name, c in collections.items())
     save(stage.path("examples.jsonl"), examples)
     stages.write_json(stage.path("id_query.json"), asked)
     stages.write_json(stage.path("id_doc.json"), texts)
+    sources = ", ".join(f"{name} ({c.source})" for name, c in collections.items())
     about = f"Queries and passages: {sources}."
     save_dataset(stage.path("dataset"), examples, asked, texts, table, about, cost["model"])
-    funnels = {name: made.funnel for name, made in found.items()}
-    failures = {name: made.failures for name, made in found.items()}
-    stage.record(
-        {"table5": table, "funnel": funnels, "failures": failures, "teacher": cost["model"], "cost": cost}
-    )
+    counts = {
+        "funnel": {name: made.funnel for name, made in found.items()},
+        "failures": {name: made.failures for name, made in found.items()},
+    }
+    stage.record({"table5": table, **counts, "teacher": cost["model"], "cost": cost})
     return Made(found, table, cost)
 
 
 async def _label(
     collection: Collection, queries: Mapping[str, str], settings: Profile, asker: Asker | None
 ) -> Synthesised:
-    """Candidates and labels of a collection, with a bar over queries that says what has been spent so far."""
-    from tqdm.auto import tqdm
-
+    """Candidates and labels of a collection, by the teacher that fits it."""
     wanted = settings.synthesis
     kind = wanted.first_stage.get(collection.name, wanted.first_stage["default"])
     candidates = retrieval.first_stage(kind, collection, queries, wanted.candidates)
@@ -201,13 +205,8 @@ async def _label(
     else:
         teacher = OfflineTeacher(collection, wanted)
         teacher.warm_up([collection.queries[qid] for qid in queries])
-    with tqdm(total=len(queries), desc=collection.name, unit="query", disable=None) as bar:
-
-        def progress() -> None:
-            bar.set_postfix_str(asker.progress() if asker else "", refresh=False)
-            bar.update()
-
-        return await synthesise(collection, teacher, candidates, wanted, settings.seed, progress)
+    spent = asker.progress if asker else str
+    return await synthesise(collection, teacher, candidates, wanted, settings.seed, spent)
 
 
 def require_all(made: Made, replay: bool = False) -> None:

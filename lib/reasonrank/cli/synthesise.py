@@ -49,7 +49,7 @@ def synthesise(
     options |= {"synthesis.first_stage": first_stage and {"default": first_stage}}
     settings = _settings(profile, out, parameter, options)
     with reading():
-        collection = with_parts(folder.read(data, scenario), passage_words)
+        collection = with_parts(folder.read(data, scenario=scenario), passage_words)
     asked = {query.id: query.text for query in list(collection.queries.values())[:queries]}
     print(f"{len(asked)} queries, {len(collection.passages)} passages")
     stage = stages.Stage(out, "01_synthesis", settings, settings.seed)

@@ -38,20 +38,17 @@ def load(name: str, data_dir: Path | str | None = None, wanted: Container[str] |
         return COLLECTIONS[name]()
     kind, _, place = name.partition("/")
     if kind == "folder" and place:
-        found = folder.read(ROOT / place, split="test", wanted=wanted)
-        found.name = name
-        return found
+        return folder.read(ROOT / place, name, split="test", wanted=wanted)
     if kind in benchmarks.FAMILIES:
-        return benchmarks.load(name, data_dir, wanted=wanted)
+        return benchmarks.load(name, data_dir, wanted)
     more = ", ".join(f"{family}/SET" for family in benchmarks.FAMILIES)
     raise ValueError(f"unknown collection {name!r}; known are {', '.join(COLLECTIONS)}, {more}, folder/PATH")
 
 
 def expand(names: Iterable[str]) -> list[str]:
     """The collections that are meant: "bright" stands for its twelve sets, "r2med" and "beir" for theirs."""
-    return [
-        sub for name in names for sub in (benchmarks.names(name) if name in benchmarks.FAMILIES else [name])
-    ]
+    families = benchmarks.FAMILIES
+    return [sub for name in names for sub in (benchmarks.names(name) if name in families else [name])]
 
 
 def load_all(names: Iterable[str], data_dir: Path | str | None = None) -> dict[str, Collection]:

@@ -8,14 +8,13 @@ problems and tasks for the collections of `champ` and `humaneval`.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from ..stages import ROOT
 from .base import Collection, Query, split_of
-from .folder import QUERY_TEXTS, collection, rows
+from .folder import QUERY_TEXTS, collection, rows, steps
 
 FOLDER = ROOT / "data" / "authored"
 
@@ -31,24 +30,20 @@ def web_search(folder: Path = FOLDER) -> Collection:
 
 
 def written(file: Path | str, folder: Path = FOLDER) -> Iterator[tuple[Query, dict[str, Any]]]:
-    """The queries of a file under `folder`, each with its row. A solution is the row's list of steps, or the sentences
-    of its answer; without a file there are none."""
+    """The queries of a file under `folder`, each with its row; without a file there are none."""
     path = folder / file
-    for _, qid, text, row in rows([path] if path.is_file() else [], QUERY_TEXTS):
+    for place, qid, text, row in rows([path] if path.is_file() else [], QUERY_TEXTS):
         asked = f"{row['title']}. {text}" if row.get("title") else text
-        steps = row.get("solution") or re.split(r"(?<=[.!?])\s+", row["answer"].strip())
-        steps = [line for line in steps.splitlines() if line.strip()] if isinstance(steps, str) else steps
-        yield Query(qid, asked, tuple(steps), row.get("chain", "")), row
+        yield Query(qid, asked, steps(place, row), row.get("chain", "")), row
 
 
 def _collection(name: str, scenario: str, folder: Path, file: str) -> Collection:
-    queries, qrels, hard, splits = {}, {}, {}, {}
+    made = Collection(name, scenario, "written for this project", {}, {}, {})
     subjects = sorted(path.parent.name for path in folder.glob("*/passages.jsonl"))
     for split, subject in ((split, subject) for split in ("", "train", "test") for subject in subjects):
         for query, row in written(Path(split, subject, file), folder):
-            queries[query.id], splits[query.id] = query, split or split_of(query.id)
-            qrels[query.id] = dict.fromkeys(row["positives"], 1)
-            hard[query.id] = list(row.get("hard_negatives", []))
-    passages = collection({"passages": [folder / s / "passages.jsonl" for s in subjects]}, name).passages
-    source = "written for this project"
-    return Collection(name, scenario, source, queries, passages, qrels, splits, hard_negatives=hard)
+            made.queries[query.id], made.splits[query.id] = query, split or split_of(query.id)
+            made.qrels[query.id] = dict.fromkeys(row["positives"], 1)
+            made.hard_negatives[query.id] = list(row.get("hard_negatives", []))
+    made.passages = collection({"passages": [folder / s / "passages.jsonl" for s in subjects]}, name).passages
+    return made

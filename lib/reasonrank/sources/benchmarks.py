@@ -65,12 +65,7 @@ def names(family: str) -> list[str]:
     return [f"{family}/{key}" for key in FAMILIES[family].sets]
 
 
-def load(
-    name: str,
-    data_dir: Path | str | None = None,
-    *,
-    wanted: Container[str] | None = None,
-) -> Collection:
+def load(name: str, data_dir: Path | str | None = None, wanted: Container[str] | None = None) -> Collection:
     """A set such as "bright/biology", its judged queries all in the split "test".
 
     `data_dir`: the benchmark's folder, or one that holds it (`bright`, `r2med`, `beir`); None: the hub. `wanted`: ids
@@ -87,21 +82,14 @@ def load(
         roots = [_local(name, Path(data_dir))]
     else:
         place, hub = family.folders.get(key, key), family.hub.items()
-        roots = [
-            fetch(repository.format(place), [file.format(key) for file in some]) for repository, some in hub
-        ]
-    needed = ["queries"] + ["passages"] * (wanted is None or len(wanted) > 0) + ["rewritten"] * bright
-    subset, parts = key if bright and roots[0].name != key else None, [*needed, "qrels", "excluded"]
-    found = {root: folder.parts(root, subset, parts) for root in roots}
-    files = {part: paths for own in found.values() for part, paths in own.items()}
-    folder.require(files, [part for part in needed if part != "rewritten" or wanted is None], roots[0])
-    made = folder.collection(files, name, family.sets[key], family.source, wanted=wanted)
-    for root, own in found.items():
-        made.inputs |= folder.hashes(root, [path for paths in own.values() for path in paths])
+        roots = [fetch(repo.format(place), [file.format(key) for file in files]) for repo, files in hub]
+    subset = key if bright and roots[0].name != key else None
+    needed = ["queries", "passages"] + ["rewritten"] * (bright and wanted is None)
+    made = folder.read(roots, name, family.sets[key], family.source, "test", wanted, subset, needed)
     for qid in sorted(made.queries.keys() ^ made.rewritten.keys()) if made.rewritten else ():
         raise ValueError(f"{roots[0]}: query {qid!r} of {name} is in only one of examples and gpt4_reason")
     judged = {qid: query for qid, query in made.queries.items() if made.qrels.get(qid)}
-    for qid in made.queries.keys() - judged.keys() if bright or not judged else ():
+    for qid in made.queries.keys() - judged.keys() if bright else ():
         raise ValueError(f"{roots[0]}: query {qid!r} of {name} has no judgement")
     made.queries, made.passage_tokens = judged, family.passage_tokens
     return made

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from functools import cache
+from typing import Any
 
 from ..models import package_folder
 from ..stages import read_json
@@ -17,53 +18,38 @@ from .base import EXTRA, Collection, Passage, Query, split_of
 
 
 @cache
-def _raw() -> dict:
+def _raw() -> dict[str, Any]:
     return read_json(package_folder("champ_dataset") / "dataset_files" / "v0.json")
-
-
-@cache
-def _problems() -> tuple[dict[str, Query], dict[str, list[str]]]:
-    """The problems that name at least one concept, those written for training last, and their concepts, by id."""
-    queries, named = {}, {}
-    for qid, raw in _raw()["problems"].items():
-        if concepts := _concepts(raw["ch_list"]):
-            steps = tuple(step["_text"].strip() for step in raw["solution"]["steps"])
-            queries[qid], named[qid] = Query(qid, raw["_text"].strip(), steps), concepts
-    for query, row in written("train/math/problems.jsonl"):
-        queries[query.id], named[query.id] = query, row["concepts"]
-    return queries, named
-
-
-def _split(qid: str) -> str:
-    return split_of(qid) if qid in _raw()["problems"] else "train"
-
-
-def _concepts(named: Iterable[str]) -> list[str]:
-    return sorted({name for name in named if name.startswith("C_")})
 
 
 def concepts() -> Collection:
     """CHAMP problem -> concept (scenario math: theorem). Relevant: the concepts that its solution uses.
 
-    89 passages, each the statement of a concept with its name where it has one.
+    89 passages, each the statement of a concept with its name where it has one. Parts of training problems are extra
+    queries.
     """
-    problems, named = _problems()
-    parts = [
-        part
-        for qid in problems
-        if qid in _raw()["problems"] and _split(qid) == "train"
-        for part in _parts(qid)
-    ]
+    queries, named, splits, parts = {}, {}, {}, []
+    for qid, raw in _raw()["problems"].items():
+        if found := _concepts(raw["ch_list"]):
+            steps = tuple(step["_text"].strip() for step in raw["solution"]["steps"])
+            queries[qid], named[qid] = Query(qid, raw["_text"].strip(), steps), found
+            splits[qid] = split_of(qid)
+            parts += _parts(qid) if splits[qid] == "train" else []
+    for query, row in written("train/math/problems.jsonl"):
+        queries[query.id], named[query.id], splits[query.id] = query, row["concepts"], "train"
+    for query, found in parts:
+        queries[query.id], named[query.id], splits[query.id] = query, found, EXTRA
     passages = {
         docid: Passage(docid, raw["_text"].strip(), (raw["name"] or "").strip())
         for docid, raw in _raw()["concepts"].items()
     }
-    queries = problems | {query.id: query for query, _ in parts}
-    named = named | {query.id: concepts for query, concepts in parts}
-    qrels = {qid: dict.fromkeys(concepts, 1) for qid, concepts in named.items()}
-    splits = {qid: _split(qid) if qid in problems else EXTRA for qid in queries}
+    qrels = {qid: dict.fromkeys(found, 1) for qid, found in named.items()}
     source = "CHAMP, problem to concept"
     return Collection("math_theorem", "math: theorem", source, queries, passages, qrels, splits)
+
+
+def _concepts(named: Iterable[str]) -> list[str]:
+    return sorted({name for name in named if name.startswith("C_")})
 
 
 def _parts(qid: str) -> Iterator[tuple[Query, list[str]]]:
@@ -72,11 +58,11 @@ def _parts(qid: str) -> Iterator[tuple[Query, list[str]]]:
     raw = _raw()["problems"][qid]
     for number, step in enumerate(raw["solution"]["steps"], start=1):
         named, text = [raw["ch_list"][i] for i in step["ch_idxs"]], step["_text"].strip()
-        if concepts := _concepts(named):
-            yield Query(f"{qid}#step{number}", text, (text,)), concepts
+        if found := _concepts(named):
+            yield Query(f"{qid}#step{number}", text, (text,)), found
             for hint in (name for name in named if name.startswith("H_")):
                 said = _raw()["hints"][hint]["_text"].strip()
-                yield Query(f"{qid}#{number}/{hint}", said, (text,)), concepts
+                yield Query(f"{qid}#{number}/{hint}", said, (text,)), found
 
 
 def similar_problems() -> Collection:
@@ -85,15 +71,16 @@ def similar_problems() -> Collection:
     The passages are the problems of the training split alone: a label between two problems is symmetric, so a
     test problem among the passages would give away its own labels. The query's own problem is excluded.
     """
-    queries, named = _problems()
-    solved = [qid for qid in queries if qid in _raw()["problems"] and _split(qid) == "train"]
+    whole = concepts()
+    splits = {qid: split for qid, split in whole.splits.items() if split != EXTRA}
+    queries, named = {qid: whole.queries[qid] for qid in splits}, whole.qrels
+    solved = [qid for qid, split in splits.items() if split == "train" and qid in _raw()["problems"]]
     texts = {qid: f"{queries[qid].text} Solution: {' '.join(queries[qid].solution)}" for qid in solved}
     passages = {qid: Passage(qid, text) for qid, text in texts.items()}
     qrels = {
-        qid: {other: 1 for other in solved if other != qid and set(named[other]) & set(named[qid])}
+        qid: {other: 1 for other in solved if other != qid and named[other].keys() & named[qid].keys()}
         for qid in queries
     }
     own = {qid: {qid} for qid in solved}
     source = "CHAMP, problem to solved problem"
-    splits = {qid: _split(qid) for qid in queries}
-    return Collection("math_problem", "math: problem", source, dict(queries), passages, qrels, splits, own)
+    return Collection("math_problem", "math: problem", source, queries, passages, qrels, splits, own)

@@ -36,32 +36,37 @@ Row = tuple[str, dict[str, Any]]  # "FILE, line N", and the columns
 
 
 def read(
-    folder: Path | str,
+    places: Path | str | Sequence[Path],
+    name: str = "",
     scenario: str = "complex QA",
+    source: str = "own data",
     split: str = "train",
     wanted: Container[str] | None = None,
+    subset: str | None = None,
+    needed: Sequence[str] = ("queries", "passages"),
 ) -> Collection:
-    """The queries, passages and, if there are any, judgements of a folder; `wanted` as for `collection`.
+    """The queries, passages and, if there are any, judgements of a folder, or of several that hold some parts each.
 
-    `split`: where all queries belong. Those of "train" need an `answer` (text) or a `solution` (text, or a list of
-    steps), from which a teacher selects positives; "test" needs judgements. Raises FileNotFoundError for what is
-    missing, ValueError with file and line for what does not fit.
+    `name`: by default the folder's; `split`: where all queries belong. Those of "train" need an `answer` (text) or a
+    `solution` (text, or a list of steps), from which a teacher selects positives; "test" needs judgements. `wanted` as
+    for `collection`: where it is empty, no passages need to be there. `subset` as for `parts`. Raises FileNotFoundError
+    for a part of `needed` that is missing, ValueError with file and line for what does not fit.
     """
-    place = Path(folder)
-    files = parts(place)
-    require(files, ("queries", "passages"), place)
-    found = collection(files, place.resolve().name, scenario, "own data", split, wanted)
-    if split == "test" and not found.qrels:
-        raise ValueError(f"{place}: no judgement; expected qrels.txt, or one of {', '.join(PARTS['qrels'])}")
-    found.inputs = hashes(place, [path for paths in files.values() for path in paths])
-    return found
-
-
-def require(files: Mapping[str, list[Path]], needed: Iterable[str], place: Path) -> None:
-    """FileNotFoundError that names the first part that a folder lacks, and the names that it may have."""
+    places = [Path(places)] if isinstance(places, Path | str) else places
+    unread = [] if wanted is None or wanted else ["passages"]
+    found = {place: parts(place, subset, [part for part in PARTS if part not in unread]) for place in places}
+    files = {part: paths for own in found.values() for part, paths in own.items()}
     for part in needed:
-        if part not in files:
-            raise FileNotFoundError(f"{place}: no {part}; expected a file named {' or '.join(PARTS[part])}")
+        if part not in (*files, *unread):
+            expected = f"expected a file named {' or '.join(PARTS[part])}"
+            raise FileNotFoundError(f"{places[0]}: no {part}; {expected}")
+    made = collection(files, name or places[0].resolve().name, scenario, source, split, wanted)
+    if split == "test" and not made.qrels:
+        expected = f"expected qrels.txt, or one of {', '.join(PARTS['qrels'])}"
+        raise ValueError(f"{places[0]}: no judgement; {expected}")
+    for place, own in found.items():
+        made.inputs |= hashes(place, [path for paths in own.values() for path in paths])
+    return made
 
 
 def parts(
@@ -122,7 +127,7 @@ def collection(
     for place, qid, text, row in rows(files.get("queries", ()), QUERY_TEXTS):
         if not text.strip():
             raise ValueError(f"{place}: query {qid!r} is empty")
-        queries[qid] = Query(qid, text, _steps(place, row) if split == "train" else ())
+        queries[qid] = Query(qid, text, steps(place, row) if split == "train" else ())
         gold, left_out = (_ids(place, row, key) for key in ("gold_ids", "excluded_ids"))
         qrels |= {qid: dict.fromkeys(gold, 1)} if gold else {}
         excluded |= {qid: set(left_out)} if left_out else {}
@@ -139,15 +144,15 @@ def collection(
     return Collection(name, scenario, source, queries, passages, qrels, splits, excluded, rewritten=rewritten)
 
 
-def _steps(place: str, row: dict[str, Any]) -> tuple[str, ...]:
+def steps(place: str, row: dict[str, Any]) -> tuple[str, ...]:
     """The gold answer in steps: a solution's own, its lines, or the sentences of an answer."""
     said = row.get("solution", row.get("answer"))
     if isinstance(said, str):
-        said = said.splitlines() if "solution" in row else re.split(r"(?<=[.!?])\s+", said)
-    steps = said if isinstance(said, list) else []
-    if not all(isinstance(step, str) for step in steps) or not "".join(steps).strip():
+        said = said.splitlines() if "solution" in row else re.split(r"(?<=[.!?])\s+", said.strip())
+    found = said if isinstance(said, list) else []
+    if not all(isinstance(step, str) for step in found) or not "".join(found).strip():
         raise ValueError(f"{place}: no answer (text) or solution (text, or a list); the teacher needs one")
-    return tuple(step.strip() for step in steps if step.strip())
+    return tuple(step for step in found if step.strip())
 
 
 def _judgements(paths: list[Path], queries: Container[str], passages: Container[str] | None) -> Qrels:

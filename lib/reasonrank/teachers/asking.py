@@ -25,10 +25,6 @@ class Unusable(Exception):
     """An answer that does not hold what was asked for; the message says what is wrong."""
 
 
-class BudgetSpent(Exception):
-    """The next request could pass the budget."""
-
-
 class Asker:
     """Asks a model, at most `settings.max_in_flight` questions at a time, and keeps every answer in a store.
 
@@ -44,11 +40,11 @@ class Asker:
     """
 
     def __init__(self, settings: RemoteTeacherSettings, path: Path | str, *, replay: bool = False):
-        self.settings, self.failures, self.reasons, self.requests = settings, Counter(), {}, 0
-        self.controls = 0
+        self.settings, self.requests, self.controls, self.stopped = settings, 0, 0, False
+        self.failures, self.reasons, self.spent = Counter(), {}, Counter()
         self._client = None if replay else ChatClient(settings)
         Path(path).parent.mkdir(parents=True, exist_ok=True)
-        self.store, self.spent, self.stopped = Store(path, header(settings), replay), Counter(), False
+        self.store = Store(path, header(settings), replay)
         self._tried: dict[str, list[dict[str, Any]]] = defaultdict(list)
         for key, record in self.store.done.items():
             self._tried[key.partition("/")[0]].append(record)
@@ -56,7 +52,7 @@ class Asker:
             self.spent += Counter(prompt_tokens=prompt or 0, output_tokens=output or 0)
         self._slots = asyncio.Semaphore(settings.max_in_flight)
         self._locks: dict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
-        self._settled, self._set_aside, self._under_way = asyncio.Condition(), Counter(), 0
+        self._settled, self._set_aside = asyncio.Condition(), Counter()
 
     async def __aenter__(self) -> Asker:
         return self
@@ -76,17 +72,19 @@ class Asker:
         broken = [CONTROL.subn(r"< \1", message["content"]) for message in messages]
         messages = [{**message, "content": text} for message, (text, _) in zip(messages, broken, strict=True)]
         self.controls += sum(count for _, count in broken)
-        name = question_hash(self.settings, messages)
+        content = json.dumps(
+            {**header(self.settings), "messages": messages}, sort_keys=True, ensure_ascii=False
+        )
+        name = hashlib.sha256(content.encode()).hexdigest()
         async with self._locks[name]:
-            tried = self._tried[name]
-            if self._client and not _answers(tried) and _unusable(tried) < self.settings.answers:
+            if self._client and self._is_open(name):
                 async with self._slots:
                     await self._until_answered(name, messages, read)
-        if answers := _answers(tried):
-            return answers[0]["result"]
-        kind, came = (tried[-1]["kind"], tried[-1]["answer"]) if tried else (NOT_ASKED, "")
-        self.reasons.setdefault(kind, " ".join(came.split())[:300])
-        raise TeacherFailure(kind)
+        last = (self._tried[name] or [{"kind": NOT_ASKED, "answer": ""}])[-1]
+        if last["kind"] == "ok":
+            return last["result"]
+        self.reasons.setdefault(last["kind"], " ".join(last["answer"].split())[:300])
+        raise TeacherFailure(last["kind"])
 
     def money(self, usage: Usage) -> float:
         """What `usage` costs."""
@@ -113,6 +111,12 @@ class Asker:
             "stopped_by_budget": self.stopped,
         }
 
+    def _is_open(self, name: str) -> bool:
+        """Whether a question has no answer, and fewer unusable ones were paid for than it may have."""
+        tried = self._tried[name]
+        unanswered = not tried or tried[-1]["kind"] != "ok"
+        return unanswered and sum(any(record["usage"]) for record in tried) < self.settings.answers
+
     async def _until_answered(self, name: str, messages: Messages, read: Callable[[Reply], Any]) -> None:
         """Ask until there is an answer, or until no more may be asked."""
         from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt, wait_random_exponential
@@ -126,8 +130,6 @@ class Asker:
         )
         try:
             await attempts(self._once, name, messages, read)
-        except BudgetSpent:
-            pass
         except Trouble as trouble:
             if trouble.kind == "no connection":
                 raise TeacherError(trouble.reason) from None
@@ -135,9 +137,10 @@ class Asker:
                 self._keep(name, trouble.kind, trouble.usage, trouble.reason)
 
     async def _once(self, name: str, messages: Messages, read: Callable[[Reply], Any]) -> None:
-        """One request within the budget; whatever was paid for is in the store when this ends."""
+        """One request, if the budget has room; whatever was paid for is in the store when this ends."""
         worst, used = self._client.worst_case(messages), Counter()
-        await self._set_worst_aside(worst)
+        if not await self._has_room(worst):
+            return
         self.requests += 1
         try:
             reply = await self._client.send(messages)
@@ -152,32 +155,33 @@ class Asker:
             self.failures[trouble.kind] += 1
             if used.total():
                 self._keep(name, trouble.kind, used, trouble.reason)
-            trouble.again = trouble.again and _unusable(self._tried[name]) < self.settings.answers
+            trouble.again = trouble.again and self._is_open(name)
             raise
         finally:
             async with self._settled:
-                self._set_aside, self._under_way = self._set_aside - worst, self._under_way - 1
-                self.spent += used
+                self._set_aside, self.spent = self._set_aside - worst, self.spent + used
                 self._settled.notify_all()
 
-    async def _set_worst_aside(self, worst: Usage) -> None:
-        """Hold the worst case against the budget. Where it does not fit, wait while requests under way may still
-        turn out cheaper than theirs; raises BudgetSpent where none is, and grants nothing more after that."""
+    async def _has_room(self, worst: Usage) -> bool:
+        """Hold the worst case of a request against the budget. Where it does not fit, wait while requests under way may
+        still turn out cheaper than theirs; where none is, nothing more is granted."""
+        tokens, money = (
+            float("inf") if limit is None else limit
+            for limit in (self.settings.token_budget, self.settings.money_budget)
+        )
 
         def fits() -> bool:
-            usage, settings = self.spent + self._set_aside + worst, self.settings
-            within_tokens = settings.token_budget is None or usage.total() <= settings.token_budget
-            return within_tokens and (
-                settings.money_budget is None or self.money(usage) <= settings.money_budget
-            )
+            usage = self.spent + self._set_aside + worst
+            return usage.total() <= tokens and self.money(usage) <= money
 
         async with self._settled:
-            await self._settled.wait_for(lambda: self.stopped or not self._under_way or fits())
+            await self._settled.wait_for(lambda: self.stopped or not self._set_aside or fits())
             if self.stopped or not fits():
                 self.stopped = True
                 self._settled.notify_all()
-                raise BudgetSpent
-            self._set_aside, self._under_way = self._set_aside + worst, self._under_way + 1
+            else:
+                self._set_aside += worst
+            return not self.stopped
 
     def _keep(
         self, name: str, kind: str, usage: Usage, answer: str, reasoning: str = "", result: Any = None
@@ -191,18 +195,3 @@ class Asker:
 def header(settings: RemoteTeacherSettings) -> dict[str, Any]:
     """What the answers of a store depend on, beside their questions."""
     return {"answers of": settings.model, "temperature": settings.temperature, "top_p": settings.top_p}
-
-
-def question_hash(settings: RemoteTeacherSettings, messages: Messages) -> str:
-    """SHA-256 of model, sampling and messages."""
-    content = {**header(settings), "messages": [dict(message) for message in messages]}
-    return hashlib.sha256(json.dumps(content, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
-
-
-def _answers(tried: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    return [record for record in tried if record["kind"] == "ok"]
-
-
-def _unusable(tried: list[dict[str, Any]]) -> int:
-    """Answers that were paid for and did not do."""
-    return sum(any(record["usage"]) for record in tried)

@@ -8,7 +8,6 @@ import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from ..answers import ANSWER, THINK, THINK_END
 from ..engines.openai import endpoint, joined, retry_after
@@ -20,12 +19,8 @@ Messages = Sequence[Mapping[str, str]]
 Usage = Counter  # prompt_tokens and output_tokens, as the server counts them (reasoning is output)
 REFUSED = {400, 413, 422}  # this request; other questions may pass
 HOPELESS = {401, 402, 403, 404}  # every request: key, account or model are wrong
-CODES = {
-    "rate_limit_exceeded": 429,
-    "insufficient_quota": 402,
-    "invalid_api_key": 401,
-    "model_not_found": 404,
-}
+CODES = {"rate_limit_exceeded": 429, "insufficient_quota": 402}
+CODES |= {"invalid_api_key": 401, "model_not_found": 404}
 NOT_SENT = {"ConnectError", "ConnectTimeout", "PoolTimeout"}  # costs nothing, and another try may pass
 
 
@@ -97,16 +92,16 @@ class ChatClient:
         except TimeoutError:
             raise Trouble("time-out", f"{self.url}: no answer in time", worst) from None
         except openai.APIStatusError as error:
-            code = f"Error code: {error.status_code} - "
+            said = error.message.removeprefix(f"Error code: {error.status_code} - ")
             wait = retry_after(error.response.headers.get("retry-after"))
-            raise self._refusal(error.status_code, error.message.removeprefix(code), wait) from None
+            raise self._refusal(error.status_code, said, wait) from None
         except openai.APIConnectionError as error:
             cause = type(error.__cause__).__name__
             reason = f"{self.url}: {cause}: {error.__cause__}"
             if cause in NOT_SENT:
                 raise Trouble("no connection", reason) from None
             raise Trouble("time-out" if "Timeout" in cause else "cut", reason, worst) from None
-        return self._reply(body, worst)
+        return self._reply(body if self._key == "none" else body.replace(self._key, "(key)"), worst)
 
     def _refusal(self, status: int, text: str, wait: float = 0.0) -> Exception:
         """What an error means, by its status."""
@@ -120,20 +115,21 @@ class ChatClient:
 
     def _reply(self, body: str, worst: Usage) -> Reply:
         """Read a response. Its counts hold; the worst case does where it has none."""
-        body = body if self._key == "none" else body.replace(self._key, "(key)")
         sent = f"{self.url} sent {body.strip():.200}"
         try:
             data = well_formed(json.loads(body))
         except ValueError:
             raise Trouble("cut", sent, worst) from None
         data = data if isinstance(data, dict) else {}
-        if fault := data.get("error"):
-            raise self._refusal(*_fault(fault))
-        counts = data.get("usage") if isinstance(data.get("usage"), dict) else {}
-        usage = Counter(
-            prompt_tokens=_count(counts.get("prompt_tokens"), worst["prompt_tokens"]),
-            output_tokens=_count(counts.get("completion_tokens"), worst["output_tokens"]),
-        )
+        if fault := data.get("error"):  # an error that came with status 200
+            fault = fault if isinstance(fault, dict) else {"message": fault}
+            code = str(fault.get("code") or fault.get("type"))
+            status = int(code) if code.isdecimal() else CODES.get(code, 500)
+            raise self._refusal(status, str(fault.get("message") or fault))
+        counts, usage = data.get("usage"), Counter()
+        for ours, theirs in (("prompt_tokens", "prompt_tokens"), ("output_tokens", "completion_tokens")):
+            count = counts.get(theirs) if isinstance(counts, dict) else None
+            usage[ours] = count if type(count) is int and count >= 0 else worst[ours]
         try:
             choice = data["choices"][0]
             message, ending = choice["message"], choice.get("finish_reason")
@@ -162,16 +158,3 @@ def split_reasoning(content: str, reasoning: str = "") -> tuple[str, str]:
         return content.strip(), reasoning.strip()
     start = content.rfind(ANSWER) if ANSWER in content or THINK not in content else len(content)
     return content[max(start, 0) :].strip(), content[: max(start, 0)].replace(THINK, "").strip()
-
-
-def _count(value: Any, absent: int) -> int:
-    return value if type(value) is int and value >= 0 else absent
-
-
-def _fault(fault: Any) -> tuple[int, str]:
-    """Status and text of an error that came with status 200."""
-    if not isinstance(fault, dict):
-        return 500, str(fault)
-    code = fault.get("code") or fault.get("type")
-    status = int(code) if str(code).isdecimal() else CODES.get(str(code), 500)
-    return status, f"{fault.get('message') or fault}"

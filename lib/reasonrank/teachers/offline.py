@@ -13,44 +13,33 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from ..answers import NONE
 from ..retrieval import embed
 from ..settings import Synthesis
 from ..sources import Collection, Passage, Query
-from .base import Ranked
+from .base import AnnotatedTeacher, Ranked
 
 CALLED = 0.3  # what a call in the solution adds to the similarity of the documentation it goes to
 MOST_CITED = 3  # passages that are moved up
-NONE = "None of these."
 
 
-class OfflineTeacher:
+class OfflineTeacher(AnnotatedTeacher):
     """`collection`: whose annotations are used. `wanted`: `threshold`, the standard scores above the list's mean at
     which the evidence for a passage is strong enough to move it up; `annotated`, what it adds to a passage's
     similarity that people judged relevant (0 for a ranker that does not see the annotation, more for one that works
-    solutions out as well as a large model does); and `chain`, a key of CHAINS."""
+    solutions out as well as a large model does); and `chain`, the form of the reasoning."""
 
     name = "offline"
 
     def __init__(self, collection: Collection, wanted: Synthesis):
-        self.collection, self.wanted = collection, wanted
+        super().__init__(collection)
+        self.wanted = wanted
         self._vectors: dict[str, np.ndarray] = {}
 
     def warm_up(self, queries: Sequence[Query]) -> None:
         """Embed all passages, and the solutions of `queries`, at once rather than one by one."""
-        passages = list(self.collection.texts().values())
-        solutions = [text for query in queries for text in [*_steps(query), _with_solution(query)]]
-        for texts in (passages, list(dict.fromkeys(solutions))):
-            self._vectors.update(zip(texts, embed(texts), strict=True))
-
-    async def select_positives(self, query: Query, passages: Sequence[Passage]) -> list[str]:
-        """The passages that people judged relevant."""
-        judged = self.collection.qrels.get(query.id, {})
-        return [passage.id for passage in passages if judged.get(passage.id, 0) > 0]
-
-    async def select_hard_negatives(self, query: Query, passages: Sequence[Passage]) -> list[str]:
-        """The passages that people marked as sharing words only; most collections mark none."""
-        marked = set(self.collection.hard_negatives.get(query.id, ()))
-        return [passage.id for passage in passages if passage.id in marked]
+        self._embed(list(self.collection.texts().values()))
+        self._embed([text for query in queries for text in [*_steps(query), _with_solution(query)]])
 
     async def rank(self, query: Query, passages: Sequence[Passage]) -> Ranked:
         """Passages whose text states what the solution uses come first, best first; the rest keep their order.
@@ -63,11 +52,10 @@ class OfflineTeacher:
         score = (vectors @ self._embed([_with_solution(query)]).T)[:, 0] + 0.5 * by_step.max(axis=1)
         score += CALLED * _called(passages, query.solution)
         if self.wanted.annotated:
-            judged = self.collection.qrels.get(query.id, {})
-            relevant = np.array([judged.get(p.id, 0) > 0 for p in passages])
-            if not relevant.any():
+            relevant = await self.select_positives(query, passages)
+            if not relevant:
                 return Ranked([passage.id for passage in passages], f"{_thought(query)}{NONE}")
-            score += self.wanted.annotated * relevant
+            score += self.wanted.annotated * np.array([passage.id in relevant for passage in passages])
         enough = score.mean() + self.wanted.threshold * (score.std() or 1.0)
         strong = [int(i) for i in np.argsort(-score, kind="stable") if score[i] >= enough]
         cited = strong[:MOST_CITED] or [int(score.argmax())]
@@ -75,7 +63,7 @@ class OfflineTeacher:
             cited.sort()
         order = cited + [i for i in range(len(passages)) if i not in cited]
         evidence = [(i + 1, passages[i], steps[int(by_step[i].argmax())]) for i in cited]
-        chain = CHAINS[self.wanted.chain](evidence, len(passages))
+        chain = _chain(self.wanted.chain, evidence, len(passages))
         return Ranked([passages[i].id for i in order], f"{_thought(query)}{chain}")
 
     def _embed(self, texts: Sequence[str]) -> np.ndarray:
@@ -107,29 +95,27 @@ def _thought(query: Query) -> str:
     return f"{first[0]} " if first else ""
 
 
-Evidence = Sequence[tuple[int, Passage, str]]
-"""Of each passage that is moved up: its identifier, itself, and the step of the solution that needs it."""
+def _chain(form: str, evidence: Sequence[tuple[int, Passage, str]], num_passages: int) -> str:
+    """The reasoning. `evidence`: of each passage that is moved up its identifier, itself, and the step of the solution
+    that needs it.
 
-
-def _evidence(evidence: Evidence, num_passages: int) -> str:
-    """Passage, what it states, and the step that needs it."""
+    "verdicts": one word on each passage, so that every passage of a list bears a part of the loss. "needs": what helps,
+    then the passage that states it: the thought comes before the identifier. "evidence": passage, what it states, and
+    the step that needs it.
+    """
+    if form == "verdicts":
+        helps = {number for number, _, _ in evidence}
+        return " ".join(f"[{i}] {'yes' if i in helps else 'no'}" for i in range(1, num_passages + 1))
+    cited = [
+        (number, _gist(passage.title or passage.text, 8, 45), step) for number, passage, step in evidence
+    ]
+    if form == "needs":
+        useful = "; ".join(f'"{gist}" [{number}]' for number, gist, _ in cited)
+        return f"Useful here: {useful}."
     parts = [
-        f"[{number}] {_gist(passage.title or passage.text, 8, 45)}: the working needs it for {_gist(step, 6, 30)}."
-        for number, passage, step in evidence
+        f"[{number}] {gist}: the working needs it for {_gist(step, 6, 30)}." for number, gist, step in cited
     ]
     return " ".join([*parts, "The others add nothing needed."])
-
-
-def _needs(evidence: Evidence, num_passages: int) -> str:
-    """What helps, then the passage that states it (shorter): the thought comes before the identifier."""
-    parts = (f'"{_gist(passage.title or passage.text, 8, 45)}" [{number}]' for number, passage, _ in evidence)
-    return f"Useful here: {'; '.join(parts)}."
-
-
-def _verdicts(evidence: Evidence, num_passages: int) -> str:
-    """One word on each passage, so that every passage of a list bears a part of the loss."""
-    helps = {number for number, _, _ in evidence}
-    return " ".join(f"[{i}] {'yes' if i in helps else 'no'}" for i in range(1, num_passages + 1))
 
 
 def _gist(text: str, words: int, characters: int) -> str:
@@ -140,6 +126,3 @@ def _gist(text: str, words: int, characters: int) -> str:
             break
         gist += f" {word}"
     return (gist.strip() or text[:characters]).rstrip(".,;:(")
-
-
-CHAINS = {"evidence": _evidence, "needs": _needs, "verdicts": _verdicts}

@@ -6,7 +6,7 @@ Its questions are in one validated file per scenario, under data/teacher.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
@@ -52,41 +52,27 @@ class Scenario(Strict):
     hard_negatives: str | None = Field(min_length=40)
     ranking: str = Field(min_length=40)
 
-    def selection(self, task: str, query: Query, passages: Sequence[Passage]) -> list[dict[str, str]]:
-        """Messages of a task that sees the gold answer (4.1.2); `task` is `positives` or `hard_negatives`."""
-        gold = clean_identifiers("\n".join(query.solution))
-        shown = f"{self._asked(query.text)}\n\n{self.gold.capitalize()}:\n{gold}"
-        return _messages(shown, passages, f"{self.relevance}\n\n{task}\n{SELECT}")
-
-    def listwise(self, query: str, passages: Sequence[Passage]) -> list[dict[str, str]]:
-        """Messages of the ranking (4.1.4). Takes the query's text alone, so the gold answer cannot get in."""
-        closing = f"{self.relevance}\n\n{self.ranking}\n{RANK.format(n=len(passages))}"
-        return _messages(self._asked(query), passages, closing)
-
-    def _asked(self, query: str) -> str:
-        return f"{self.query.capitalize()}:\n{clean_identifiers(query)}"
-
-
-def _messages(shown: str, passages: Sequence[Passage], closing: str) -> list[dict[str, str]]:
-    """One user message: R1 and its kin are to be used without a system prompt."""
-    lines = [
-        f"[{number}] {' '.join(clean_identifiers(passage.full).split())}"
-        for number, passage in enumerate(passages, start=1)
-    ]
-    body = "\n".join(lines)
-    return [{"role": "user", "content": f"{shown}\n\nPassages:\n{body}\n\n{closing}"}]
+    def messages(
+        self, task: str, query: str, passages: Sequence[Passage], gold: str | None = None
+    ) -> list[dict[str, str]]:
+        """One user message, since R1 and its kin are to be used without a system prompt: a selection, which sees the
+        `gold` answer (4.1.2), or, without one, the ranking (4.1.4)."""
+        shown = [f"{self.query.capitalize()}:\n{clean_identifiers(query)}"]
+        if gold is not None:
+            shown.append(f"{self.gold.capitalize()}:\n{clean_identifiers(gold)}")
+        lines = [" ".join(clean_identifiers(passage.full).split()) for passage in passages]
+        numbered = "\n".join(f"[{number}] {line}" for number, line in enumerate(lines, start=1))
+        ending = RANK.format(n=len(passages)) if gold is None else SELECT
+        parts = [*shown, f"Passages:\n{numbered}", self.relevance, f"{task}\n{ending}"]
+        return [{"role": "user", "content": "\n\n".join(parts)}]
 
 
-def load_scenario(path: Path | str) -> Scenario:
+def load_scenario(path: Path) -> Scenario:
     """Read a scenario's file; a ValueError names file and key where it does not fit."""
-    path = Path(path)
     try:
-        return Scenario(**yaml.safe_load(path.read_text(encoding="utf-8")))
-    except (yaml.YAMLError, TypeError) as error:
-        raise ValueError(f"{path.name}: expected a YAML mapping: {error}") from None
-    except ValidationError as error:
-        faults = [f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()]
-        raise ValueError(f"{path.name}: {'; '.join(faults)}") from None
+        return Scenario.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+    except (yaml.YAMLError, ValidationError) as error:
+        raise ValueError(f"{path.name}: {error}") from None
 
 
 @cache
@@ -118,12 +104,12 @@ class RemoteTeacher:
 
     async def rank(self, query: Query, passages: Sequence[Passage]) -> Ranked:
         """The model's ranking and reasoning; it is shown the query's text and the passages, nothing else."""
-        messages = self.scenario.listwise(query.text, passages)
-        found = await self.asker.ask(messages, ranking_reader(len(passages)))
+        messages = self.scenario.messages(self.scenario.ranking, query.text, passages)
+        found = await self.asker.ask(messages, lambda reply: read_ranking(reply, len(passages)))
         return Ranked([passages[i - 1].id for i in found["ranking"]], found["reasoning"])
 
     async def _select(self, task: str, query: Query, passages: Sequence[Passage]) -> list[str]:
-        messages = self.scenario.selection(task, query, passages)
+        messages = self.scenario.messages(task, query.text, passages, "\n".join(query.solution))
         found = await self.asker.ask(messages, lambda reply: read_selection(reply.text, len(passages)))
         return [passages[i - 1].id for i in found]
 
@@ -149,16 +135,12 @@ def read_selection(text: str, num_passages: int) -> list[int]:
     return sorted(known[number] for number in named)
 
 
-def ranking_reader(num_passages: int) -> Callable[[Reply], dict[str, Any]]:
-    """Reads ranking and reasoning out of a reply; Unusable for one that is no permutation, or has no reasoning."""
-
-    def read(reply: Reply) -> dict[str, Any]:
-        reasoning = _TAGS.sub("", reply.reasoning).strip()
-        if not reasoning:
-            raise Unusable("no reasoning")
-        answer = answers.parse(f"{answers.THINK} {reasoning} {answers.THINK_END} {reply.text}", num_passages)
-        if answer.status != "ok":
-            raise Unusable("no permutation" if answer.status == "repaired" else "no answer")
-        return {"ranking": answer.ranking, "reasoning": reasoning}
-
-    return read
+def read_ranking(reply: Reply, num_passages: int) -> dict[str, Any]:
+    """Ranking and reasoning of a reply; raises Unusable for one that is no permutation, or has no reasoning."""
+    reasoning = _TAGS.sub("", reply.reasoning).strip()
+    if not reasoning:
+        raise Unusable("no reasoning")
+    answer = answers.parse(f"{answers.THINK} {reasoning} {answers.THINK_END} {reply.text}", num_passages)
+    if answer.status != "ok":
+        raise Unusable("no permutation" if answer.status == "repaired" else "no answer")
+    return {"ranking": answer.ranking, "reasoning": reasoning}

@@ -8,24 +8,20 @@ from random import Random
 from ..answers import NONE
 from ..sources import Passage, Query
 from ..sources.worked import Worked, Working
-from .base import Ranked
+from .base import AnnotatedTeacher, Ranked
 
 
-class WorkedTeacher:
+class WorkedTeacher(AnnotatedTeacher):
     """Ranks by a worked chain. On a share `slips` of lists its working has a slip, which it carries through to
-    the ranking; which lists these are depends on `seed`, query and list alone. It selects positives from the gold
-    answer, without slips, as the paper's teacher does."""
+    the ranking; which lists these are depends on `seed`, query and list alone. It selects positives (the passage that
+    states the answer) and hard negatives (what a slip gives, what shares words alone) without slips, as the paper's
+    teacher does."""
+
+    name = "worked"
 
     def __init__(self, collection: Worked, slips: float = 0.2, seed: int = 0):
-        self.name, self.collection, self.slips, self.seed = "worked", collection, slips, seed
-
-    async def select_positives(self, query: Query, passages: Sequence[Passage]) -> list[str]:
-        """The passage that states the answer."""
-        return [passage.id for passage in passages if passage.id in self.collection.qrels[query.id]]
-
-    async def select_hard_negatives(self, query: Query, passages: Sequence[Passage]) -> list[str]:
-        """The passage that states what a slip gives, and the one that shares words with the query alone."""
-        return [passage.id for passage in passages if passage.id in self.collection.hard_negatives[query.id]]
+        super().__init__(collection)
+        self.slips, self.seed = slips, seed
 
     async def rank(self, query: Query, passages: Sequence[Passage]) -> Ranked:
         """The passage that its working leads to comes first, the rest keep their order; without it, all do."""
