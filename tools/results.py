@@ -28,6 +28,8 @@ def fill(text: str, folder: Path) -> str:
         "latency in short": lambda: latency_in_short(folder / "latency" / "06_latency_study.json"),
         "latency ratios": lambda: latency_ratios(folder / "latency" / "06_latency_study.json"),
         "adapters": lambda: adapters(folder.parent / "adapters" / "full"),
+        "worked encoders": lambda: worked_encoders(folder / "worked" / "encoders.json"),
+        "worked reworded": lambda: worked(folder / "worked-reworded"),
         "worked seeds": lambda: worked_seeds(folder / "worked-seeds"),
         "worked pointwise": lambda: worked(folder / "worked-pointwise"),
         "worked with rl": lambda: worked(folder / "worked-rl"),
@@ -64,8 +66,20 @@ def worked(folder: Path) -> str:
             result = stages.read_json(path)["result"]
             done.append(f"{name}: {result['steps']} steps, {result['seconds'] / 60:.0f} minutes")
     how = "one by one" if own["strategy"] == "pointwise" else f"in windows of {own['window']}"
-    about = f"The retriever is BM25; its first {own['top']} are reranked {how}. {'; '.join(done)}."
+    about = (
+        f"The retriever is BM25; its first {own['top']} are reranked {how}."
+        + f" {'; '.join(done)}." * bool(done)
+    )
     return "\n\n".join([*_scores(record), about, _source(record)]).replace(" (this run)", "")
+
+
+def worked_encoders(path: Path) -> str:
+    """What encoders make of the same labels (`benchmarks/encoders.py`)."""
+    record = stages.read_json(path)
+    table = evaluation.score_frame(record["result"]["scores"]).T.to_markdown(disable_numparse=True)
+    minutes = record["result"]["training_seconds"]
+    spent = ", ".join(f"{name} {seconds / 60:.0f}" for name, seconds in minutes.items() if "fine" in name)
+    return "\n\n".join([table, f"Minutes of training: {spent}.", _source(record)])
 
 
 def worked_seeds(folder: Path) -> str:
@@ -76,7 +90,7 @@ def worked_seeds(folder: Path) -> str:
     (steps,) = {record["result"]["steps"] for record in trained}
     return "\n\n".join([
         "NDCG@10 in percent on average over collections: mean over seeds (least to most); n = test queries.",
-        sweeps.table(points).to_markdown(index=False, disable_numparse=True),
+        sweeps.table(points).to_markdown(index=False, disable_numparse=True).replace(" (this run)", ""),
         f"Each training: {steps} steps, {min(minutes):.1f} to {max(minutes):.1f} minutes, several at once.",
         _source(trained[0], sorted({point.seed for point in points})),
     ])  # fmt: skip
