@@ -34,7 +34,7 @@ def builtin_documentation() -> Collection:
     calls = {qid: _calls(p["prompt"] + p["canonical_solution"]) for qid, p in problems.items()}
     frequency = Counter(call for called in calls.values() for call in called)
     targets: dict[str, set[str]] = {name: {name} for name in made.passages}
-    for name in made.passages:  # a method is a target whatever the type, except of bytes
+    for name in made.passages:  # a method is a target whatever its type, unless that is bytes
         owner, _, method = name.partition(".")
         if method and owner in {kind.__name__ for kind in TYPES if kind is not bytes}:
             targets.setdefault("." + method, set()).add(name)
