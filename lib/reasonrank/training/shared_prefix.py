@@ -126,8 +126,8 @@ class SharedPrefixGRPOTrainer(GRPOTrainer):
         return (prompts, None, {}) if given else super()._tokenize_prompts(prompts)
 
     def _generate_single_turn(self, prompt_ids: list[list[int]], *args: Any, **kwargs: Any) -> Any:
-        """Answers by the engine, or by TRL: by its `generate` from a copy with the adapter merged, which has less to
-        compute for each token."""
+        """Answers by the engine, or by TRL: by its `generate` from a copy with the adapter merged, which takes the
+        memory of a second model and has less to compute for each token."""
         model, wrapped = self.accelerator.unwrap_model(self.model), self.model_wrapped
         if self.rollouts is not None:
             return self.rollouts(model, self.processing_class, prompt_ids), None
