@@ -94,6 +94,8 @@ class VllmEngine(InProcessEngine):
             else:
                 options |= {"model": models.resolve(self.name), **self._beside()}
             self._engine = LLMEngine.from_engine_args(EngineArgs(**options | self._options))
+            if current_platform.is_cpu():
+                self._engine.collective_rpc(_draw_once)
         self.max_model_len = self._engine.model_config.max_model_len
 
     def _beside(self) -> dict[str, Any]:
@@ -158,6 +160,26 @@ def _repack_head(worker: Any) -> None:
     head = getattr(worker.get_model(), "lm_head", None)
     if hasattr(head, "cpu_linear"):
         head.quant_method.process_weights_after_loading(head)
+
+
+def _draw_once(worker: Any) -> None:
+    """vLLM 0.31 draws two random numbers for each word of the vocabulary where requests have seeds, which takes a CPU
+    longer than the model; here one number finds its place in the cumulated probabilities."""
+    import torch
+    from vllm.v1.sample.ops.topk_topp_sampler import apply_top_k_top_p
+
+    sampler = worker.model_runner.sampler.topk_topp_sampler
+    plain = sampler.forward
+
+    def draw(logits: Any, generators: dict[int, Any], k: Any, p: Any) -> tuple[Any, None]:
+        if len(generators) < len(logits) or sampler.logprobs_mode.startswith("processed"):
+            return plain(logits, generators, k, p)
+        summed = apply_top_k_top_p(logits, k, p).softmax(-1, dtype=torch.float32).cumsum(-1)
+        numbers = [torch.rand(1, generator=generators[row]) for row in range(len(logits))]
+        places = torch.cat(numbers).unsqueeze(1) * summed[:, -1:]
+        return torch.searchsorted(summed, places, right=True).clamp_(max=logits.size(1) - 1).view(-1), None
+
+    sampler.forward = draw
 
 
 def _completion(output: Any, cut: str | None) -> Completion:

@@ -77,11 +77,15 @@ def peft_config(lora: Lora | None) -> Any:
 
 
 def on_cpu() -> bool:
-    """Whether training runs on the processor; sets PyTorch's threads to the cores this process may use."""
+    """Whether training runs on the processor; sets PyTorch's threads to the cores this process may use, and has freed
+    memory kept."""
     import torch
+
+    from .processor import keep_memory
 
     if torch.cuda.is_available():
         return False
+    keep_memory()
     torch.set_num_threads(usable_cores())
     return True
 

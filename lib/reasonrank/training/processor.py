@@ -8,7 +8,10 @@ are: what is saved, merged, resumed or switched off goes its own way.
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import logging
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -99,14 +102,23 @@ def grouped_attention(
     value: torch.Tensor,
     attention_mask: torch.Tensor | None,
     scaling: float | None = None,
-    **_: Any,
+    answers: Sequence[Sequence[tuple[int, int]]] | None = None,
+    **more: Any,
 ) -> tuple[torch.Tensor, None]:
     """Attention by plain products, the query heads of a group side by side so that keys are not copied for each.
 
     `query` (batch, heads, length, width), `key` and `value` (batch, groups, keys, width), `attention_mask` (batch, 1,
-    length, keys), added where it is of floats, and true where a key is seen where it is of booleans. Returns (batch,
-    length, heads, width) and None. Equal to sdpa.
+    length, keys), added where it is of floats, and true where a key is seen where it is of booleans. `answers`: for
+    each row of the batch, where answers to its one prompt begin and end; an answer is then compared with the prompt
+    and itself alone, and not with what the mask would take out again. Returns (batch, length, heads, width) and None.
+    Equal to sdpa, but for padding.
     """
+    if answers is not None:
+        rows = [
+            _row_of_answers(module, query[row, None], key[row, None], value[row, None], found, scaling)
+            for row, found in enumerate(answers)
+        ]
+        return torch.cat(rows), None
     batch, heads, length, width = query.shape
     groups, keys = key.shape[1:3]
     scaled = (query * (scaling or width**-0.5)).reshape(batch, groups, heads // groups * length, width)
@@ -117,6 +129,39 @@ def grouped_attention(
         scores = scores.masked_fill(~mask, low) if mask.dtype == torch.bool else scores + mask
     seen = functional.softmax(scores, dim=-1).view(batch, groups, -1, keys)
     return (seen @ value).view(batch, heads, length, width).transpose(1, 2).contiguous(), None
+
+
+def _row_of_answers(
+    module: Any,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    answers: Sequence[tuple[int, int]],
+    scaling: float | None,
+) -> torch.Tensor:
+    """Attention of one packed row: the prompt, then each of its answers, then padding, which gets zeros."""
+    prompt, parts = answers[0][0], []
+    for begin, end in ((0, prompt), *answers):
+        seen = lambda keys: torch.cat((keys[:, :, :prompt], keys[:, :, max(begin, prompt) : end]), 2)  # noqa: B023, E731
+        mask = torch.ones(end - begin, prompt * (begin > 0) + end - begin, dtype=torch.bool)
+        causal = mask.tril(mask.size(1) - mask.size(0))[None, None]
+        own = query[:, :, begin:end]
+        parts.append(grouped_attention(module, own, seen(key), seen(value), causal, scaling)[0])
+    attended = torch.cat(parts, 1)
+    return functional.pad(attended, (0, 0, 0, 0, 0, query.size(2) - attended.size(1)))
+
+
+def keep_memory() -> None:
+    """Have C's allocator keep what is freed for the next step; nothing on systems without glibc's `mallopt`.
+
+    As it comes, an array of more than 32 MiB is given back at once, and each page of the next one is a fault: up to
+    two fifths of a step's time.
+    """
+    trim, top_pad, mmap_max, arenas = -1, -2, -4, -8  # malloc.h
+    with contextlib.suppress(AttributeError, OSError):
+        mallopt = ctypes.CDLL(None).mallopt
+        for option, value in ((mmap_max, 0), (trim, 2**31 - 1), (top_pad, 2**26), (arenas, 1)):
+            mallopt(option, value)
 
 
 AttentionInterface.register(GROUPED, grouped_attention)

@@ -19,7 +19,7 @@ from trl import GRPOTrainer
 from trl.trainer.utils import split_tensor_dict
 
 from .label_head import use_label_head
-from .processor import write_lora
+from .processor import GROUPED, write_lora
 from .rollouts import merged
 
 logger = logging.getLogger(__name__)
@@ -35,6 +35,7 @@ class Packed:
     `input_ids`, `position_ids`, `labels` (shifted: the token that follows; -100 where none is scored): (groups,
     T). `mask`: (groups, 1, T, T), true where the second may be seen by the first. `rows`, `places`: for each
     scored token, in the order of `labels[labels != -100]`, its row and column in the plain (answers, tokens).
+    `answers`: for each row, where its answers begin and end.
     """
 
     input_ids: torch.Tensor
@@ -43,6 +44,7 @@ class Packed:
     mask: torch.Tensor
     rows: torch.Tensor
     places: torch.Tensor
+    answers: list[list[tuple[int, int]]]
 
     @property
     def tokens(self) -> int:
@@ -60,11 +62,13 @@ def pack(input_ids: torch.Tensor, attention_mask: torch.Tensor, answer_width: in
     for row, (ids, keep) in enumerate(zip(input_ids, attention_mask.bool(), strict=True)):
         prompt, answer = (ids[part][keep[part]].tolist() for part in (slice(split), slice(split, None)))
         groups.setdefault(tuple(prompt), []).append((row, answer))
-    packed, scored = [], []
+    packed, scored, bounds = [], [], []
     for (*prompt, last), answers in groups.items():
         tokens, positions = [*prompt], [*range(len(prompt))]
         labels, owners = [-100] * len(prompt), [0] * len(prompt)
+        bounds.append([])
         for number, (row, answer) in enumerate(answers, start=1):
+            bounds[-1].append((len(tokens), len(tokens) + 1 + len(answer)))
             tokens += [last, *answer]
             labels += [*answer, -100]
             positions += range(len(prompt), len(prompt) + 1 + len(answer))
@@ -75,7 +79,7 @@ def pack(input_ids: torch.Tensor, attention_mask: torch.Tensor, answer_width: in
     tokens, positions, labels, owners = (pad_sequence(lines, True, value) for lines, value in padding)
     rows, places = torch.tensor(scored, dtype=torch.long).reshape(-1, 2).T
     made = (tokens, positions, labels, block_mask(owners), rows, places)
-    return Packed(*(tensor.to(input_ids.device) for tensor in made))
+    return Packed(*(tensor.to(input_ids.device) for tensor in made), bounds)
 
 
 def block_mask(owner: torch.Tensor) -> torch.Tensor:
@@ -180,6 +184,8 @@ class SharedPrefixGRPOTrainer(GRPOTrainer):
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Log-probabilities, and entropies where asked for, of shape (answers, width); zero after the end."""
         packed = pack(input_ids, mask, width)
+        config = self.accelerator.unwrap_model(model).config
+        by_answer = {"answers": packed.answers} if config._attn_implementation == GROUPED else {}
         with self.accelerator.autocast():
             outputs = model(
                 input_ids=packed.input_ids,
@@ -187,6 +193,7 @@ class SharedPrefixGRPOTrainer(GRPOTrainer):
                 position_ids=packed.position_ids,
                 shift_labels=packed.labels,
                 fused_lm_head=True,
+                **by_answer,
             )
         self.tokens_packed += packed.tokens
         scored = packed.labels != -100
