@@ -11,7 +11,8 @@
   and ours as notebook 04 trains, with an engine that is open; opening it is timed apart, since it comes once a
   training. Answers are sampled, so they differ.
 
-Ways are interleaved and take turns to be first. Prints the tables, then one JSON line, and writes a record.
+Freed memory is kept for ours, as our trainings do, and given back for the others, as a process does by itself. Ways are
+interleaved and take turns to be first. Prints the tables, then one JSON line, and writes a record.
 """
 
 from __future__ import annotations
@@ -67,7 +68,7 @@ def sft_steps(
     own = settings.sft.model_copy(
         update={"max_steps": steps}
     )  # batches are drawn by the seed, alike for both
-    plain = {"use_label_head": label_head, "write_lora": processor}
+    plain = {"use_label_head": label_head, "write_lora": processor, "keep_memory": processor}
     with ExitStack() as stack:
         if not ours:  # ours without these is TRL's own trainer
             for name, module in plain.items():
@@ -158,6 +159,7 @@ def interleave(ways: dict[str, Callable[[], dict]], repeats: int) -> dict[str, l
     for number in range(repeats):
         turn = number % len(names)
         for name in names[turn:] + names[:turn]:
+            processor.keep_memory(name == "ours")
             found[name].append(ways[name]())
             print(f"  {number + 1}/{repeats} {name}: {found[name][-1]['seconds']:.1f} s", flush=True)
     return found

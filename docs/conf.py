@@ -38,7 +38,12 @@ html_theme_options = {
 mathjax_path = "MathJax/MathJax.js?config=TeX-AMS-MML_HTMLorMML-full"
 myst_update_mathjax = False  # its settings are for MathJax 3
 formulas = {"processClass": "tex2jax_process|math"}
-fonts = {"availableFonts": [], "preferredFont": None, "imageFont": None, "webFont": "STIX-Web"}  # those of the package
+fonts = {
+    "availableFonts": [],
+    "preferredFont": None,
+    "imageFont": None,
+    "webFont": "STIX-Web",
+}  # those of the package
 mathjax2_config = {"messageStyle": "none", "showMathMenu": False, "tex2jax": formulas, "HTML-CSS": fonts}
 
 

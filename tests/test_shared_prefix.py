@@ -11,6 +11,7 @@ from trl import GRPOConfig, GRPOTrainer
 
 from fakes.tiny import save_tiny_llama
 from reasonrank.training import label_head, shared_prefix
+from reasonrank.training.processor import GROUPED
 from reasonrank.training.shared_prefix import SharedPrefixGRPOTrainer, pack
 
 CLOSE = {"rtol": 1e-4, "atol": 1e-6}
@@ -21,7 +22,7 @@ def tiny(tmp_path_factory):
     return save_tiny_llama(tmp_path_factory.mktemp("tiny"), num_attention_heads=4)
 
 
-def trainer(kind, tiny, folder, lora=False, entropy=0.0, group=4):
+def trainer(kind, tiny, folder, lora=False, entropy=0.0, group=4, attention="sdpa"):
     config = GRPOConfig(
         output_dir=str(folder),
         per_device_train_batch_size=2 * group,
@@ -37,7 +38,7 @@ def trainer(kind, tiny, folder, lora=False, entropy=0.0, group=4):
         seed=1,
     )
     made = kind(
-        model=AutoModelForCausalLM.from_pretrained(tiny, dtype=torch.float32, attn_implementation="sdpa"),
+        model=AutoModelForCausalLM.from_pretrained(tiny, dtype=torch.float32, attn_implementation=attention),
         args=config,
         train_dataset=Dataset.from_list([{"prompt": f"prompt {i} " * (i + 1)} for i in range(4)]),
         processing_class=AutoTokenizer.from_pretrained(tiny),
@@ -90,7 +91,8 @@ def test_loss_and_gradients_equal_those_of_trl(tiny, tmp_path, lora, groups, gro
     inputs = batch(groups, group, prompt, answer)
     found = {}
     for kind in (GRPOTrainer, SharedPrefixGRPOTrainer):
-        made = trainer(kind, tiny, tmp_path, lora)
+        attention = GROUPED if lora and kind is SharedPrefixGRPOTrainer else "sdpa"
+        made = trainer(kind, tiny, tmp_path, lora, attention=attention)
         torch.manual_seed(0)  # the adapter's weights
         with torch.no_grad():
             for name, value in made.model.named_parameters():

@@ -6,6 +6,7 @@ split, over requests in the batch and over threads, so that some answers go anot
 
 import asyncio
 import json
+import math
 import os
 import re
 import subprocess
@@ -99,6 +100,21 @@ def test_stop_strings_stay_and_seeds_hold(engine, expected):
     first, again = (run_sync(engine.generate(ids, sampled)).token_ids for _ in range(2))
     other = run_sync(engine.generate(ids, replace(sampled, seed=6))).token_ids
     assert first == again != other
+
+
+def test_tokens_of_seeded_requests_come_as_often_as_the_model_says(engine):
+    ids, drawn = engine.tokenizer.encode(PROMPTS[0]), 400
+
+    async def all_of(**more):
+        sampled = (Sampling(1, temperature=1.0, seed=n, exact=True, logprobs=4, **more) for n in range(drawn))
+        return await asyncio.gather(*(engine.generate(ids, each) for each in sampled))
+
+    answers = run_sync(all_of())
+    for text, log_probability in answers[0].logprobs[0].items():
+        p = math.exp(log_probability)
+        found = sum(each.text == text for each in answers) / drawn
+        assert abs(found - p) < 4 * math.sqrt(p * (1 - p) / drawn), (text, p, found)
+    assert len({each.token_ids for each in run_sync(all_of(top_k=2))}) == 2
 
 
 def test_a_stop_string_counts_only_behind_the_reasoning(engine, expected):
