@@ -125,7 +125,8 @@ if sys.argv[1] == "kept":
     keep_memory()
 before = faults()
 for _ in range(10):
-    torch.ones(25_000_000)
+    arrays = [torch.ones(5_000_000) for _ in range(8)]
+    del arrays
 print(faults() - before)
 """
 

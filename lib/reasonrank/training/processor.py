@@ -151,22 +151,17 @@ def _row_of_answers(
     return functional.pad(attended, (0, 0, 0, 0, 0, query.size(2) - attended.size(1)))
 
 
-def keep_memory(keep: bool = True) -> None:
-    """Have C's allocator keep what is freed for the next step, or give it back as it does by itself; nothing on systems
-    without glibc's `mallopt`.
+def keep_memory() -> None:
+    """Have C's allocator keep what is freed for the next step; nothing on systems without glibc's `mallopt`.
 
-    By itself it gives an array of more than 32 MiB back at once, and each page of the next one is a fault: up to two
-    fifths of a step's time.
+    By itself it gives larger arrays back at once, and each page of the next one is a fault: up to two fifths of a
+    step's time.
     """
-    trim, top_pad, mmap_threshold, mmap_max, arenas = -1, -2, -3, -4, -8  # malloc.h
-    kept = ((mmap_max, 0), (trim, 2**31 - 1), (top_pad, 2**26), (arenas, 1))
-    given_back = ((mmap_max, 2**16), (mmap_threshold, 2**25), (trim, 2**26), (top_pad, 2**17), (arenas, 0))
+    trim, mmap_threshold, arenas = -1, -3, -8  # malloc.h
     with contextlib.suppress(AttributeError, OSError):
-        allocator = ctypes.CDLL(None)
-        for option, value in kept if keep else given_back:
-            allocator.mallopt(option, value)
-        if not keep:
-            allocator.malloc_trim(0)
+        mallopt = ctypes.CDLL(None).mallopt
+        for option, value in ((mmap_threshold, 2**25), (trim, 2**31 - 1), (arenas, 1)):
+            mallopt(option, value)
 
 
 AttentionInterface.register(GROUPED, grouped_attention)
