@@ -142,7 +142,7 @@ for NAME in NOTEBOOKS:
         threads: THREADS
         shell:
             "{sys.executable:q} -m reasonrank run {params.notebook:q} --profile {PROFILE:q} --run-dir {wildcards.run:q}"
-            " --deadline {SECONDS} {params.options}"
+            " --deadline {SECONDS} --fingerprint {params.fingerprint} {params.options}"
 
 
 if SHARED:

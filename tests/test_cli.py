@@ -52,6 +52,33 @@ def test_good_run(tmp_path, capsys):
     assert "03_tiny" in capsys.readouterr().err  # papermill's bar
 
 
+def test_what_was_finished_with_a_fingerprint_comes_back(tmp_path):
+    counted = "runs = Path(run_dir) / 'runs'\nruns.open('a').write('x')\nearlier = '02_filtering'\n"
+    notebook = write_notebook(tmp_path, STAGE + counted, MANIFEST)
+    first = tmp_path / "02_filtering" / "manifest.json"
+    first.parent.mkdir()
+    first.write_text("{}")
+    results = tmp_path / "03_tiny" / "manifest.json", tmp_path / "notebooks" / "03_tiny.ipynb"
+    again = ["--fingerprint", "a1", "-p", "alpha=0.3"]
+
+    def runs(*words):
+        """How often the notebook has been run, after a call whose results were taken away before it."""
+        for path in results:
+            path.unlink(missing_ok=True)
+        assert run(notebook, tmp_path, *words) == 0 and all(path.is_file() for path in results)
+        return len((tmp_path / "runs").read_text())
+
+    assert runs(*again) == 1
+    made = [path.stat().st_mtime_ns for path in results]
+    assert runs(*again) == 1 and [path.stat().st_mtime_ns for path in results] == made
+    assert runs("--fingerprint", "a1") == 2  # other parameters
+    assert runs("--fingerprint", "a2") == 3  # other code
+    first.write_text("[]")
+    assert runs("--fingerprint", "a2") == 4  # another earlier stage
+    assert runs() == 5 and runs() == 6  # a person's own call
+    assert runs("--fingerprint", "a2") == 7
+
+
 @pytest.mark.parametrize(
     ("cells", "more", "message"),
     [

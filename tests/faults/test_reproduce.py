@@ -34,8 +34,9 @@ def make(run):
 
 
 def finished(run):
-    """When each finished stage was."""
-    return {path.parent.name: path.stat().st_mtime_ns for path in run.glob("[0-9]*/manifest.json")}
+    """When each finished stage was, one whose manifest and executed notebook are there."""
+    found = {path.parent.name: path.stat().st_mtime_ns for path in run.glob("[0-9]*/manifest.json")}
+    return {name: when for name, when in found.items() if (run / "notebooks" / f"{name}.ipynb").is_file()}
 
 
 def timeless(value):

@@ -63,11 +63,14 @@ def run(
     run_dir: RunFolder,
     parameter: Parameters = [],  # noqa: B006 - typer makes a list of its own
     deadline: Annotated[float, typer.Option(metavar="SECONDS", help="for the whole notebook")] = DEADLINE,
+    fingerprint: Annotated[
+        str, typer.Option(help="of the code; what was finished with it is not run again")
+    ] = "",
 ) -> None:
     """Execute a notebook into a run's folder: this interpreter as kernel, known parameters only, a deadline."""
     from .run import run_notebook
 
-    run_notebook(notebook, profile, run_dir, read_parameters(parameter), deadline)
+    run_notebook(notebook, profile, run_dir, read_parameters(parameter), deadline, fingerprint)
 
 
 @app.command()

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 import re
+import shutil
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,7 +23,8 @@ from papermill.exceptions import PapermillExecutionError
 from traitlets import default
 
 from .. import profiles
-from ..stages import ROOT, alone, write_text
+from ..stages import ROOT, alone, read_json, write_text
+from .fingerprint import stages as stages_of
 from .parameters import CommandError, UsageError, reading
 
 START = 300  # seconds for a kernel to start: a cold disk and busy cores are slow
@@ -54,14 +57,17 @@ def run_notebook(
     run_dir: Path,
     parameters: Mapping[str, Any],
     deadline: float,
+    fingerprint: str = "",
 ) -> Path:
     """Execute a notebook and return the executed copy, run_dir/notebooks/<name>.ipynb.
 
     `notebook`: a file, or a name in notebooks/. `parameters`: beside profile and run_dir, as the notebook's
     cell tagged `parameters` has them; dotted ones (`sft.epochs`) are settings, which go into a profile that extends
     the given one, run_dir/overrides.yaml. `deadline`: seconds for the whole notebook. Its stage, run_dir/<name>,
-    must have a new manifest in the end. UsageError for a wrong call; CommandError for a failed notebook, of which
-    run_dir/notebooks/<name>.failed.ipynb stays.
+    must have a new manifest in the end. `fingerprint`: of the code. Where the notebook has been run to its end with the
+    same one, the same parameters and the same earlier stages, its results are put back and nothing is run: Snakemake,
+    killed before it noted the end of a job, takes them away again. UsageError for a wrong call; CommandError for a
+    failed notebook, of which run_dir/notebooks/<name>.failed.ipynb stays.
     """
     source = find_notebook(notebook)
     content = read_notebook(source)
@@ -77,8 +83,16 @@ def run_notebook(
         executed.with_name(f".{source.stem}.partial.ipynb"),
         executed.with_suffix(".failed.ipynb"),
     )
-    manifest = run_dir / source.stem / "manifest.json"
+    manifest, kept = run_dir / source.stem / "manifest.json", run_dir / f".{source.stem}.done"
+    results = {"manifest.json": manifest, "notebook.ipynb": executed}
+    work = f"{fingerprint} {given} {settings}".encode()
     with alone(run_dir / f".{source.stem}.lock") as lock:  # a kernel may outlive the process that started it
+        earlier = [run_dir / name / "manifest.json" for name in stages_of(source)]
+        states = [path.read_bytes() for path in earlier if path.is_file()]
+        mark = hashlib.sha256(b"".join([work, *states])).hexdigest()
+        if fingerprint and _put_back(kept, mark, results):
+            return executed
+        shutil.rmtree(kept, ignore_errors=True)
         before = manifest.stat().st_mtime_ns if manifest.exists() else None
         try:
             _execute(source, content, partial, given, deadline, lock)
@@ -91,8 +105,33 @@ def run_notebook(
                     raise CommandError(f"{error}\nThe notebook as far as it got: {failed}") from error
             raise
         failed.unlink(missing_ok=True)
+        if fingerprint:
+            _keep(kept, mark, results | {"notebook.ipynb": partial})
         os.replace(partial, executed)
     return executed
+
+
+def _keep(folder: Path, mark: str, files: Mapping[str, Path]) -> None:
+    """Copies of files under a mark, whole or not at all."""
+    new = folder.with_suffix(".new")
+    shutil.rmtree(new, ignore_errors=True)
+    new.mkdir()
+    for name, path in files.items():
+        shutil.copy2(path, new / name)
+    write_text(new / "mark", mark)
+    os.rename(new, folder)
+
+
+def _put_back(folder: Path, mark: str, files: Mapping[str, Path]) -> bool:
+    """Copy what `_keep` kept under this mark to where it was; false where there is none, or the stage is not whole."""
+    if not (folder / "mark").is_file() or (folder / "mark").read_text() != mark:
+        return False
+    stage, listed = files["manifest.json"].parent, read_json(folder / "manifest.json").get("files", {})
+    if not stage.is_dir() or not all((stage / name).is_file() for name in listed):
+        return False
+    for name, path in files.items():
+        shutil.copy2(folder / name, path)
+    return True
 
 
 def _profile(profile: str, settings: Mapping[str, Any], run_dir: Path) -> str:
