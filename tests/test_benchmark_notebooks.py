@@ -1,6 +1,8 @@
 """The published layouts through the notebooks, without the hub: every passage and query is made up here."""
 
 import shutil
+import subprocess
+import sys
 
 import pytest
 import yaml
@@ -121,3 +123,42 @@ def test_bad_input_ends_in_one_line(run, tmp_path, capsys, change, message):
     error = [line for line in capsys.readouterr().err.splitlines() if "error: " in line]
     assert code == 1 and len(error) == 1 and message in error[0]
     assert error[0].startswith("error: 05_gpu_evaluation, cell ")
+
+
+@pytest.mark.slow
+def test_pointwise_through_notebook_05(run, tmp_path):
+    data, own = {"folder": str(public.r2med(tmp_path))}, SMALL | {"strategy": "pointwise"}
+    code, result = run("05_gpu_evaluation", "smoke", data=data, collections=["r2med/Biology"], evaluation=own)
+    assert code == 0 and result["systems"] == ["retriever", "zero-shot"]
+    assert result["cost"][0]["calls"] == 3 * 15
+
+
+STAND_IN = """
+extends: released-7b
+name: stand-in
+model: {name: smollm2-135m-instruct, max_length: 4096}
+prompting: {passage_tokens: 12, query_tokens: 16}
+evaluation: {queries: 1, max_tokens: 24}
+latency:
+  {queries: 1, alone_queries: 1, growth_queries: 1, strategy_queries: 1, listwise_tokens: 24, pointwise_tokens: 16}
+"""
+
+
+@pytest.mark.slow
+def test_all_of_released_7b_from_one_command(tmp_path):
+    """BRIGHT in its published form, the template from the rows of the RL set; SmolLM2 stands in for the checkpoint."""
+    data, profile, run_dir = tmp_path / "data", tmp_path / "stand-in.yaml", tmp_path / "run"
+    public.training(public.all_of_bright(data))
+    profile.write_text(STAND_IN)
+    command = [sys.executable, "-m", "snakemake", "--cores", "1", "--nolock", "--quiet", "rules"]
+    command += ["--config", f"profile={profile}", f"run={run_dir}", f"data={data}"]
+    subprocess.run(command, cwd=stages.ROOT, check=True)
+    assert sorted(path.parent.name for path in run_dir.glob("*/manifest.json")) == [
+        "00_overview",
+        "05_gpu_evaluation",
+        "06_latency_study",
+        "07_figures",
+    ]
+    result = stages.read_json(run_dir / "05_gpu_evaluation" / "record.json")["result"]
+    assert len(result["sets"]) == 12 and result["template"]["source"] == "recovered"
+    assert "35.74" in (run_dir / "07_figures" / "results.md").read_text()
