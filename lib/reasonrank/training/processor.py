@@ -103,7 +103,7 @@ def grouped_attention(
     attention_mask: torch.Tensor | None,
     scaling: float | None = None,
     answers: Sequence[Sequence[tuple[int, int]]] | None = None,
-    **more: Any,
+    **_: Any,
 ) -> tuple[torch.Tensor, None]:
     """Attention by plain products, the query heads of a group side by side so that keys are not copied for each.
 
