@@ -140,7 +140,8 @@ model: {name: smollm2-135m-instruct, max_length: 4096}
 prompting: {passage_tokens: 12, query_tokens: 16}
 evaluation: {queries: 1, max_tokens: 24}
 latency:
-  {queries: 2, alone_queries: 1, growth_queries: 1, strategy_queries: 1, listwise_tokens: 24, pointwise_tokens: 16}
+  {queries: 2, alone_queries: 1, growth_queries: 1, strategy_queries: 1, listwise_tokens: 24, pointwise_tokens: 16,
+   length_scale: 0.02}
 """
 
 
