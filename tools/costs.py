@@ -25,14 +25,11 @@ def latency_study(path: Path) -> str:
         }
         for row in result["rows"]
     ]
-    ratio, top = result["ratio"], result["candidates"]
-    n = sum(row["n"] for row in result["rows"] if row["method"] == "listwise")
     return "\n\n".join([
-        f"Reranking {top} candidates, all {own['queries']} queries of a collection together, 95 % bootstrap intervals "
-        "over queries; calls and tokens are means of a query, and cached prompt tokens count:",
+        f"Reranking {result['candidates']} candidates, all {own['queries']} queries of a collection together, 95 % "
+        "bootstrap intervals over queries; calls and tokens are means of a query, and cached prompt tokens count:",
         pd.DataFrame(rows).to_markdown(index=False, disable_numparse=True),
-        f"Pointwise takes {ratio['value']:.2f} times as long as listwise ({ratio['low']:.2f} to {ratio['high']:.2f}, "
-        f"n = {n}).",
+        _pointwise_by_listwise(result),
         source(record),
     ])  # fmt: skip
 
@@ -40,12 +37,12 @@ def latency_study(path: Path) -> str:
 def latency_in_short(path: Path) -> str:
     """Seconds and tokens of the two rerankers in the latency study at the paper's size, and their ratio."""
     record = stages.read_json(path)
-    result, ratio = record["result"], record["result"]["ratio"]
+    result = record["result"]
     rows = [_cost(row) for row in result["rows"] if row["method"] in ("listwise", "pointwise")]
     return "\n\n".join([
         table(rows),
-        f"Reranking {result['candidates']} candidates, all queries of a collection together: pointwise takes "
-        f"{ratio['value']:.2f} times as long as listwise (95 % interval {ratio['low']:.2f} to {ratio['high']:.2f}).",
+        f"Reranking {result['candidates']} candidates, all queries of a collection together. "
+        + _pointwise_by_listwise(result),
         source(record),
     ])  # fmt: skip
 
@@ -62,6 +59,15 @@ def latency_ratios(path: Path) -> str:
     scale = record["config"]["latency"]["length_scale"]
     about = f"Declared lengths are those of `data/paper/lengths.yaml` times {scale:g}:"
     return "\n\n".join([about, pd.DataFrame(rows).to_markdown(index=False, disable_numparse=True)])
+
+
+def _pointwise_by_listwise(result: dict[str, Any]) -> str:
+    """The ratio of the two rerankers' times, in a sentence."""
+    ratio, n = result["ratio"], sum(row["n"] for row in result["rows"] if row["method"] == "listwise")
+    return (
+        f"Pointwise takes {ratio['value']:.2f} times as long as listwise (95 % interval {ratio['low']:.2f} to "
+        f"{ratio['high']:.2f}, n = {n})."
+    )
 
 
 def _cost(row: dict[str, Any]) -> dict[str, str]:
