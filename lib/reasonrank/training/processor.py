@@ -1,9 +1,9 @@
 """LoRA on a processor: the adapter in the weights, and attention without copies of keys.
 
 PEFT adds (x A) B to each product x W: small products for every token, in both directions. Here a layer keeps a copy of
-its weight, W + s B A, written anew when A or B has changed, so that a layer is one product; the gradients of A and B
-follow from the weight's gradient G: s B^T G and s G A^T (Hu et al. 2021, equation 3). PEFT's layers stay what they
-are: what is saved, merged, resumed or switched off goes its own way.
+its weight, W + s B A (Hu et al. 2021, equation 3), written anew when A or B has changed, so that a layer is one product
+on the way forward and one on the way back; W itself gets no gradient, and those of A and B are small products. PEFT's
+layers stay what they are: what is saved, merged, resumed or switched off goes its own way.
 """
 
 from __future__ import annotations
@@ -33,35 +33,48 @@ class WrittenLora:
     def __init__(self, layer: Any) -> None:
         self.layer, self.plain, self.versions = layer, layer.forward, None
         self.down, self.up = layer.lora_A["default"].weight, layer.lora_B["default"].weight
-        self.weight = layer.get_base_layer().weight.detach().clone().requires_grad_(True)
-        self.weight.register_post_accumulate_grad_hook(self.pass_on)
+        self.weight = layer.get_base_layer().weight.detach().clone()
 
     def __call__(self, x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
         layer = self.layer
         if layer.disable_adapters or layer.merged:
             return self.plain(x, *args, **kwargs)
         if self.versions != (now := (self.down._version, self.up._version)):
-            kind, base = self.weight.dtype, layer.get_base_layer().weight
-            down, up, scale = self.down.detach().to(kind), self.up.detach().to(kind), layer.scaling["default"]
-            torch.addmm(base, up, down, alpha=scale, out=self.weight.data)
+            base, scale = layer.get_base_layer().weight, layer.scaling["default"]
+            down, up = self.down.detach().to(base.dtype), self.up.detach().to(base.dtype)
+            with torch.no_grad():
+                torch.addmm(base, up, down, alpha=scale, out=self.weight)
             self.versions = now
-        return functional.linear(x, self.weight, layer.get_base_layer().bias)
+        return _WrittenProduct.apply(x, self.down, self.up, self)
 
-    def pass_on(self, weight: torch.Tensor) -> None:
-        """Turn the weight's gradient into those of A and B, which add up over passes as any other."""
-        gradient, scale = weight.grad, self.layer.scaling["default"]
-        weight.grad = self.versions = None  # a step may follow, and a fused optimiser counts up no version
-        up, down = self.up.detach().to(gradient.dtype), self.down.detach().to(gradient.dtype)
-        for own, new in ((self.down, up.T @ gradient), (self.up, gradient @ down.T)):
-            new = new.to(own.dtype) * scale
-            own.grad = new if own.grad is None else own.grad + new
+
+class _WrittenProduct(torch.autograd.Function):
+    """x W, whose way back knows W as a base weight that is not learnt, plus s B A."""
+
+    @staticmethod
+    @torch.amp.custom_fwd(device_type="cpu")
+    def forward(ctx, x, down, up, written):
+        ctx.save_for_backward(x, down, up, written.weight)
+        ctx.written = written
+        return functional.linear(x, written.weight, written.layer.get_base_layer().bias)
+
+    @staticmethod
+    @torch.amp.custom_bwd(device_type="cpu")
+    def backward(ctx, gradient):
+        x, down, up, weight = ctx.saved_tensors
+        of_x = gradient @ weight if ctx.needs_input_grad[0] else None
+        ctx.written.versions = None  # a step may follow, and a fused optimiser counts up no version
+        x, gradient = x.flatten(0, -2).to(gradient.dtype), gradient.flatten(0, -2)
+        down, up, scale = down.to(x.dtype), up.to(x.dtype), ctx.written.layer.scaling["default"]
+        of_down = (gradient @ up).mul_(scale).T @ x
+        of_up = gradient.T @ (x @ down.T).mul_(scale)
+        return of_x, of_down, of_up, None
 
 
 def write_lora(model: Any, accelerator: Any) -> int:
     """Give every LoRA layer of a PEFT model its `WrittenLora`; returns how many.
 
-    0, and nothing is changed, on a GPU, without LoRA, in several processes (they exchange the gradients that autograd
-    leaves), and, with a warning, where one layer's outputs or gradients are not those of PEFT's own way, as with
+    0, and nothing is changed, on a GPU, without LoRA, in several processes (which may spread the weights), and, with a warning, where one layer's outputs or gradients are not those of PEFT's own way, as with
     dropout or DoRA. It takes one copy of the adapted weights as memory.
     """
     from peft.tuners.lora import Linear
