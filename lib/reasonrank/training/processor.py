@@ -74,8 +74,9 @@ class _WrittenProduct(torch.autograd.Function):
 def write_lora(model: Any, accelerator: Any) -> int:
     """Give every LoRA layer of a PEFT model its `WrittenLora`; returns how many.
 
-    0, and nothing is changed, on a GPU, without LoRA, in several processes (which may spread the weights), and, with a warning, where one layer's outputs or gradients are not those of PEFT's own way, as with
-    dropout or DoRA. It takes one copy of the adapted weights as memory.
+    0, and nothing is changed, on a GPU, without LoRA, in several processes (which may spread the weights), and, with a
+    warning, where one layer's outputs or gradients are not those of PEFT's own way, as with dropout or DoRA. It takes
+    one copy of the adapted weights as memory.
     """
     from peft.tuners.lora import Linear
 
