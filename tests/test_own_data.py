@@ -1,7 +1,5 @@
 """From one's own data (synthesise, filter), or the authors' published sets, to trained weights."""
 
-import json
-
 import pytest
 import yaml
 
@@ -9,8 +7,6 @@ from fakes.teacher_server import serving, settings
 from fakes.tiny import save_tiny_llama
 from reasonrank import examples, profiles, stages
 from reasonrank.cli.main import main
-from reasonrank.store import Store
-from reasonrank.teachers.asking import header as asking_header
 from test_examples import published
 from test_folder import write
 
@@ -125,23 +121,6 @@ def test_faults_of_the_filter_are_named(tmp_path, capsys):
     ):
         assert main(["filter", "--profile", "smoke", "--out", str(tmp_path), *words]) == 2
         assert message in capsys.readouterr().err
-
-
-def test_an_earlier_journal_is_taken_over(tmp_path):
-    data, out = own_data(tmp_path / "mine"), tmp_path / "run"
-    with serving() as server:
-        ask = [*asking(data, server), "--out", str(out)]
-        assert main(ask) == 0
-        head = asking_header(settings(server))
-        with Store(out / "teacher.sqlite", head, replay=True) as store:
-            counts = {"usage": [None, None]}  # as some servers send them
-            rows = [{"key": key, "value": value | counts} for key, value in store.done.items()]
-        rows.insert(0, {"journal": 1, "header": head})
-        (out / "teacher.sqlite").unlink()
-        (out / "teacher.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-        asked, before = len(server.seen), (out / "01_synthesis" / "examples.jsonl").read_bytes()
-        assert main(ask) == 0 and len(server.seen) == asked
-    assert (out / "01_synthesis" / "examples.jsonl").read_bytes() == before
 
 
 def test_the_published_sets_are_taken_over_and_filtered(tmp_path):
