@@ -6,8 +6,9 @@ import json
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from datetime import date
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any
 
 import typer
 import yaml
@@ -42,15 +43,6 @@ def reading(option: str = "") -> Iterator[None]:
         raise UsageError(option + (f"{error.filename}: no such file" if missing else str(error))) from None
 
 
-class _NoDates(yaml.SafeLoader):
-    """YAML in which 2024-01-01 is a text: parameters and records are JSON, which has no dates."""
-
-    yaml_implicit_resolvers: ClassVar = {
-        first: [(tag, form) for tag, form in resolvers if tag != "tag:yaml.org,2002:timestamp"]
-        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-    }
-
-
 def read_parameters(pairs: Sequence[str]) -> dict[str, Any]:
     """Values of "key=value" words by key, read as YAML: `alpha=0.3`, or a dotted `synthesis.teacher=remote`.
 
@@ -63,12 +55,12 @@ def read_parameters(pairs: Sequence[str]) -> dict[str, Any]:
         if not (equals and key.partition(".")[0].isidentifier() and all(key.split("."))):
             raise UsageError(f"-p {pair}: expected KEY=VALUE, the key the name of a parameter or a setting")
         try:  # YAML 1.1 takes 1e-4 for a word
-            value = float(text) if EXPONENT.fullmatch(text) else yaml.load(text or '""', _NoDates)
+            value = float(text) if EXPONENT.fullmatch(text) else yaml.safe_load(text or '""')
+            value = text if isinstance(value, date) else value
             json.dumps(value, allow_nan=False)
         except (yaml.YAMLError, ValueError, TypeError) as error:
-            expected = (
-                f"expected a value as in YAML, text in quotes if need be ({str(error).splitlines()[0]})"
-            )
+            reason = str(error).splitlines()[0]
+            expected = f"expected a value as in YAML, text in quotes if need be ({reason})"
             raise UsageError(f"-p {pair}: {expected}") from None
         parameters[key] = value
     return parameters
