@@ -38,12 +38,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:
         code = app(args=words, prog_name="reasonrank", standalone_mode=False)
-    except (CommandError, OSError, ValueError) as error:  # each says what is wrong in its own line
+    except TyperException as error:  # without arguments, the help
+        print(("error: " if words else "") + error.format_message(), file=sys.stderr)
+        return error.exit_code
+    except (OSError, ValueError) as error:  # each says what is wrong in its own line
         print(f"error: {error}", file=sys.stderr)
-        return getattr(error, "code", 1)
-    except TyperException as error:  # called wrongly; without arguments, the help
-        print(error.format_message() if not words else f"error: {error.format_message()}", file=sys.stderr)
-        return 2
+        return 1
     except (KeyboardInterrupt, typer.Abort):
         print("interrupted", file=sys.stderr)
         return 130

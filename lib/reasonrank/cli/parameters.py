@@ -12,6 +12,7 @@ from typing import Annotated, Any
 
 import typer
 import yaml
+from typer.exceptions import TyperException
 
 EXPONENT = re.compile(r"[-+]?\d+(?:\.\d*)?[eE][-+]?\d+")
 
@@ -21,16 +22,14 @@ ABOUT = "a value as in YAML; may be given several times"
 Parameters = Annotated[list[str], typer.Option("-p", "--parameter", metavar="KEY=VALUE", help=ABOUT)]
 
 
-class CommandError(Exception):
+class CommandError(TyperException):
     """A command that failed: exit code 1, the message on standard error."""
-
-    code = 1
 
 
 class UsageError(CommandError):
     """A command that was called wrongly, before anything was done: exit code 2."""
 
-    code = 2
+    exit_code = 2
 
 
 @contextmanager
