@@ -122,8 +122,9 @@ def objects(path: Path | str) -> Iterator[tuple[str, dict[str, Any]]]:
 
 def well_formed(value: Any) -> Any:
     """A JSON value with U+FFFD for each lone surrogate in its texts, which no tokenizer takes and no file holds."""
-    text = json.dumps(value, ensure_ascii=False)
-    return json.loads(text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace"))
+    if isinstance(value, str):
+        return value.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    return json.loads(well_formed(json.dumps(value, ensure_ascii=False)))
 
 
 def write_jsonl(path: Path | str, rows: Iterable[Mapping[str, Any]]) -> None:
