@@ -97,10 +97,10 @@ def run_notebook(
                     raise CommandError(f"{error}\nThe notebook as far as it got: {failed}") from error
             raise
         failed.unlink(missing_ok=True)
-        os.replace(partial, executed)
         if fingerprint:
-            files = [(path.read_text("utf-8"), path.stat().st_mtime_ns) for path in (manifest, executed)]
+            files = [(path.read_text("utf-8"), path.stat().st_mtime_ns) for path in (manifest, partial)]
             write_json(kept, {"mark": mark, "files": files})
+        os.replace(partial, executed)
     return executed
 
 
