@@ -11,11 +11,7 @@ from reasonrank.cli.main import main
 from reasonrank.runs import read_trec
 from reasonrank.sources import benchmarks
 
-# Folders in published layouts
-
 RUN = "q1 Q0 a/x y.txt 1 3 t\nq1 Q0 b 2 2 t\nq1 Q0 c 3 1 t\n"
-
-
 PASSAGES = {"a/x y.txt": "1 one", "b": "2 two", "c": "3 three", "unused": "no number"}
 
 
@@ -46,10 +42,14 @@ def put(path, rows):
     path.write_bytes(gzip.compress(text) if path.suffix == ".gz" else text)
 
 
-def test_beir(tmp_path, go_data, end="jsonl.gz"):
-    put(tmp_path / f"data/queries.{end}", [{"_id": "q1", "text": "which?", "metadata": {}}])
+def test_beir_and_what_a_folder_lacks(tmp_path, go_data, capsys):
+    assert go_data() == (2, None)
+    assert "no queries: give --queries FILE" in capsys.readouterr().err
+    put(tmp_path / "data/queries.jsonl.gz", [{"_id": "q1", "text": "which?", "metadata": {}}])
+    assert go_data() == (2, None)
+    assert "no corpus: give --corpus FILE" in capsys.readouterr().err
     rows = [{"_id": docid, "title": "", "text": text} for docid, text in PASSAGES.items()]
-    put(tmp_path / f"data/corpus.{end}", rows)
+    put(tmp_path / "data/corpus.jsonl.gz", rows)
     (tmp_path / "data" / "qrels").mkdir()
     (tmp_path / "data" / "qrels" / "test.tsv").write_text("query-id\tcorpus-id\tscore\n")
     assert go_data() == (0, {"q1": ["c", "b", "a/x y.txt"]})
@@ -82,14 +82,6 @@ def test_bright_with_several_subsets(tmp_path, go_data, capsys):
     assert go_data("--subset", "biology") == (0, {"q1": ["c", "b", "a/x y.txt"]})
     (tmp_path / "first.trec").write_text("q1 Q0 b 1 2 t\nq1 Q0 more 2 1 t\n")  # in the second shard
     assert go_data("--subset", "biology", "--journal", str(tmp_path / "new")) == (0, {"q1": ["more", "b"]})
-
-
-def test_what_a_folder_lacks(tmp_path, go_data, capsys):
-    assert go_data() == (2, None)
-    assert "no queries: give --queries FILE" in capsys.readouterr().err
-    put(tmp_path / "data/queries.jsonl", [{"_id": "q1", "text": "which?"}])
-    assert go_data() == (2, None)
-    assert "no corpus: give --corpus FILE" in capsys.readouterr().err
 
 
 def test_the_real_topics_and_runs(shared, tmp_path, go_data, name="aops"):

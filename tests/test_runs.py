@@ -23,20 +23,15 @@ def read_rows(path):
     return [row for _, row in runs.objects(path)]
 
 
-@pytest.mark.parametrize("name", ["x.run", "x.run.gz"])
-def test_run_round_trip(tmp_path, name):
-    runs.write_trec(tmp_path / "new" / name, RUN, "tag")
-    assert runs.read_trec(tmp_path / "new" / name) == RUN
-    assert [path.name for path in (tmp_path / "new").iterdir()] == [name]
-
-
-def test_written_rows_and_gzip_that_is_reproducible(tmp_path):
+def test_written_rows_round_trips_and_gzip_that_is_reproducible(tmp_path):
     runs.write_trec(tmp_path / "x", {"q": ["a", "b c"]}, "me")
     assert (tmp_path / "x").read_text() == "q Q0 a 1 1 me\nq Q0 b c 2 0 me\n"
     for name in ("a.gz", "b.gz"):
-        runs.write_trec(tmp_path / name, RUN, "tag")
-    assert (tmp_path / "a.gz").read_bytes() == (tmp_path / "b.gz").read_bytes()
-    assert gzip.decompress((tmp_path / "a.gz").read_bytes()).startswith(b"q1 Q0 b 1 2 tag\n")
+        runs.write_trec(tmp_path / "new" / name, RUN, "tag")
+        assert runs.read_trec(tmp_path / "new" / name) == RUN
+    a, b = sorted((tmp_path / "new").iterdir())  # and nothing else
+    assert a.read_bytes() == b.read_bytes()
+    assert gzip.decompress(a.read_bytes()).startswith(b"q1 Q0 b 1 2 tag\n")
 
 
 TIES = "q Q0 a 1 0.5 t\nq Q0 c 2 0.5 t\nq Q0 b 3 0.5 t\nq Q0 z 4 0.9 t\n"
@@ -87,21 +82,19 @@ def test_broken_bytes(tmp_path):
         runs.read_trec(tmp_path / "x", ties="random")
 
 
-@pytest.mark.parametrize("docid", ["", " a", "a\t", "a\nb", "a\r", "a\ud83d"])
-def test_ids_that_could_not_be_read_back(tmp_path, docid):
-    with pytest.raises(ValueError, match="query 'q7', document "):
-        runs.write_trec(tmp_path / "x", {"q7": ["a", docid]}, "t")
+@pytest.mark.parametrize(
+    ("run", "tag", "message"),
+    [
+        ({"q7": ["a", docid]}, "t", "query 'q7', document ")
+        for docid in ("", " a", "a\t", "a\nb", "a\r", "a\ud83d")
+    ]
+    + [({qid: ["a"]}, "t", "document 'a': expected ids") for qid in ("q 7", "\ufeffq", "q\ude00", "")]
+    + [({"q": ["a"]}, "a b", "tag 'a b'"), ({"q": ["a", "a"]}, "t", "query 'q': document 'a' comes twice")],
+)
+def test_runs_that_could_not_be_read_back(tmp_path, run, tag, message):
+    with pytest.raises(ValueError, match=message):
+        runs.write_trec(tmp_path / "x", run, tag)
     assert not (tmp_path / "x").exists()
-
-
-def test_other_bad_runs(tmp_path):
-    for qid in ("q 7", "\ufeffq", "q\ude00", ""):
-        with pytest.raises(ValueError, match=r"query '.*', document 'a'"):
-            runs.write_trec(tmp_path / "x", {qid: ["a"]}, "t")
-    with pytest.raises(ValueError, match="tag 'a b'"):
-        runs.write_trec(tmp_path / "x", {"q": ["a"]}, "a b")
-    with pytest.raises(ValueError, match="query 'q': document 'a' comes twice"):
-        runs.write_trec(tmp_path / "x", {"q": ["a", "a"]}, "t")
 
 
 inner = st.text(st.characters(codec="utf-8", exclude_characters="\n"), min_size=1)
@@ -110,20 +103,14 @@ qids = st.text(st.characters(codec="utf-8", exclude_characters=" \t\r\n\ufeff"),
 rankings = st.lists(docids, min_size=1, max_size=6, unique=True)
 
 
-@given(run=st.dictionaries(qids, rankings, max_size=4))
-def test_any_run_survives(tmp_path_factory, run):
-    path = tmp_path_factory.getbasetemp() / "any.run"
-    runs.write_trec(path, run, "tag")
-    assert runs.read_trec(path) == run
-    assert runs.read_trec(path, ties="trec_eval") == run
-
-
 judged = st.dictionaries(docids, st.integers(-1, 3), min_size=1, max_size=4)
 
 
-@given(qrels=st.dictionaries(qids, judged, max_size=3))
-def test_any_judgements_survive(tmp_path_factory, qrels):
-    path = tmp_path_factory.getbasetemp() / "any.qrels"
+@given(run=st.dictionaries(qids, rankings, max_size=4), qrels=st.dictionaries(qids, judged, max_size=3))
+def test_any_run_and_any_judgements_survive(tmp_path_factory, run, qrels):
+    path = tmp_path_factory.getbasetemp() / "any"
+    runs.write_trec(path, run, "tag")
+    assert runs.read_trec(path) == run == runs.read_trec(path, ties="trec_eval")
     runs.write_qrels(path, qrels)
     assert runs.read_qrels(path) == qrels
 
@@ -192,8 +179,6 @@ def test_ties_of_the_first_stage_undo_the_order_only_as_released():
 def test_scores_of_a_file_are_read_with_ids_that_hold_blanks(tmp_path):
     path = put(tmp_path, "q Q0 a b.txt 1 0.5 t\nq Q0 c 2 0.75 t\n\nr Q0 c 1 2 t\n")
     assert runs.read_scores(path) == {"q": [0.75, 0.5], "r": [2.0]}
-    with pytest.raises(ValueError, match="line 2: expected 'qid Q0 docid rank score tag'"):
-        runs.read_scores(put(tmp_path, "q Q0 a 1 0.5 t\nq Q0 a one t\n"))
 
 
 def test_published_runs_have_ties_that_matter(shared):

@@ -1,6 +1,7 @@
 """Stages appear whole or not at all; a manifest proves completion."""
 
 import json
+import platform
 
 import pytest
 
@@ -8,17 +9,22 @@ from reasonrank import stages
 from reasonrank.stages import Stage
 
 
-def test_nothing_is_seen_of_a_stage_before_it_is_finished(tmp_path):
+def test_nothing_is_seen_of_a_stage_before_it_is_finished_and_no_path_or_host_ever(tmp_path):
     stage = Stage(tmp_path, "01_x", {"a": 1}, seed=3)
     stage.path("deep/file.txt").write_text("hello")
+    stage.record({"score": 0.5}, "deep/record.json")
     assert not (tmp_path / "01_x").exists()
     with pytest.raises(FileNotFoundError, match=r"run notebooks/01_x\.ipynb first"):
         stages.stage_file(tmp_path, "01_x", "deep/file.txt")
     assert stage.finish() == tmp_path / "01_x"
     manifest = stages.read_json(tmp_path / "01_x" / "manifest.json")
-    assert manifest["files"] == {"deep/file.txt": stages.sha256(tmp_path / "01_x" / "deep" / "file.txt")}
+    names = ("deep/file.txt", "deep/record.json")
+    assert manifest["files"] == {name: stages.sha256(tmp_path / "01_x" / name) for name in names}
     assert manifest["config"] == {"a": 1} and manifest["seed"] == 3
     assert {"versions", "commit", "hardware", "created", "inputs"} <= manifest.keys()
+    text = (tmp_path / "01_x" / "deep" / "record.json").read_text()
+    assert json.loads(text)["result"] == {"score": 0.5}
+    assert str(tmp_path) not in text and f'"{platform.node()}"' not in text
 
 
 def test_an_earlier_stage_stays_until_the_new_one_is_complete(tmp_path):
@@ -40,16 +46,6 @@ def test_inputs_are_hashed_by_their_place_in_the_run_and_a_missing_one_is_named(
     folder = Stage(tmp_path, "s", {}, seed=0, inputs=[tmp_path / "in.txt"]).finish()
     hashes = {"in.txt": stages.sha256(tmp_path / "in.txt")}
     assert stages.read_json(folder / "manifest.json")["inputs"] == hashes
-
-
-def test_a_record_holds_no_path_and_no_host_name(tmp_path):
-    import platform
-
-    stage = Stage(tmp_path, "s", {"k": "v"}, seed=0)
-    stage.record({"score": 0.5})
-    text = (stage.finish() / "record.json").read_text()
-    assert json.loads(text)["result"] == {"score": 0.5}
-    assert str(tmp_path) not in text and f'"{platform.node()}"' not in text
 
 
 def test_json_that_is_not_json_is_named_and_not_written(tmp_path):

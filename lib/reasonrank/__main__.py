@@ -5,12 +5,6 @@ import sys
 
 from .cli.main import main
 
-
-def _interrupt(number: int, frame: object) -> None:
-    """End on SIGTERM as on an interrupt, so that no kernel outlives its runner."""
-    raise KeyboardInterrupt
-
-
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, _interrupt)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that no kernel outlives its runner
     sys.exit(main())

@@ -91,9 +91,9 @@ def state(trained: int, count: int, lora: bool, hardware: Hardware) -> dict[str,
     divides the optimiser's (stage 1), gradients too (2), and weights too (3), frozen ones included.
     """
     each = (2 * count + 4 * trained, 4 * trained, 8 * trained) if lora else (2 * count, 2 * count, 12 * count)
-    shares = [max(hardware.gpus, 1) if hardware.zero_stage >= stage else 1 for stage in (3, 2, 1)]
-    sizes = (size / share for size, share in zip(each, shares, strict=True))
-    return dict(zip(("weights", "gradients", "optimiser"), sizes, strict=True))
+    names = {"weights": 3, "gradients": 2, "optimiser": 1}  # the stage of ZeRO that divides them
+    share = {name: hardware.gpus or 1 if hardware.zero_stage >= at else 1 for name, at in names.items()}
+    return {name: size / share[name] for name, size in zip(names, each, strict=True)}
 
 
 def activations(config: Any, tokens: int, checkpointing: bool) -> float:
@@ -134,19 +134,14 @@ class Preflight:
         self.rate = self.rates["gpu" if self.hardware.gpus else "cpu"]
         self.checks: dict[str, tuple[str, str]] = {}
         self.work: list[dict[str, Any]] = []
-        self._batches()
+        self._plan()
         self._memory()
+        self._caches()
         self._machine()
 
     @property
     def refusals(self) -> list[str]:
         return [f"{name}: {text}" for name, (status, text) in self.checks.items() if status == "refused"]
-
-    def as_json(self) -> dict[str, Any]:
-        """The plan and the checks as plain values; hours are those of one device."""
-        hours = sum(work["hours"] for work in self.work)
-        about = {"profile": self.profile.name, "model": self.profile.model.name, "parameters": self.count}
-        return about | {"work": self.work, "device_hours": hours, "checks": self.checks}
 
     def __str__(self) -> str:
         """The plan as a table, then a line for each check."""
@@ -161,119 +156,109 @@ class Preflight:
         failed = "note" if of_the_machine and self.dry_run else "refused"
         self.checks[name] = ("ok" if fits else failed, text)
 
-    def _batches(self) -> None:
-        """How batches divide; where they do, the plan of the stages."""
-        from .training.grpo import batch_sizes
-
-        sft, rl, split = self.profile.sft, self.profile.rl, self.hardware.vllm_tensor_parallel
-        devices = max(self.hardware.gpus, 1)
-        examples = sft.batch_size * sft.gradient_accumulation * devices
-        try:
-            batch, mini_batch, per_pass = batch_sizes(rl, devices)
-            if devices % split:
-                raise ValueError(f"vllm_tensor_parallel {split} does not divide {devices} devices")
-        except ValueError as error:
-            self._check("batches", False, str(error))
-            return
-        text = f"RL {rl.prompts_per_step} prompts x {rl.rollouts} answers, mini-batches of {mini_batch}"
-        text = f"SFT {examples} examples a step; {text} in passes of {per_pass} over {devices} device(s)"
-        self._check("batches", True, text)
-        self._plan(examples, batch, mini_batch)
-
     def _prompt(self, passages: int) -> int:
         """Tokens of a prompt with `passages` passages, at most."""
         own = self.profile.prompting
         texts = passages * (own.passage_tokens + self.rates["frame_tokens"])
         return min(texts + own.query_tokens + self.rates["instruction_tokens"], self.profile.model.max_length)
 
-    def _plan(self, examples: int, batch: int, mini_batch: int) -> None:
-        """Steps, tokens and hours of the stages, in RL without what the shared prefix saves.
+    def _plan(self) -> None:
+        """How batches divide; where they do, steps, tokens and hours of the stages, without what the shared prefix
+        saves.
 
         A token takes 6 operations a parameter in training, 2 where it is read or scored. Decoding reads all weights
         for each token of 64 answers.
         """
         from .rerank.strategies import STRATEGIES
+        from .training.grpo import batch_sizes
 
-        profile, rate, operations = self.profile, self.rate, 2.0 * self.count
+        profile, operations = self.profile, 2.0 * self.count
         sft, rl, own, wanted = profile.sft, profile.rl, profile.evaluation, profile.synthesis
+        devices, split = self.hardware.gpus or 1, self.hardware.vllm_tensor_parallel
+        examples = sft.batch_size * sft.gradient_accumulation * devices
+        try:
+            batch, mini_batch, per_pass = batch_sizes(rl, devices)
+            if devices % split:
+                raise ValueError(f"vllm_tensor_parallel {split} does not divide {devices} devices")
+        except ValueError as error:
+            return self._check("batches", False, str(error))
+        text = f"RL {rl.prompts_per_step} prompts x {rl.rollouts} answers, mini-batches of {mini_batch}"
+        text = f"SFT {examples} examples a step; {text} in passes of {per_pass} over {devices} device(s)"
+        self._check("batches", True, text)
         named = sources.expand(profile.collections)
-        collections = [sources.load(name) for name in named if name in sources.COLLECTIONS]
+        loaded = [sources.load(name) for name in named if name in sources.COLLECTIONS]
         parts = {"train": wanted.lists_per_query, "extra": int(wanted.extra_queries)}
-        asked = wanted.train_queries
-        lists = sum(n * len(c.ids(part, asked)) for c in collections for part, n in parts.items())
-        queries = sum(len(c.ids("test", own.queries)) for c in collections)
-        queries += min(own.queries or 115, 115) * (len(named) - len(collections))
+        lists = sum(n * len(c.ids(part, wanted.train_queries)) for c in loaded for part, n in parts.items())
+        queries = sum(len(c.ids("test", own.queries)) for c in loaded)
+        queries += min(own.queries or 115, 115) * (len(named) - len(loaded))
         calls = STRATEGIES[own.strategy].calls(own.top, own.window, own.step)[1]
         prompts = len(own.systems) * queries * calls
         steps = ceil(lists * sft.epochs / examples)
         steps = min(steps, sft.max_steps) if sft.max_steps > 0 else steps
         answers = rl.steps * batch
-        updates, used = answers // mini_batch * rl.epochs_per_batch, answers * rl.epochs_per_batch
+        used = answers * rl.epochs_per_batch
         training = (min(self._prompt(wanted.window), rl.max_prompt_tokens), rl.max_completion_tokens)
         ranking = (self._prompt(min(own.window, own.top)), own.max_tokens)
-        # items, steps, tokens of a prompt and of an answer, sequences trained on, scored, and decoded
-        plan = {
-            "SFT": (f"{lists} examples", steps, *training, steps * examples, 0, 0),
-            "RL": (f"{answers} answers", updates, *training, used, 3 * answers, answers),
-            "evaluation": (f"{prompts} prompts", 0, *ranking, 0, prompts, prompts),
-        }
-        for stage in (stage for stage in plan if STAGES[stage] in profile.stages):
-            items, steps, prompt, answer, trained, scored, decoded = plan[stage]
-            tokens = (3 * trained + scored) * (prompt + answer)
-            seconds = tokens * operations / (rate["tflops"] * 1e12 * rate["tflops_share"])
-            read = decoded * answer / 64 * operations  # as many bytes, in bfloat16
-            seconds += read / (rate["bandwidth_tb"] * 1e12 * rate["bandwidth_share"])
-            row = {"stage": stage, "items": items, "steps": steps, "prompt": prompt, "answer": answer}
+        compute = self.rate["tflops"] * 1e12 * self.rate["tflops_share"]
+        bandwidth = self.rate["bandwidth_tb"] * 1e12 * self.rate["bandwidth_share"]
+        # stage, items, steps, tokens of a prompt and of an answer, passes forward (a step: three), answers decoded
+        for stage, items, count, (prompt, answer), passes, decoded in (
+            ("SFT", f"{lists} examples", steps, training, 3 * steps * examples, 0),
+            ("RL", f"{answers} answers", used // mini_batch, training, 3 * used + 3 * answers, answers),
+            ("evaluation", f"{prompts} prompts", 0, ranking, prompts, prompts),
+        ):
+            if STAGES[stage] not in profile.stages:
+                continue
+            seconds = passes * (prompt + answer) * operations / compute
+            seconds += decoded * answer / 64 * operations / bandwidth  # as many bytes, in bfloat16
+            row = {"stage": stage, "items": items, "steps": count, "prompt": prompt, "answer": answer}
             self.work.append(row | {"hours": seconds / 3600})
 
-    def needs(self, stage: str) -> dict[str, float]:
-        """Bytes of "SFT" or "RL" on one device, for a batch of the longest examples, by what they are for.
+    def _memory(self) -> None:
+        """What SFT and RL need on one device, for a batch of the longest examples, held against the hardware.
 
         RL has a reference, a model of its own in full fine-tuning; vLLM's share; and, with LoRA spread by ZeRO 3,
         all weights, which TRL gathers on every GPU to merge the adapter for vLLM (not while activations are kept).
         """
-        rl, hardware, spread = self.profile.rl, self.hardware, self.hardware.zero_stage == 3
-        own = rl if stage == "RL" else self.profile.sft
-        limit = rl.max_prompt_tokens if stage == "RL" else own.cutoff
-        answer = own.batch_size * rl.max_completion_tokens
-        prompt = own.batch_size * min(self._prompt(self.profile.synthesis.window), limit)
-        tokens = min(prompt + answer, own.batch_size * limit) if stage == "SFT" else prompt + answer
-        trained, count = parameters(self.config, own.lora)
-        parts = state(trained, count, own.lora is not None, hardware)
-        passing = {
-            "activations": activations(self.config, tokens, own.gradient_checkpointing),
-            "logits": self.config.vocab_size * (4 * answer + 12 * min(answer, HEAD_TILE)),
-        }
-        if stage == "RL" and rl.kl_coefficient and rl.lora is None:
-            parts["reference"] = 2 * count / (hardware.gpus if spread else 1)
-        if stage == "RL" and hardware.gpus and rl.use_vllm:
-            parts["vLLM"] = hardware.vllm_memory * hardware.gpu_memory * GIB
-            gathered = 2 * count * (1 - 1 / hardware.gpus) if rl.lora and spread else 0
-            if gathered > sum(passing.values()):
-                passing = {"weights gathered for vLLM": gathered}
-        return parts | passing
-
-    def _memory(self) -> None:
-        """SFT, RL and, where vLLM generates, its cache beside its weights, held against the hardware."""
-        rl, own, hardware = self.profile.rl, self.profile.evaluation, self.hardware
-        room = hardware.gpu_memory * (1 - RESERVED)
-        for stage in (stage for stage in ("SFT", "RL") if STAGES[stage] in self.profile.stages):
-            need = {name: size / GIB for name, size in self.needs(stage).items()}
+        sft, rl, hardware = self.profile.sft, self.profile.rl, self.hardware
+        spread = hardware.gpus or 1 if hardware.zero_stage == 3 else 1
+        prompt, limit = self._prompt(self.profile.synthesis.window), rl.max_completion_tokens
+        for stage, own, longest in (("SFT", sft, sft.cutoff), ("RL", rl, rl.max_prompt_tokens + limit)):
+            if STAGES[stage] not in self.profile.stages:
+                continue
+            tokens, answer = own.batch_size * min(prompt + limit, longest), own.batch_size * limit
+            trained, count = parameters(self.config, own.lora)
+            need = state(trained, count, own.lora is not None, hardware)
+            passing = {
+                "activations": activations(self.config, tokens, own.gradient_checkpointing),
+                "logits": self.config.vocab_size * (4 * answer + 12 * min(answer, HEAD_TILE)),
+            }
+            if stage == "RL" and rl.kl_coefficient and rl.lora is None:
+                need["reference"] = 2 * count / spread
+            if stage == "RL" and hardware.gpus and rl.use_vllm:
+                need["vLLM"] = hardware.vllm_memory * hardware.gpu_memory * GIB
+                gathered = 2 * count * (1 - 1 / spread) if rl.lora else 0
+                if gathered > sum(passing.values()):
+                    passing = {"weights gathered for vLLM": gathered}
+            need = {name: size / GIB for name, size in (need | passing).items()}
             shown = ", ".join(f"{name} {size:.1f}" for name, size in need.items() if size >= 0.05)
-            text = f"{sum(need.values()):.1f} GiB ({shown}), {room:.1f} of {hardware.gpu_memory:g} usable"
-            self._check(f"memory, {stage}", sum(need.values()) <= room, text)
-        caches = {"RL": (rl.use_vllm, hardware.vllm_memory, rl.max_prompt_tokens + rl.max_completion_tokens)}
-        length = self._prompt(min(own.window, own.top)) + own.max_tokens
-        caches["evaluation"] = (own.engine == "vllm", 0.9, length)
-        split = hardware.vllm_tensor_parallel
-        for stage, (used, share, length) in caches.items():
+            room, total = hardware.gpu_memory * (1 - RESERVED), sum(need.values())
+            text = f"{total:.1f} GiB ({shown}), {room:.1f} of {hardware.gpu_memory:g} usable"
+            self._check(f"memory, {stage}", total <= room, text)
+
+    def _caches(self) -> None:
+        """Where vLLM generates on GPUs: whether its cache has room for an answer beside the weights."""
+        rl, own, hardware = self.profile.rl, self.profile.evaluation, self.hardware
+        split, ranking = hardware.vllm_tensor_parallel, self._prompt(min(own.window, own.top))
+        for stage, used, share, length in (
+            ("RL", rl.use_vllm, hardware.vllm_memory, rl.max_prompt_tokens + rl.max_completion_tokens),
+            ("evaluation", own.engine == "vllm", 0.9, ranking + own.max_tokens),
+        ):
             if used and hardware.gpus:
                 free = share * hardware.gpu_memory * GIB - 2 * self.count / split
                 rows = max(0, int(free / (cache_bytes(self.config) / split * length)))
-                text = (
-                    f"{rows} sequences of {length} tokens fit in {share:.0%} of a GPU, weights over {split}"
-                )
-                self._check(f"cache, {stage}", rows > 0, text)
+                fits = f"{rows} sequences of {length} tokens fit in {share:.0%} of a GPU"
+                self._check(f"cache, {stage}", rows > 0, f"{fits}, weights over {split}")
 
     def _machine(self) -> None:
         """Disk (the base, two trained models, a checkpoint), packages and devices of this machine."""

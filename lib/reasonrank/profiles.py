@@ -78,8 +78,8 @@ def start(
 
     `profile`: a name or a file; "" takes $REASONRANK_PROFILE, else "default". `run_dir`: "" takes
     $REASONRANK_RUN_DIR, else runs/<profile>. `model`: the backbone. `collections`: the latency study takes those of
-    its own that are among them, else all. `overrides`: other settings by keyword, with a double underscore for the
-    dot (`filtering__alpha=0.3`). None leaves the profile's value.
+    its own that are among them, else all. `overrides`: other settings by keyword, dotted, or with a double underscore
+    for the dot (`filtering__alpha=0.3`). None leaves the profile's value.
     """
     profile = profile or os.environ.get("REASONRANK_PROFILE", "") or "default"
     plain = load(profile)

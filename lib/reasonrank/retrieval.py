@@ -21,7 +21,6 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # Thai to Lao, Burmese, Hangul, Khmer, kana, Han: written without blanks between words, or with few
 _SCRIPTS = "\u0e00-\u0eff\u1000-\u11ff\u1780-\u17ff\u3005\u3040-\u30fa\u30fc-\u318f\u31f0-\u31ff\u3400-\u4dbf"
 _SCRIPTS += "\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff\uff66-\uff9f\U00020000-\U0003ffff"
-FIRST_STAGES = ("dense", "bm25")
 _UNSPACED = re.compile(f"[{_SCRIPTS}]+")
 # In the scripts of India, vowel signs are no letters to `\w`.
 _TERM = rf"[{_SCRIPTS}]{{1,2}}|[\w\u0900-\u0963\u0966-\u0dff]{{2,}}"
@@ -56,7 +55,7 @@ def first_stage(kind: str, collection: Collection, queries: Mapping[str, str], t
     `collection.searched`."""
     if kind not in FIRST_STAGES:
         raise ValueError(f"first stage {kind!r} is none of {', '.join(FIRST_STAGES)}")
-    return {"dense": dense, "bm25": bm25}[kind](collection, queries, top)
+    return FIRST_STAGES[kind](collection, queries, top)
 
 
 def dense(collection: Collection, queries: Mapping[str, str], top: int = 100) -> Run:
@@ -89,6 +88,9 @@ def bm25(collection: Collection, queries: Mapping[str, str], top: int = 100) -> 
         text = "%s, BM25: %d of %d queries share no term with a passage and have no candidate: %s"
         logging.getLogger(__name__).warning(text, collection.name, len(lost), len(run), named)
     return run
+
+
+FIRST_STAGES = {"dense": dense, "bm25": bm25}
 
 
 def _terms(texts: Iterable[str]) -> list[list[str]]:

@@ -44,9 +44,7 @@ def read_trec(path: Path | str, lenient_ids: bool = True, ties: Literal["file", 
         raise ValueError(f"ties is {ties!r}; expected 'file' or 'trec_eval'")
     scores = _table(path, _RUN, float, lenient_ids)
     run = {qid: sorted(found, key=found.__getitem__, reverse=True) for qid, found in scores.items()}
-    if ties == "file":
-        return run
-    return released_order(run, {qid: sorted(found.values(), reverse=True) for qid, found in scores.items()})
+    return run if ties == "file" else released_order(run, read_scores(path, lenient_ids))
 
 
 def read_scores(path: Path | str, lenient_ids: bool = True) -> dict[str, list[float]]:
@@ -81,10 +79,12 @@ def write_trec(path: Path | str, run: Mapping[str, Sequence[str]], tag: str) -> 
     """
     if not _WORD.fullmatch(tag):
         raise ValueError(f"tag {tag!r}: expected a word without blanks, of well-formed text")
-    ranked = (
-        (qid, docid, rank, len(run[qid])) for qid in run for rank, docid in enumerate(run[qid], start=1)
+    rows = (
+        (qid, docid, f"{qid} Q0 {docid} {rank} {len(docids) - rank} {tag}\n")
+        for qid, docids in run.items()
+        for rank, docid in enumerate(docids, start=1)
     )
-    _write(path, ((q, d, f"{q} Q0 {d} {rank} {n - rank} {tag}\n") for q, d, rank, n in ranked))
+    _write(path, rows)
 
 
 def read_qrels(path: Path | str) -> Qrels:
@@ -102,8 +102,8 @@ def write_qrels(path: Path | str, qrels: Mapping[str, Mapping[str, int]]) -> Non
 def read_excluded(path: Path | str) -> dict[str, set[str]]:
     """Read the documents that must be in no ranking (`qid docid`), a set for each query id."""
     excluded: dict[str, set[str]] = {}
-    for _, (qid, docid) in _rows(path, "qid docid"):
-        excluded.setdefault(qid, set()).add(docid)
+    for _, row in _rows(path, "qid docid"):
+        excluded.setdefault(row["qid"], set()).add(row["docid"])
     return excluded
 
 
@@ -124,11 +124,7 @@ def well_formed(value: Any) -> Any:
     """A JSON value with U+FFFD for each lone surrogate in its texts, which no tokenizer takes and no file holds."""
     if isinstance(value, str):
         return value.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
-    if isinstance(value, list):
-        return [well_formed(item) for item in value]
-    if isinstance(value, dict):
-        return {well_formed(key): well_formed(item) for key, item in value.items()}
-    return value
+    return json.loads(well_formed(json.dumps(value, ensure_ascii=False)))
 
 
 def write_jsonl(path: Path | str, rows: Iterable[Mapping[str, Any]]) -> None:
@@ -161,16 +157,17 @@ def lines(path: Path | str) -> Iterator[tuple[str, str]]:
             raise ValueError(f"{path}: not a whole gzip file ({error})") from None
 
 
-def _rows(path: Path | str, form: str) -> Iterator[tuple[str, tuple[str, ...]]]:
+def _rows(path: Path | str, form: str) -> Iterator[tuple[str, dict[str, str]]]:
     """Place and fields of each row; `form` names the fields, of which only the docid may hold blanks."""
-    docid, word = r"([^ \t](?:.*[^ \t])?)", r"([^ \t]+)"
-    fields = r"[ \t]+".join(docid if name == "docid" else word for name in form.split())
+    docid, word = r"[^ \t](?:.*[^ \t])?", r"[^ \t]+"
+    groups = (f"(?P<{name}>{docid if name == 'docid' else word})" for name in form.split())
+    fields = r"[ \t]+".join(groups)
     pattern = re.compile(rf"[ \t]*{fields}[ \t]*", re.DOTALL)
     for place, line in lines(path):
         match = pattern.fullmatch(line)
         if not match:
             raise ValueError(f"{place}: expected {form!r}, got {line[:200]!r}")
-        yield place, match.groups()
+        yield place, match.groupdict()
 
 
 def _table(
@@ -179,13 +176,12 @@ def _table(
     """Query -> document -> score or grade, the one field of `form` that is a `number`."""
     table: dict[str, dict[str, Any]] = {}
     name = "score" if "score" in form else "grade"
-    at = form.split().index(name)
     for place, row in _rows(path, form):
-        qid, docid, value = row[0], row[2], math.nan
+        qid, docid, value = row["qid"], row["docid"], math.nan
         with suppress(ValueError):
-            value = number(row[at])
+            value = number(row[name])
         if math.isnan(value):
-            raise ValueError(f"{place}: expected a number as the {name}, got {row[at]!r}")
+            raise ValueError(f"{place}: expected a number as the {name}, got {row[name]!r}")
         if lenient_ids or not re.search(r"[ \t]", docid):
             if docid in table.setdefault(qid, {}):
                 raise ValueError(f"{place}: document {docid!r} comes twice for query {qid!r}")
@@ -198,10 +194,8 @@ def _write(path: Path | str, rows: Iterable[tuple[str, str, str]]) -> None:
     written: dict[tuple[str, str], str] = {}
     for qid, docid, row in rows:
         if not _WORD.fullmatch(qid) or not _DOCID.fullmatch(docid):
-            expected = (
-                "ids of well-formed text: the query's without blanks, the document's with none at its ends"
-            )
-            raise ValueError(f"query {qid!r}, document {docid!r}: expected {expected}")
+            expected = "well-formed text, the query's without blanks, the document's with none at its ends"
+            raise ValueError(f"query {qid!r}, document {docid!r}: expected ids of {expected}")
         if (qid, docid) in written:
             raise ValueError(f"query {qid!r}: document {docid!r} comes twice")
         written[qid, docid] = row

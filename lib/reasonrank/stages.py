@@ -155,8 +155,8 @@ class Stage:
                 needed = f"stage {name} needs this file; run the notebook that makes it"
                 raise FileNotFoundError(f"{path}: {needed}")
             place, run = path.resolve(), self.run_dir.resolve()
-            inside = place.is_relative_to(run)
-            self.inputs[str(place.relative_to(run) if inside else path.name)] = sha256(path)
+            known = place.relative_to(run) if place.is_relative_to(run) else path.name
+            self.inputs[str(known)] = sha256(path)
         shutil.rmtree(self.folder, ignore_errors=True)
         self.folder.mkdir(parents=True)
         self.started = time.monotonic()

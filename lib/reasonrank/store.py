@@ -1,22 +1,18 @@
 """Finished work by key, in a SQLite file: a record counts once it is on the disk, so that a kill loses nothing.
 
-The file also holds a header that says what the records depend on. JSON lines, which earlier versions wrote, are
-taken over when such a file is opened.
+The file also holds a header that says what the records depend on.
 """
 
 from __future__ import annotations
 
 import fcntl
 import json
-import os
 import sqlite3
 import threading
 from collections.abc import Mapping
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
-
-MARK = b'{"journal": 1, "header": '  # how a file of JSON lines begins
-TABLES = "CREATE TABLE header (value TEXT); CREATE TABLE records (key TEXT PRIMARY KEY, value TEXT);"
 
 
 class StoreError(ValueError):
@@ -33,25 +29,26 @@ class Store:
     """
 
     def __init__(self, path: Path | str, header: Mapping[str, Any], replay: bool = False) -> None:
-        self.path, self.replay, self.done = Path(path), replay, {}
-        self._header = json.loads(_json(dict(header)))
-        self._lock, self._database, self._file = threading.Lock(), None, None
-        try:
-            if not replay:
-                self._take()
-                if _is_journal(self.path):
-                    self._take_over()
-                    self._take()
-            if (found := self._load()) != self._header:
-                raise StoreError(
-                    f"{self.path}: made with other settings: {_differences(found, self._header)}"
-                )
-        except sqlite3.Error as error:
-            self.close()
-            raise StoreError(f"{self.path}: expected a store of this project ({error})") from None
-        except BaseException:
-            self.close()
-            raise
+        self.path, self.replay, self._lock = Path(path), replay, threading.Lock()
+        header = json.loads(_json(dict(header)))
+        with ExitStack() as opened:
+            file = opened.enter_context(open(self.path, "rb" if replay else "ab"))
+            try:
+                if not replay:  # the lock ends with the process, however that ends
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                self._database = opened.enter_context(closing(_connect(self.path)))
+                if not replay and not self._database.execute("SELECT name FROM sqlite_master").fetchone():
+                    _begin(self._database, header)
+                found = json.loads(*self._database.execute("SELECT value FROM header").fetchone())
+                rows = self._database.execute("SELECT key, value FROM records ORDER BY rowid")
+                self.done = {key: json.loads(value) for key, value in rows}
+            except BlockingIOError:
+                raise StoreError(f"{self.path}: in use by another process") from None
+            except sqlite3.Error as error:
+                raise StoreError(f"{self.path}: expected a store of this project ({error})") from None
+            if found != header:
+                raise StoreError(f"{self.path}: made with other settings: {_differences(found, header)}")
+            self._opened = opened.pop_all()
 
     def append(self, key: str, value: Any) -> None:
         """Add a record; when this returns it is on the disk, and where it raises nothing was added.
@@ -74,49 +71,14 @@ class Store:
     def close(self) -> None:
         """Let go of the file; may be called again."""
         with self._lock:
-            if self._database is not None:
-                self._database.close()
-            if self._file is not None:
-                os.close(self._file)
-            self._database = self._file = None
+            self._opened.close()
+            self._database = None
 
     def __enter__(self) -> Store:
         return self
 
     def __exit__(self, *error: object) -> None:
         self.close()
-
-    def _take(self) -> None:
-        """Keep other processes out; the lock ends with the process, however that ends."""
-        if self._file is not None:
-            os.close(self._file)
-        self._file = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise StoreError(f"{self.path}: in use by another process") from None
-
-    def _take_over(self) -> None:
-        """Put a store in the place of JSON lines, whole or not at all."""
-        made = self.path.with_name(f".{self.path.name}.partial")
-        made.unlink(missing_ok=True)
-        database = _connect(made)
-        _fill(database, *_read_journal(self.path))
-        database.close()
-        os.replace(made, self.path)
-
-    def _load(self) -> Any:
-        """Read the records, and return the header; an empty file becomes a store."""
-        if _is_journal(self.path):
-            header, self.done = _read_journal(self.path)
-            return header
-        self._database = _connect(self.path)
-        if not self.replay and not self._database.execute("SELECT name FROM sqlite_master").fetchone():
-            _fill(self._database, self._header, {})
-        header = self._database.execute("SELECT value FROM header").fetchone()
-        rows = self._database.execute("SELECT key, value FROM records ORDER BY rowid")
-        self.done = {key: json.loads(value) for key, value in rows}
-        return json.loads(*header)
 
 
 def _connect(path: Path) -> sqlite3.Connection:
@@ -126,30 +88,13 @@ def _connect(path: Path) -> sqlite3.Connection:
     return database
 
 
-def _fill(database: sqlite3.Connection, header: Mapping[str, Any], records: Mapping[str, Any]) -> None:
-    database.executescript(f"BEGIN; {TABLES}")
-    database.execute("INSERT INTO header VALUES (?)", (_json(header),))
-    rows = ((key, _json(value)) for key, value in records.items())
-    database.executemany("INSERT INTO records VALUES (?, ?)", rows)
-    database.execute("COMMIT")
-
-
-def _is_journal(path: Path) -> bool:
-    with path.open("rb") as file:
-        return file.read(len(MARK)) == MARK
-
-
-def _read_journal(path: Path) -> tuple[Any, dict[str, Any]]:
-    """Header and records of a file of JSON lines; a last line that a kill left half-written is dropped."""
-    records, data = {}, path.read_bytes()
-    header, *lines = data[: data.rfind(b"\n") + 1].splitlines() or [b"{}"]
-    for number, line in enumerate(lines, start=2):
-        try:
-            row = json.loads(line)
-            records[row["key"]] = row["value"]
-        except (ValueError, TypeError, KeyError):
-            raise StoreError(f"{path}, line {number}: expected a record with key and value") from None
-    return json.loads(header).get("header"), records
+def _begin(database: sqlite3.Connection, header: Mapping[str, Any]) -> None:
+    """Make a store of an empty file, whole or not at all."""
+    with database:
+        database.execute("BEGIN")
+        database.execute("CREATE TABLE header (value TEXT)")
+        database.execute("CREATE TABLE records (key TEXT PRIMARY KEY, value TEXT)")
+        database.execute("INSERT INTO header VALUES (?)", (_json(header),))
 
 
 def _json(value: Any) -> str:

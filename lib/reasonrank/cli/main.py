@@ -6,7 +6,6 @@ seconds to import (papermill, torch) are imported by the functions that use them
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Sequence
@@ -39,12 +38,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:
         code = app(args=words, prog_name="reasonrank", standalone_mode=False)
-    except (CommandError, OSError, ValueError) as error:  # each says what is wrong in its own line
+    except TyperException as error:  # without arguments, the help
+        print(("error: " if words else "") + error.format_message(), file=sys.stderr)
+        return error.exit_code
+    except (OSError, ValueError) as error:  # each says what is wrong in its own line
         print(f"error: {error}", file=sys.stderr)
-        return getattr(error, "code", 1)
-    except TyperException as error:  # called wrongly; without arguments, the help
-        print(error.format_message() if not words else f"error: {error.format_message()}", file=sys.stderr)
-        return 2
+        return 1
     except (KeyboardInterrupt, typer.Abort):
         print("interrupted", file=sys.stderr)
         return 130
@@ -62,10 +61,8 @@ def run(
     profile: ProfileName,
     run_dir: RunFolder,
     parameter: Parameters = [],  # noqa: B006 - typer makes a list of its own
-    deadline: Annotated[float, typer.Option(metavar="SECONDS", help="for the whole notebook")] = DEADLINE,
-    fingerprint: Annotated[
-        str, typer.Option(help="of the code; what was finished with it is not run again")
-    ] = "",
+    deadline: Annotated[float, typer.Option(min=1, help="seconds for the whole notebook")] = DEADLINE,
+    fingerprint: Annotated[str, typer.Option(help="of the code; finished with it, nothing is run")] = "",
 ) -> None:
     """Execute a notebook into a run's folder: this interpreter as kernel, known parameters only, a deadline."""
     from .run import run_notebook
@@ -102,15 +99,13 @@ def preflight(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="what this machine lacks is a note")] = False,
     gpus: Annotated[int | None, typer.Option(metavar="N", help="in place of hardware.gpus")] = None,
     gpu_memory: Annotated[float | None, typer.Option(metavar="GIB", help="of one GPU, likewise")] = None,
-    zero: Annotated[int | None, typer.Option(metavar="STAGE", help="ZeRO, 0 to 3, likewise")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
 ) -> None:
     """Check before a long run: batches, memory, disk, packages, devices, and the hours it would take."""
     from ..preflight import Preflight
 
-    changes = {"hardware.gpus": gpus, "hardware.gpu_memory": gpu_memory, "hardware.zero_stage": zero}
+    changes = {"hardware.gpus": gpus, "hardware.gpu_memory": gpu_memory}
     found = Preflight(profiles.load(profile, changes), dry_run, run_dir or stages.ROOT)
-    print(json.dumps(found.as_json(), indent=1) if as_json else found)
+    print(found)
     if found.refusals:
         raise CommandError("; ".join(found.refusals))
 

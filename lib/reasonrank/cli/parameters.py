@@ -6,11 +6,13 @@ import json
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from datetime import date
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any
 
 import typer
 import yaml
+from typer.exceptions import TyperException
 
 EXPONENT = re.compile(r"[-+]?\d+(?:\.\d*)?[eE][-+]?\d+")
 
@@ -20,16 +22,14 @@ ABOUT = "a value as in YAML; may be given several times"
 Parameters = Annotated[list[str], typer.Option("-p", "--parameter", metavar="KEY=VALUE", help=ABOUT)]
 
 
-class CommandError(Exception):
+class CommandError(TyperException):
     """A command that failed: exit code 1, the message on standard error."""
-
-    code = 1
 
 
 class UsageError(CommandError):
     """A command that was called wrongly, before anything was done: exit code 2."""
 
-    code = 2
+    exit_code = 2
 
 
 @contextmanager
@@ -40,15 +40,6 @@ def reading(option: str = "") -> Iterator[None]:
     except (OSError, ValueError, ImportError) as error:
         missing = isinstance(error, FileNotFoundError) and error.filename is not None
         raise UsageError(option + (f"{error.filename}: no such file" if missing else str(error))) from None
-
-
-class _NoDates(yaml.SafeLoader):
-    """YAML in which 2024-01-01 is a text: parameters and records are JSON, which has no dates."""
-
-    yaml_implicit_resolvers: ClassVar = {
-        first: [(tag, form) for tag, form in resolvers if tag != "tag:yaml.org,2002:timestamp"]
-        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-    }
 
 
 def read_parameters(pairs: Sequence[str]) -> dict[str, Any]:
@@ -63,12 +54,12 @@ def read_parameters(pairs: Sequence[str]) -> dict[str, Any]:
         if not (equals and key.partition(".")[0].isidentifier() and all(key.split("."))):
             raise UsageError(f"-p {pair}: expected KEY=VALUE, the key the name of a parameter or a setting")
         try:  # YAML 1.1 takes 1e-4 for a word
-            value = float(text) if EXPONENT.fullmatch(text) else yaml.load(text or '""', _NoDates)
+            value = float(text) if EXPONENT.fullmatch(text) else yaml.safe_load(text or '""')
+            value = text if isinstance(value, date) else value
             json.dumps(value, allow_nan=False)
         except (yaml.YAMLError, ValueError, TypeError) as error:
-            expected = (
-                f"expected a value as in YAML, text in quotes if need be ({str(error).splitlines()[0]})"
-            )
+            reason = str(error).splitlines()[0]
+            expected = f"expected a value as in YAML, text in quotes if need be ({reason})"
             raise UsageError(f"-p {pair}: {expected}") from None
         parameters[key] = value
     return parameters

@@ -109,9 +109,8 @@ def rerank(
         todo = [qid for qid in inputs.run if qid not in store.done]
         if store.done:
             rest = "" if todo else "; nothing to do"
-            print(
-                f"{len(store.done)} of {len(inputs.run)} queries are in {store.path}{rest}", file=sys.stderr
-            )
+            done = f"{len(store.done)} of {len(inputs.run)} queries"
+            print(f"{done} are in {store.path}{rest}", file=sys.stderr)
         took = _work(options, kind, inputs, header, todo, store) if todo else {}
         _finish(options, inputs, header, store.done, todo, took)
 
@@ -119,42 +118,41 @@ def rerank(
 def _check(options: Any) -> str:
     """The engine that is meant; UsageError for what can be seen to be wrong before anything is read."""
     for path in (options.out, options.journal):
-        if not path.absolute().parent.is_dir():
-            raise UsageError(f"{path}: its folder does not exist")
+        _refuse(not path.absolute().parent.is_dir(), f"{path}: its folder does not exist")
         read = [given.absolute() for given in (options.run, options.queries, options.corpus) if given]
-        if path.is_dir() or path.absolute() in read:
-            raise UsageError(f"{path}: expected the name of a file that is not read")
+        taken = path.is_dir() or path.absolute() in read
+        _refuse(taken, f"{path}: expected the name of a file that is not read")
     with reading():
         STRATEGIES[options.strategy].calls(0, options.window, options.step)
         if options.base_url:
             endpoint(options.base_url)
-    served, limit = bool(options.base_url), options.max_model_len or math.inf
+    served = bool(options.base_url)
     kind = "openai" if served and options.engine == "auto" else engines.choose(options.engine)
-    local, own_prompt = kind == "transformers", options.strategy in ("direct", "pointwise")
-    wrong = {
-        f"--journal {options.journal}: expected another file than --out": (
-            options.journal.absolute() == options.out.absolute()
-        ),
-        f"--tag {options.tag!r}: expected a word without blanks": len(options.tag.split()) != 1,
-        f"--max-tokens {options.max_tokens}: the context has {limit} tokens": limit <= options.max_tokens,
-        "--engine openai and --base-url URL go together": served != (kind == "openai"),
-        "--adapter: a server loads adapters itself; give its name for it as --model": (
-            served and options.adapter
-        ),
-        "--tokenizer and --text-prompts are for --engine openai": (
-            not served and (options.tokenizer or options.text_prompts)
-        ),
-        f"--template goes with reasoning over windows; --strategy {options.strategy} has a prompt of its own": (
-            options.template and own_prompt
-        ),
-        "--constrained: only vLLM can, in this process or as a server without --text-prompts": (
-            options.constrained and (local or options.text_prompts)
-        ),
-        "--prefetch: the transformers engine keeps no prefixes": options.prefetch and local,
-    }
-    for message in (message for message, holds in wrong.items() if holds):
-        raise UsageError(message)
+    local, texts = kind == "transformers", options.tokenizer or options.text_prompts
+    same = options.journal.absolute() == options.out.absolute()
+    _refuse(same, f"--journal {options.journal}: expected another file than --out")
+    _refuse(len(options.tag.split()) != 1, f"--tag {options.tag!r}: expected a word without blanks")
+    _check_room(options.max_tokens, options.max_model_len or math.inf)
+    _refuse(served != (kind == "openai"), "--engine openai and --base-url URL go together")
+    loads = "a server loads adapters itself; give its name for it as --model"
+    _refuse(served and options.adapter, f"--adapter: {loads}")
+    _refuse(not served and texts, "--tokenizer and --text-prompts are for --engine openai")
+    own = f"--strategy {options.strategy} has a prompt of its own"
+    own_prompt = options.strategy in ("direct", "pointwise")
+    _refuse(options.template and own_prompt, f"--template goes with reasoning over windows; {own}")
+    can = "only vLLM can, in this process or as a server without --text-prompts"
+    _refuse(options.constrained and (local or options.text_prompts), f"--constrained: {can}")
+    _refuse(options.prefetch and local, "--prefetch: the transformers engine keeps no prefixes")
     return kind
+
+
+def _check_room(max_tokens: int, context: float) -> None:
+    _refuse(context <= max_tokens, f"--max-tokens {max_tokens}: the context has {context} tokens")
+
+
+def _refuse(holds: Any, message: str) -> None:
+    if holds:
+        raise UsageError(message)
 
 
 def _work(
@@ -168,13 +166,12 @@ def _work(
         tqdm(unit=" answers", mininterval=shown_every) as bar,
     ):
         engine.kept = answers
-        limit, room = options.max_tokens, engine.max_model_len - options.max_tokens
-        if room < 1:
-            raise UsageError(f"--max-tokens {limit}: the context has {engine.max_model_len} tokens")
+        limit = options.max_tokens
+        _check_room(limit, engine.max_model_len)
         reranker = build(
             options.strategy,
             engine,
-            max_length=room,
+            max_length=engine.max_model_len - limit,
             sampling=replace(PRESETS[options.sampling], max_tokens=limit, seed=options.seed),
             # two prompts more than the engine computes at a time, so that it is never short of one
             max_in_flight=options.max_in_flight + 2,
@@ -240,20 +237,14 @@ def _finish(
             for qid, docids in inputs.run.items()
         )
         runs.write_jsonl(options.out.with_name(options.out.name + tracing.ENDING), rows)
-    result = {"queries": len(run), "queries_now": len(todo), "statuses": dict(statuses)}
-    result |= {name: sum(done[qid].get(name, 0) for qid in run) for name in work([])} | took
+    made = {name: sum(done[qid].get(name, 0) for qid in run) for name in work([])}
     record = options.out.with_name(options.out.name + ".json")
     if todo or not record.exists():
         config = header | {"sampling": asdict(PRESETS[options.sampling]), "digest": digest(header)}
         body = {"command": "rerank", **stages.provenance(config, options.seed), "files": inputs.files}
-        stages.write_json(record, body | {"result": result | inputs.left_out})
+        result = {"queries": len(run), "queries_now": len(todo), "statuses": dict(statuses)}
+        stages.write_json(record, body | {"result": result | made | took | inputs.left_out})
     options.answers.unlink(missing_ok=True)
-    parts = [f"{len(run)} queries ({len(todo)} now)", f"{result['calls']} calls"]
-    parts += [f"{count} {status}" for status, count in sorted(statuses.items())]
-    parts += [f"{result['prompt_tokens']} + {result['output_tokens']} tokens"]
-    counts = result | inputs.left_out
-    also = ("retries", "shortened", "capped_queries", "control_tokens_broken_up", *inputs.left_out)
-    parts += [f"{counts[name]} {name.replace('_', ' ')}" for name in also if counts.get(name)]
-    if took:
-        parts += [f"{took['seconds']:.1f} s", f"{took['output_tokens_per_second']} output tokens/s"]
-    print(f"{', '.join(parts)} -> {options.out}")
+    counts = {**made, **statuses, **took, **inputs.left_out}
+    shown = "".join(f", {n} {name.replace('_', ' ')}" for name, n in counts.items() if n)
+    print(f"{len(run)} queries ({len(todo)} now){shown} -> {options.out}")

@@ -12,7 +12,7 @@ from typing import Any
 from .. import models, stages
 from ..runs import Run, read_trec
 from ..sources import folder
-from .parameters import UsageError, reading
+from .parameters import reading
 
 WEIGHTS, SETTINGS = (".safetensors", ".bin", ".pt", ".gguf"), (".json", ".model", ".jinja")
 HASHED_WHOLE = 2 << 30  # bytes; larger weights are told apart by names, sizes and times
@@ -42,23 +42,22 @@ def read_inputs(
     of a query that need a text. Each file is read once, so that it may be a pipe.
     """
     given = {"run": run, "queries": queries, "corpus": corpus}
-    with tempfile.TemporaryDirectory() as held:
+    with reading(), tempfile.TemporaryDirectory() as held:
         at = {name: _held(path, Path(held) / name) for name, path in given.items() if path}
         try:
-            with reading():
-                files = folder.parts(data, subset, ("queries", "passages", "excluded")) if data else {}
-                files |= {"queries": [at["queries"]]} if queries else {}
-                files |= {"passages": folder.tables(at["corpus"])} if corpus else {}
-                for option, part in {"queries": "queries", "corpus": "passages"}.items():
-                    if part not in files:
-                        lacking = f"; {data} holds none" if data else ""
-                        raise ValueError(f"no {option}: give --{option} FILE{lacking}")
-                return _read(at["run"], top, files)
-        except UsageError as error:
+            files = folder.parts(data, subset, ("queries", "passages", "excluded")) if data else {}
+            files |= {"queries": [at["queries"]]} if queries else {}
+            files |= {"passages": folder.tables(at["corpus"])} if corpus else {}
+            for option, part in {"queries": "queries", "corpus": "passages"}.items():
+                if part not in files:
+                    lacking = f"; {data} holds none" if data else ""
+                    raise ValueError(f"no {option}: give --{option} FILE{lacking}")
+            return _read(at["run"], top, files)
+        except ValueError as error:
             text = str(error)
-            for name, place in at.items():
+            for name, place in at.items():  # the pipe in place of the file that holds it
                 text = text.replace(str(place), str(given[name]))
-            raise UsageError(text) from None
+            raise ValueError(text) from None
 
 
 def _held(path: Path, place: Path) -> Path:
@@ -67,8 +66,8 @@ def _held(path: Path, place: Path) -> Path:
         return path
     content = path.read_bytes()
     packed, table = content.startswith(b"\x1f\x8b"), ".jsonl" if content.lstrip()[:1] == b"{" else ".tsv"
-    ending = ("" if place.name == "run" else table) + (".gz" if packed else "")
-    (held := place.with_name(place.name + ending)).write_bytes(content)
+    held = place.with_name(place.name + table + (".gz" if packed else ""))
+    held.write_bytes(content)
     return held
 
 

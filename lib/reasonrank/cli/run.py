@@ -6,7 +6,6 @@ import hashlib
 import logging
 import os
 import re
-import shutil
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -23,7 +22,7 @@ from papermill.exceptions import PapermillExecutionError
 from traitlets import default
 
 from .. import profiles
-from ..stages import ROOT, alone, read_json, write_text
+from ..stages import ROOT, alone, read_json, write_json, write_text
 from .fingerprint import stages as stages_of
 from .parameters import CommandError, UsageError, reading
 
@@ -74,24 +73,18 @@ def run_notebook(
     given = {key: value for key, value in parameters.items() if "." not in key}
     settings = {key: value for key, value in parameters.items() if "." in key}
     check_parameters(source.name, notebook_parameters(content), given)
-    if not deadline > 0:
-        raise UsageError(f"--deadline {deadline:g}: expected seconds, more than 0")
     given["profile"], given["run_dir"] = _profile(profile, settings, run_dir), str(run_dir.resolve())
-    executed = run_dir / "notebooks" / source.name
+    manifest, executed = run_dir / source.stem / "manifest.json", run_dir / "notebooks" / source.name
     executed.parent.mkdir(parents=True, exist_ok=True)
-    partial, failed = (
-        executed.with_name(f".{source.stem}.partial.ipynb"),
-        executed.with_suffix(".failed.ipynb"),
-    )
-    manifest, kept = run_dir / source.stem / "manifest.json", run_dir / f".{source.stem}.done"
-    results = {"manifest.json": manifest, "notebook.ipynb": executed}
+    partial = executed.with_name(f".{source.stem}.partial.ipynb")
+    failed, kept = executed.with_suffix(".failed.ipynb"), manifest.with_name(".done.json")
     with alone(run_dir / f".{source.stem}.lock") as lock:  # a kernel may outlive the process that started it
         earlier = [run_dir / name / "manifest.json" for name in stages_of(source)]
         times = [path.stat().st_mtime_ns for path in earlier if path.is_file()]  # as Snakemake looks at them
         mark = hashlib.sha256(f"{fingerprint} {given} {settings} {times}".encode()).hexdigest()
-        if fingerprint and _put_back(kept, mark, results):
+        if fingerprint and _put_back(kept, mark, manifest, executed):
             return executed
-        shutil.rmtree(kept, ignore_errors=True)
+        kept.unlink(missing_ok=True)
         before = manifest.stat().st_mtime_ns if manifest.exists() else None
         try:
             _execute(source, content, partial, given, deadline, lock)
@@ -105,31 +98,19 @@ def run_notebook(
             raise
         failed.unlink(missing_ok=True)
         if fingerprint:
-            _keep(kept, mark, results | {"notebook.ipynb": partial})
+            files = [(path.read_text("utf-8"), path.stat().st_mtime_ns) for path in (manifest, partial)]
+            write_json(kept, {"mark": mark, "files": files})
         os.replace(partial, executed)
     return executed
 
 
-def _keep(folder: Path, mark: str, files: Mapping[str, Path]) -> None:
-    """Copies of files under a mark, whole or not at all."""
-    new = folder.with_suffix(".new")
-    shutil.rmtree(new, ignore_errors=True)
-    new.mkdir()
-    for name, path in files.items():
-        shutil.copy2(path, new / name)
-    write_text(new / "mark", mark)
-    os.rename(new, folder)
-
-
-def _put_back(folder: Path, mark: str, files: Mapping[str, Path]) -> bool:
-    """Copy what `_keep` kept under this mark to where it was; false where there is none, or the stage is not whole."""
-    if not (folder / "mark").is_file() or (folder / "mark").read_text() != mark:
+def _put_back(kept: Path, mark: str, *paths: Path) -> bool:
+    """Write the files that were kept under this mark to where they were; false where there is none."""
+    found = read_json(kept) if kept.is_file() else {}
+    if found.get("mark") != mark:
         return False
-    stage, listed = files["manifest.json"].parent, read_json(folder / "manifest.json").get("files", {})
-    if not stage.is_dir() or not all((stage / name).is_file() for name in listed):
-        return False
-    for name, path in files.items():
-        shutil.copy2(folder / name, path)
+    for path, (text, time_ns) in zip(paths, found["files"], strict=True):
+        os.utime(write_text(path, text), ns=(time_ns, time_ns))
     return True
 
 

@@ -87,4 +87,4 @@ def _settings(
     """The profile, with a command's options and `-p`, which wins; written to the run's folder, as notebooks do."""
     changes = {**options, **read_parameters(parameters)}
     with reading():
-        return profiles.start(profile, str(out), **{k.replace(".", "__"): v for k, v in changes.items()})[0]
+        return profiles.start(profile, str(out), **changes)[0]
