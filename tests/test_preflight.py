@@ -1,5 +1,7 @@
 """The preflight: parameters and memory against PyTorch's own, batch arithmetic, refusals with their reasons."""
 
+import json
+
 import pytest
 import torch
 from peft import get_peft_model
@@ -137,6 +139,14 @@ def test_a_model_of_unknown_shape_is_named(capsys):
         memory.config_of("someone/else")
     assert main(["preflight", "--profile", "none-such"]) == 1
     assert "no profile 'none-such'" in capsys.readouterr().err
+
+
+def test_json_holds_the_plan_and_the_checks(capsys):
+    assert main(["preflight", "--profile", "paper-32b", "--dry-run", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["parameters"] > 32_000_000_000 and found["device_hours"] > 0
+    wanted = {"batches", "memory, SFT", "memory, RL", "cache, RL", "disk", "versions", "devices"}
+    assert wanted <= set(found["checks"])
 
 
 def test_the_machine_and_the_packages_that_differ_from_the_lock(tmp_path, monkeypatch):

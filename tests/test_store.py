@@ -13,6 +13,18 @@ import pytest
 from reasonrank.store import Store, StoreError
 
 HEADER = {"model": {"name": "m", "seed": 1}, "top": 100}
+JOURNAL = (
+    b'{"journal": 1, "header": {"model": {"name": "m", "seed": 1}, "top": 100}}\n'
+    b'{"key": "q0", "value": {"docids": ["d\xe2\x80\xa8"]}}\n{"key": "q1", "value": 2}\n'
+)
+WORKER = """
+import sys
+from reasonrank.store import Store
+with Store(sys.argv[1], {"model": {"name": "m", "seed": 1}, "top": 100}) as store:
+    for number in range(len(store.done), 10_000):
+        store.append(f"q{number}", {"n": number})
+        print(number, flush=True)
+"""
 WORKER = """
 import sys
 from reasonrank.store import Store
@@ -134,3 +146,26 @@ def test_a_kill_loses_nothing_that_counted(path):
     with Store(path, HEADER) as store:
         assert len(store.done) >= said + 1
         assert all(store.done[f"q{n}"] == {"n": n} for n in range(len(store.done)))
+
+
+def test_json_lines_of_earlier_versions_are_taken_over(path):
+    path.write_bytes(JOURNAL + b'{"key": "q2", "va')
+    with Store(path, HEADER) as store:
+        assert dict(store.done) == {"q0": {"docids": ["d\u2028"]}, "q1": 2}
+        store.append("q2", 3)
+        with pytest.raises(StoreError, match="in use"):
+            Store(path, HEADER)
+    with Store(path, HEADER) as store:
+        assert list(store.done) == ["q0", "q1", "q2"]
+    assert list(path.parent.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("line", [b"{oops}\n", b"[1]\n", b"\xff\n", b'{"key": "a"}\n'])
+def test_a_damaged_line_of_theirs_is_named(path, line):
+    path.write_bytes(JOURNAL + line)
+    with pytest.raises(StoreError, match="line 4: expected a record"):
+        Store(path, HEADER)
+    assert path.read_bytes() == JOURNAL + line
+    with pytest.raises(StoreError, match="seed was 1 and is 2"):
+        path.write_bytes(JOURNAL)
+        Store(path, HEADER | {"model": {"name": "m", "seed": 2}})

@@ -143,6 +143,12 @@ class Preflight:
     def refusals(self) -> list[str]:
         return [f"{name}: {text}" for name, (status, text) in self.checks.items() if status == "refused"]
 
+    def as_json(self) -> dict[str, Any]:
+        """The plan and the checks as plain values; hours are those of one device."""
+        hours = sum(work["hours"] for work in self.work)
+        about = {"profile": self.profile.name, "model": self.profile.model.name, "parameters": self.count}
+        return about | {"work": self.work, "device_hours": hours, "checks": self.checks}
+
     def __str__(self) -> str:
         """The plan as a table, then a line for each check."""
         device = f"{self.hardware.gpus} x {self.hardware.gpu_memory:g} GiB" if self.hardware.gpus else "CPU"

@@ -1,18 +1,22 @@
 """Finished work by key, in a SQLite file: a record counts once it is on the disk, so that a kill loses nothing.
 
-The file also holds a header that says what the records depend on.
+The file also holds a header that says what the records depend on. JSON lines, which earlier versions wrote, are
+taken over when such a file is opened.
 """
 
 from __future__ import annotations
 
 import fcntl
 import json
+import os
 import sqlite3
 import threading
 from collections.abc import Mapping
 from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
+
+MARK = b'{"journal": 1, "header": '  # how a file of JSON lines begins
 
 
 class StoreError(ValueError):
@@ -23,7 +27,7 @@ class Store:
     """Records by key, appended durably; a context manager, safe between threads and tasks.
 
     `header`: what the records depend on (settings, hashes of inputs), as JSON can hold it. `replay`: nothing is
-    written, `append` is refused, and the file must be there. `done`: key -> value of all records, in the order in
+    added, `append` is refused, and the file must be there. `done`: key -> value of all records, in the order in
     which they came in. Raises StoreError naming the file where it is no store, was made with another header (each
     setting that differs is named) or is open elsewhere; OSError where the file cannot be made.
     """
@@ -31,6 +35,7 @@ class Store:
     def __init__(self, path: Path | str, header: Mapping[str, Any], replay: bool = False) -> None:
         self.path, self.replay, self._lock = Path(path), replay, threading.Lock()
         header = json.loads(_json(dict(header)))
+        _take_over(self.path)
         with ExitStack() as opened:
             file = opened.enter_context(open(self.path, "rb" if replay else "ab"))
             try:
@@ -88,13 +93,37 @@ def _connect(path: Path) -> sqlite3.Connection:
     return database
 
 
-def _begin(database: sqlite3.Connection, header: Mapping[str, Any]) -> None:
-    """Make a store of an empty file, whole or not at all."""
+def _begin(
+    database: sqlite3.Connection, header: Mapping[str, Any], records: Mapping[str, str] | None = None
+) -> None:
+    """Make a store of an empty file, whole or not at all; `records`: key -> value as JSON."""
     with database:
         database.execute("BEGIN")
         database.execute("CREATE TABLE header (value TEXT)")
         database.execute("CREATE TABLE records (key TEXT PRIMARY KEY, value TEXT)")
         database.execute("INSERT INTO header VALUES (?)", (_json(header),))
+        database.executemany("INSERT INTO records VALUES (?, ?)", (records or {}).items())
+
+
+def _take_over(path: Path) -> None:
+    """Put a store in the place of JSON lines, whole or not at all; a last line that a kill left half-written is
+    dropped."""
+    data = path.read_bytes() if path.is_file() else b""
+    if not data.startswith(MARK):
+        return
+    header, *lines = data[: data.rfind(b"\n") + 1].splitlines()
+    records = {}
+    for number, line in enumerate(lines, start=2):
+        try:
+            row = json.loads(line)
+            records[row["key"]] = _json(row["value"])
+        except (ValueError, TypeError, KeyError):
+            raise StoreError(f"{path}, line {number}: expected a record with key and value") from None
+    made = path.with_name(f".{path.name}.partial")
+    made.unlink(missing_ok=True)
+    with closing(_connect(made)) as database:
+        _begin(database, json.loads(header)["header"], records)
+    os.replace(made, path)
 
 
 def _json(value: Any) -> str:

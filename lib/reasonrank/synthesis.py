@@ -164,7 +164,8 @@ async def make(
     """
     wanted = settings.synthesis
     queries = queries or {name: training_queries(c, wanted) for name, c in collections.items()}
-    path = stage.run_dir / "teacher.sqlite"
+    store, earlier = stage.run_dir / "teacher.sqlite", stage.run_dir / "teacher.jsonl"
+    path = earlier if earlier.is_file() and not store.exists() else store
     remote = Asker(wanted.remote, path, replay=replay) if wanted.teacher == "remote" else nullcontext()
     async with remote as asker:
         found = {name: await _label(c, queries[name], settings, asker) for name, c in collections.items()}

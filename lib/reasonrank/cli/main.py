@@ -6,6 +6,7 @@ seconds to import (papermill, torch) are imported by the functions that use them
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from collections.abc import Sequence
@@ -99,13 +100,15 @@ def preflight(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="what this machine lacks is a note")] = False,
     gpus: Annotated[int | None, typer.Option(metavar="N", help="in place of hardware.gpus")] = None,
     gpu_memory: Annotated[float | None, typer.Option(metavar="GIB", help="of one GPU, likewise")] = None,
+    zero: Annotated[int | None, typer.Option(metavar="STAGE", help="ZeRO, 0 to 3, likewise")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
 ) -> None:
     """Check before a long run: batches, memory, disk, packages, devices, and the hours it would take."""
     from ..preflight import Preflight
 
-    changes = {"hardware.gpus": gpus, "hardware.gpu_memory": gpu_memory}
+    changes = {"hardware.gpus": gpus, "hardware.gpu_memory": gpu_memory, "hardware.zero_stage": zero}
     found = Preflight(profiles.load(profile, changes), dry_run, run_dir or stages.ROOT)
-    print(found)
+    print(json.dumps(found.as_json(), indent=1) if as_json else found)
     if found.refusals:
         raise CommandError("; ".join(found.refusals))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
 import os
 import re
@@ -105,9 +106,13 @@ def run_notebook(
 
 
 def _put_back(kept: Path, mark: str, *paths: Path) -> bool:
-    """Write the files that were kept under this mark to where they were; false where there is none."""
+    """Write the files that were kept under this mark to where they were; false where there is none, or the stage is not
+    whole."""
     found = read_json(kept) if kept.is_file() else {}
     if found.get("mark") != mark:
+        return False
+    listed = json.loads(found["files"][0][0]).get("files", {})
+    if not all(kept.with_name(name).is_file() for name in listed):
         return False
     for path, (text, time_ns) in zip(paths, found["files"], strict=True):
         os.utime(write_text(path, text), ns=(time_ns, time_ns))
