@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from fakes.teacher_server import serving, settings
 from reasonrank import examples, profiles, stages, synthesis
-from reasonrank.lists import assemble, repeats, without_copies
 from reasonrank.sources import Collection, Passage, Query
 from reasonrank.sources.base import split, with_parts
+from reasonrank.synthesis import assemble, repeats, without_copies
 from reasonrank.teachers import Ranked, TeacherFailure
 
 IDS = [f"p{i}" for i in range(12)]
@@ -36,8 +36,6 @@ def collection(name="made_up", **more) -> Collection:
 
 class Spy:
     """A teacher that knows the judgements of q1, ranks in reverse, and notes what it is shown to rank."""
-
-    name = "spy"
 
     def __init__(self, c):
         self.c, self.seen = c, []
