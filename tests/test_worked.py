@@ -7,7 +7,7 @@ import pytest
 
 from reasonrank import metrics, models, retrieval, sources
 from reasonrank.sources import worked
-from reasonrank.teachers.worked import WorkedTeacher, chain
+from reasonrank.teachers.offline import WorkedTeacher, worked_chain
 
 NAMES, SPLITS = [*worked.KINDS], ("train", "dev", "test")
 
@@ -120,7 +120,7 @@ def test_the_teacher_is_wrong_at_the_declared_rate_and_carries_its_slip_through(
         wrong += asyncio.run(WorkedTeacher(c).rank(query, passages)).docids[0] == other
     assert 0.15 < wrong / len(c.queries) < 0.25
     rest = [passage for passage in passages if passage.id != first]
-    assert chain(c.workings[qid], rest).endswith("None of these.")
+    assert worked_chain(c.workings[qid], rest).endswith("None of these.")
     assert asyncio.run(right.rank(query, rest)).docids == [passage.id for passage in rest]
 
 

@@ -11,12 +11,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from .. import answers
 from ..answers import clean_identifiers
-from ..settings import Strict
+from ..settings import Strict, checked, read_yaml
 from ..sources import SCENARIOS, Passage, Query
 from ..stages import ROOT
 from .asking import Asker, Unusable
@@ -67,18 +66,11 @@ class Scenario(Strict):
         return [{"role": "user", "content": "\n\n".join(parts)}]
 
 
-def load_scenario(path: Path) -> Scenario:
-    """Read a scenario's file; a ValueError names file and key where it does not fit."""
-    try:
-        return Scenario.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
-    except (yaml.YAMLError, ValidationError) as error:
-        raise ValueError(f"{path.name}: {error}") from None
-
-
 @cache
-def scenarios() -> dict[str, Scenario]:
-    """The scenarios of data/teacher, by name."""
-    return {(read := load_scenario(path)).scenario: read for path in sorted(FOLDER.glob("*.yaml"))}
+def scenarios(folder: Path = FOLDER) -> dict[str, Scenario]:
+    """The scenarios of data/teacher, by name; a ValueError names file and key where one does not fit."""
+    found = [checked(read_yaml(path), Scenario, path.name) for path in sorted(folder.glob("*.yaml"))]
+    return {scenario.scenario: scenario for scenario in found}
 
 
 class RemoteTeacher:
@@ -86,7 +78,7 @@ class RemoteTeacher:
     `labels`: judgements of the data set, taken as positives where the scenario says so."""
 
     def __init__(self, asker: Asker, scenario: str, labels: Mapping[str, Mapping[str, int]] | None = None):
-        self.name, self.asker, self.labels = asker.settings.model, asker, labels or {}
+        self.asker, self.labels = asker, labels or {}
         self.scenario = scenarios()[scenario]
 
     async def select_positives(self, query: Query, passages: Sequence[Passage]) -> list[str]:
