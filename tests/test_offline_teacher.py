@@ -42,7 +42,6 @@ def offline_teacher(monkeypatch):
     ("chain", "said"),
     [
         ("needs", 'Useful here: "str.split: takes a string apart at (each)" [2].'),
-        ("verdicts", "[1] no [2] yes [3] no"),
         ("evidence", "[2] str.split: takes a string apart at (each): the working needs it for"),
     ],
 )

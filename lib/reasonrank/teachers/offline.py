@@ -63,8 +63,7 @@ class OfflineTeacher(AnnotatedTeacher):
     async def rank(self, query: Query, passages: Sequence[Passage]) -> Ranked:
         """Passages whose text states what the solution uses come first, best first; the rest keep their order.
 
-        With the chain "verdicts" those with a yes keep their order too, since nothing in it tells them apart. Where
-        the annotation counts, and nobody judged one of these relevant, all keep their order.
+        Where the annotation counts, and nobody judged one of these relevant, all keep their order.
         """
         vectors, steps = self._embed([passage.full for passage in passages]), _steps(query)
         by_step = vectors @ self._embed(steps).T
@@ -78,11 +77,9 @@ class OfflineTeacher(AnnotatedTeacher):
         enough = score.mean() + self.wanted.threshold * (score.std() or 1.0)
         strong = [int(i) for i in np.argsort(-score, kind="stable") if score[i] >= enough]
         cited = strong[:MOST_CITED] or [int(score.argmax())]
-        if self.wanted.chain == "verdicts":
-            cited.sort()
         order = cited + [i for i in range(len(passages)) if i not in cited]
         evidence = [(i + 1, passages[i], steps[int(by_step[i].argmax())]) for i in cited]
-        chain = _chain(self.wanted.chain, evidence, len(passages))
+        chain = _chain(self.wanted.chain, evidence)
         return Ranked([passages[i].id for i in order], f"{_thought(query)}{chain}")
 
     def _embed(self, texts: Sequence[str]) -> np.ndarray:
@@ -114,17 +111,13 @@ def _thought(query: Query) -> str:
     return f"{first[0]} " if first else ""
 
 
-def _chain(form: str, evidence: Sequence[tuple[int, Passage, str]], num_passages: int) -> str:
+def _chain(form: str, evidence: Sequence[tuple[int, Passage, str]]) -> str:
     """The reasoning. `evidence`: of each passage that is moved up its identifier, itself, and the step of the solution
     that needs it.
 
-    "verdicts": one word on each passage, so that every passage of a list bears a part of the loss. "needs": what helps,
-    then the passage that states it: the thought comes before the identifier. "evidence": passage, what it states, and
-    the step that needs it.
+    "needs": what helps, then the passage that states it: the thought comes before the identifier. "evidence": passage,
+    what it states, and the step that needs it.
     """
-    if form == "verdicts":
-        helps = {number for number, _, _ in evidence}
-        return " ".join(f"[{i}] {'yes' if i in helps else 'no'}" for i in range(1, num_passages + 1))
     cited = [
         (number, _gist(passage.title or passage.text, 8, 45), step) for number, passage, step in evidence
     ]
