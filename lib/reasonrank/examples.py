@@ -32,24 +32,23 @@ def source(run: Path, profile: Profile, stage: str) -> Path:
     if stage == "02_filtering" and stage in profile.stages:
         return stage_file(run, stage, "kept.jsonl")
     if subset := profile.synthesis.published:
-        _take_over(run, profile, subset)
+        files = published13k.files(subset, profile.data.path).values()
+        hashes, done = {path.name: sha256(path) for path in files}, run / "01_synthesis" / "manifest.json"
+        if not done.is_file() or read_json(done)["inputs"] != hashes:
+            found, queries, texts = published13k.load(subset, profile.data.path)
+            made = Stage(run, "01_synthesis", profile, profile.seed, inputs=files)
+            table = statistics(found, Counter(example.dataset for example in found))
+            made.record({"table5": table, "teacher": "DeepSeek-R1, published", "published": subset})
+            save_parts(made, found, queries, texts)
+            made.finish()
     return stage_file(run, "01_synthesis", "examples.jsonl")
 
 
-def _take_over(run: Path, profile: Profile, subset: str) -> None:
-    """Make stage 01 of a run from a published set, unless it is there."""
-    files = published13k.files(subset, profile.data.path).values()
-    hashes, done = {path.name: sha256(path) for path in files}, run / "01_synthesis" / "manifest.json"
-    if done.is_file() and read_json(done)["inputs"] == hashes:
-        return
-    found, queries, texts = published13k.load(subset, profile.data.path)
-    stage = Stage(run, "01_synthesis", profile, profile.seed, inputs=files)
-    save(stage.path("examples.jsonl"), found)
+def save_parts(stage: Stage, examples: Sequence[Example], queries: Texts, texts: Texts) -> None:
+    """What later stages read of stage 01: the examples, and all queries and passages."""
+    save(stage.path("examples.jsonl"), examples)
     write_json(stage.path("id_query.json"), queries)
     write_json(stage.path("id_doc.json"), texts)
-    table = statistics(found, Counter(example.dataset for example in found))
-    stage.record({"table5": table, "teacher": "DeepSeek-R1, published", "published": subset})
-    stage.finish()
 
 
 def save(path: Path, examples: Sequence[Example]) -> None:

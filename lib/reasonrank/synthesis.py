@@ -13,7 +13,7 @@ from random import Random
 from typing import Any
 
 from . import retrieval, stages
-from .examples import Example, save, save_dataset, statistics
+from .examples import Example, save_dataset, save_parts, statistics
 from .runs import Run
 from .settings import Profile, Synthesis
 from .sources import Collection, Passage
@@ -234,9 +234,7 @@ async def make(
     table = statistics(examples, {name: len(asked) for name, asked in queries.items()}, tokens)
     asked = {name: {query.id: query.text for query in c.queries.values()} for name, c in collections.items()}
     texts = {name: c.texts() for name, c in collections.items()}
-    save(stage.path("examples.jsonl"), examples)
-    stages.write_json(stage.path("id_query.json"), asked)
-    stages.write_json(stage.path("id_doc.json"), texts)
+    save_parts(stage, examples, asked, texts)
     sources = ", ".join(f"{name} ({c.source})" for name, c in collections.items())
     about = f"Queries and passages: {sources}."
     save_dataset(stage.path("dataset"), examples, asked, texts, table, about, cost["model"])

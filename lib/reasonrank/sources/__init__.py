@@ -11,11 +11,6 @@ from ..stages import ROOT
 from . import authored, benchmarks, champ, folder, humaneval, worked
 from .base import SCENARIOS, Collection, Passage, Query, split_of
 
-__all__ = [
-    *("COLLECTIONS", "SCENARIOS", "Collection", "Passage", "Query"),
-    *("expand", "load", "load_all", "split_of"),
-]
-
 COLLECTIONS: dict[str, Callable[[], Collection]] = {
     "complex_qa": authored.complex_qa,
     "coding": humaneval.builtin_documentation,
