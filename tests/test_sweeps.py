@@ -79,15 +79,12 @@ def test_tables_of_several_runs_are_merged(tmp_path, capsys):
     assert "variant=whole_recipe,seed=1 has other scores than in an earlier place" in capsys.readouterr().err
 
 
-def test_nothing_finished_is_said(tmp_path, capsys):
+def test_no_sweep_and_nothing_finished_are_said(tmp_path, capsys):
+    assert main(["sweep", str(tmp_path)]) == 1
+    assert "has no sweep, no folder as sweep/alpha=0.3" in capsys.readouterr().err
     (tmp_path / "sweep" / "alpha=0.4").mkdir(parents=True)
     assert main(["sweep", str(tmp_path)]) == 0
     assert "Not finished: alpha=0.4." in capsys.readouterr().out
-
-
-def test_no_sweep_is_said(tmp_path, capsys):
-    assert main(["sweep", str(tmp_path)]) == 1
-    assert "has no sweep, no folder as sweep/alpha=0.3" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
