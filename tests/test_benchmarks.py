@@ -207,7 +207,7 @@ def test_r2med(tmp_path, suffix):
     runs.write_jsonl(place / f"query.jsonl{suffix}", [{"id": "q1", "text": "which?"}])
     judged = [{"q_id": "q1", "p_id": "p2", "score": 1}, {"q_id": "q1", "p_id": "absent", "score": 1.0}]
     runs.write_jsonl(place / f"qrels.jsonl{suffix}", judged)
-    c = sources.load_all(["r2med/PMC-Clinical"], tmp_path)["r2med/PMC-Clinical"]
+    c = sources.load("r2med/PMC-Clinical", tmp_path)
     assert c.qrels == {"q1": {"p2": 1, "absent": 1}}
     assert c.texts() == {"p1": "a", "p2": "b"}
     assert c.searched(["q1"]) == {"q1": "which?"} and c.passage_tokens == 512

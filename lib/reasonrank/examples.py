@@ -117,6 +117,7 @@ def save_dataset(
     `arrow/` (what `datasets.load_from_disk` reads) and `README.md`, the card. `table`: rows of `statistics`;
     `about`: a sentence on where the queries are from. Raises KeyError for an id without a text.
     """
+    import datasets
     from huggingface_hub import DatasetCard, DatasetCardData
 
     save(folder / published13k.FILES["13k"], examples)
@@ -125,30 +126,17 @@ def save_dataset(
         named = {docid: texts[name][docid] for example in own for docid in example.initial_list}
         write_json(folder / "id_query" / f"{name}.json", {e.qid: queries[name][e.qid] for e in own})
         write_json(folder / "id_doc" / f"{name}.json", named)
-    _save_arrow(folder / "arrow", [asdict(example) for example in examples])
-    files = [{"config_name": "default", "data_files": published13k.FILES["13k"]}]
-    about_it = DatasetCardData(
-        task_categories=["text-ranking"],
-        language=["en"],
-        tags=["passage-ranking", "reasoning"],
-        configs=files,
-    )
-    card = DatasetCard.from_template(
-        about_it, CARD, total=len(examples), about=about, teacher=teacher, table=table
-    )
-    write_text(folder / "README.md", str(card) + "\n")
-
-
-def _save_arrow(folder: Path, rows: list[dict[str, Any]]) -> None:
-    """With a fingerprint of the content in place of a random one, and without a bar."""
-    import datasets
-
-    text, many = datasets.Value("string"), datasets.List(datasets.Value("string"))
-    columns = {key: text if isinstance(rows[0][key], str) else many for key in rows[0]}
+    rows, text = [asdict(example) for example in examples], datasets.Value("string")
+    columns = {key: text if isinstance(value, str) else datasets.List(text) for key, value in rows[0].items()}
     data = datasets.Dataset.from_list(rows, features=datasets.Features(columns))
-    data._fingerprint = hashlib.sha256(json.dumps(rows).encode()).hexdigest()[:16]
+    data._fingerprint = hashlib.sha256(json.dumps(rows).encode()).hexdigest()[:16]  # in place of a random one
     silent = datasets.are_progress_bars_disabled()
     datasets.disable_progress_bars()
-    data.save_to_disk(str(folder), num_shards=1)
+    data.save_to_disk(str(folder / "arrow"), num_shards=1)
     if not silent:
         datasets.enable_progress_bars()
+    files = [{"config_name": "default", "data_files": published13k.FILES["13k"]}]
+    tags = {"task_categories": ["text-ranking"], "language": ["en"], "tags": ["passage-ranking", "reasoning"]}
+    shown = {"total": len(examples), "about": about, "teacher": teacher, "table": table}
+    card = DatasetCard.from_template(DatasetCardData(**tags, configs=files), CARD, **shown)
+    write_text(folder / "README.md", str(card) + "\n")

@@ -46,6 +46,6 @@ def expand(names: Iterable[str]) -> list[str]:
     return [sub for name in names for sub in (benchmarks.names(name) if name in families else [name])]
 
 
-def load_all(names: Iterable[str], data_dir: Path | str | None = None) -> dict[str, Collection]:
+def load_all(names: Iterable[str]) -> dict[str, Collection]:
     """Several collections, by name, see `expand`."""
-    return {name: load(name, data_dir) for name in expand(names)}
+    return {name: load(name) for name in expand(names)}
