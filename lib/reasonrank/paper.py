@@ -137,7 +137,6 @@ class Check(Strict):
     part: str = ""
     record: str = ""
     required: bool = False  # a record that is not there is an error
-    beside: str = ""  # the row of Table 3 without this part of the recipe, shown beside a small run
 
 
 def load(path: Path, kind: type[T]) -> T:
