@@ -14,12 +14,8 @@ def example(relevant, scenario="math", **more):
     return {"dataset": "d", "qid": "7", "scenario": scenario} | labels | more
 
 
-FIRST, SECOND, THIRD, UNMOVED = (
-    example(["a"]),
-    example(["b"]),
-    example(["c"], "coding"),
-    example([], "coding"),
-)
+FIRST, SECOND = example(["a"]), example(["b"])
+THIRD, UNMOVED = example(["c"], "coding"), example([], "coding")
 NONE = UNMOVED | {"initial_list": list("bac")}
 EXAMPLES = [THIRD, NONE, FIRST, SECOND]
 

@@ -9,12 +9,10 @@ from fakes.teacher import collection, make
 from fakes.teacher_server import serving, settings
 from reasonrank import profiles
 from reasonrank.store import StoreError
-from reasonrank.teachers import (
-    Asker,
-    TeacherError,
-    TeacherFailure,
-)
+from reasonrank.teachers import Asker, TeacherError, TeacherFailure
 from reasonrank.teachers.client import ChatClient
+
+USED = {"prompt_tokens": 3, "completion_tokens": 4}
 
 
 def ask_all(questions, chosen, path, read=lambda reply: reply.text, replay=False):
@@ -137,11 +135,7 @@ def test_requests_that_never_left_cost_nothing_and_are_asked_again(tmp_path, url
         ({"error": "slow down"}, "server error", 0),
         ({"error": {"code": "400", "message": "slow down"}}, "refused", 0),
         ({"choices": None, "slow": "slow down"}, "unreadable", 346),
-        (
-            {"choices": [], "slow": "slow down", "usage": {"prompt_tokens": 3, "completion_tokens": 4}},
-            "unreadable",
-            7,
-        ),
+        ({"choices": [], "slow": "slow down", "usage": USED}, "unreadable", 7),
         ({"choices": [{"message": None}], "slow": "slow down"}, "unreadable", 346),
         ({"choices": [{"message": {"content": 7}}], "slow": "slow down"}, "unreadable", 346),
         ({"choices": [{"message": {"content": [{"text": 7}]}}], "slow": "slow down"}, "unreadable", 346),
@@ -222,9 +216,8 @@ def test_another_model_does_not_read_this_store(tmp_path):
 def test_poor_answers_of_a_real_server_are_counted_kept_and_replayed(tmp_path):
     with vllm_server(tmp_path / "log.txt") as url:
         changes = {"base_url": url, "model": MODEL, "key_variable": "", "max_tokens": 96, "timeout": 120}
-        chosen = profiles.load("default").synthesis.remote.model_copy(
-            update=changes | {"answers": 2, "attempts": 2}
-        )
+        changes |= {"answers": 2, "attempts": 2}
+        chosen = profiles.load("default").synthesis.remote.model_copy(update=changes)
         made, asker = asyncio.run(make(collection(4, 3), chosen, tmp_path / "s"))
         assert len(made.examples) + sum(made.failures.values()) <= made.funnel["queries"] == 4
         assert asker.requests >= 4 and asker.spent["output_tokens"] > 0 and asker.spent["prompt_tokens"] > 0
