@@ -4,7 +4,7 @@ A place has 22 short passages of one kind, and a query names its place: a first 
 and cannot order them. One answers, which follows from query and passage alone; most others are near misses. Calendar,
 kinship and directions are complex QA, lines of Python coding, arithmetic in words mathematics, and things that the
 passage has under another word web search. A problem is its working, without names; its hash says which split it is
-in, so train, dev and test share none, whatever the seed, and those of web search share no fact.
+in, so train, dev and test share none, and those of web search share no fact.
 """
 
 from __future__ import annotations
@@ -17,8 +17,7 @@ from operator import add, floordiv, mod, mul, sub
 from random import Random
 from typing import Any, Literal
 
-import yaml
-
+from ..settings import read_yaml
 from ..stages import ROOT
 from .base import Collection, Passage, Query, split_of
 
@@ -62,9 +61,7 @@ class Problem:
     traps: list[tuple[str, ...]] = field(default_factory=list)
 
 
-def load(
-    name: str, seed: int = 0, train: int = 2000, wordings: Literal["usual", "held_out"] = "usual"
-) -> Worked:
+def load(name: str, train: int = 2000, wordings: Literal["usual", "held_out"] = "usual") -> Worked:
     """The collection `name` ("complex", "coding", "math", "web"), the same for the same arguments.
 
     `train`: training queries, beside 200 of dev and 300 of test. `wordings="held_out"`: the test split alone, the same
@@ -73,13 +70,13 @@ def load(
     """
     scenario, kinds = KINDS[name]
     towns = [" ".join(pair) for pair in product(*_read("words")["towns"])]
-    Random(f"{name} {seed}").shuffle(towns)
+    Random(f"{name} 0").shuffle(towns)
     if train > (most := PER_PLACE * len(towns) - sum(SIZES.values())):
         raise ValueError(f"train is {train}; there are names for {most} training queries")
     made = Worked(f"worked_{name}", scenario, "made by a program", {}, {}, {}, {})
     made.name += "_reworded" * (wordings == "held_out")
     for split, size in (SIZES | {"train": train}).items():
-        what, how = (Random(f"{name} 2 {seed} {split} {of}") for of in ("problems", wordings))
+        what, how = (Random(f"{name} 2 0 {split} {of}") for of in ("problems", wordings))
         for start in range(0, size, PER_PLACE):
             kind, town = what.choice(kinds), towns.pop()
             place = _place(kind, split, min(PER_PLACE, size - start), what)
@@ -90,7 +87,7 @@ def load(
 
 @cache
 def _read(name: str) -> dict[str, Any]:
-    return yaml.safe_load((ROOT / "data" / "worked" / f"{name}.yaml").read_text(encoding="utf-8"))
+    return read_yaml(ROOT / "data" / "worked" / f"{name}.yaml")
 
 
 def _place(kind: str, split: str, queries: int, rng: Random) -> tuple[list, list]:
