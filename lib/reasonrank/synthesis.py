@@ -60,7 +60,7 @@ async def synthesise(
         try:
             return await _of_query(collection, teacher, qid, candidates[qid], wanted, seed, counts)
         except TeacherFailure as failure:
-            failures[failure.kind] += 1
+            failures[str(failure)] += 1
             return []
         finally:
             bar.set_postfix_str(spent(), refresh=False)
@@ -253,7 +253,7 @@ async def _label(
     kind = wanted.first_stage.get(collection.name, wanted.first_stage["default"])
     candidates = retrieval.first_stage(kind, collection, queries, wanted.candidates)
     if asker:
-        teacher = RemoteTeacher(asker, collection.scenario, collection.qrels)
+        teacher = RemoteTeacher(asker, collection)
     elif isinstance(collection, Worked):
         teacher = WorkedTeacher(collection, seed=settings.seed)
     else:

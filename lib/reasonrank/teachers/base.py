@@ -18,11 +18,7 @@ class Ranked:
 
 
 class TeacherFailure(Exception):
-    """A question to which the teacher gave no usable answer; `kind` says why. Its query is dropped and counted."""
-
-    def __init__(self, kind: str):
-        super().__init__(kind)
-        self.kind = kind
+    """A question to which the teacher gave no usable answer, by kind. Its query is dropped and counted."""
 
 
 class TeacherError(RuntimeError):
