@@ -42,8 +42,7 @@ def _collection(name: str, scenario: str, file: str) -> Collection:
     subjects = sorted(path.parent.name for path in FOLDER.glob("*/passages.jsonl"))
     for split, subject in product(("", "train", "test"), subjects):
         for query, row in written(f"{split}/{subject}/{file}".lstrip("/")):
-            made.queries[query.id], made.splits[query.id] = query, split or split_of(query.id)
-            made.qrels[query.id] = dict.fromkeys(row["positives"], 1)
+            made.add(query, split or split_of(query.id), row["positives"])
             made.hard_negatives[query.id] = list(row.get("hard_negatives", []))
     made.passages = collection({"passages": [FOLDER / s / "passages.jsonl" for s in subjects]}, name).passages
     return made

@@ -43,11 +43,9 @@ def builtin_documentation() -> Collection:
         if named := sorted({name for call in telling for name in targets.get(call, ())}):
             lines = [" ".join(line.split()) for line in problem["canonical_solution"].splitlines()]
             steps = tuple(line for line in lines if line and not line.startswith("#"))
-            made.queries[qid], made.splits[qid] = Query(qid, problem["prompt"].strip(), steps), split_of(qid)
-            made.qrels[qid] = dict.fromkeys(named, 1)
+            made.add(Query(qid, problem["prompt"].strip(), steps), split_of(qid), named)
     for query, row in written("train/coding/tasks.jsonl"):
-        made.queries[query.id], made.splits[query.id] = query, "train"
-        made.qrels[query.id] = dict.fromkeys(row["positives"], 1)
+        made.add(query, "train", row["positives"])
     return made
 
 

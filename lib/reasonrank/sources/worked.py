@@ -152,8 +152,8 @@ def _add(made: Worked, split: str, town: str, words: dict, problems: list, state
         qid, right = f"{place}-{number}", problem.right
         parts = "".join(rng.choice(words[piece]).format(**values) for piece, values in problem.pieces)
         text = rng.choice(words["query"]).format(town=town, parts=parts, **problem.given)
-        made.queries[qid] = Query(qid, f"{town}. {text[0].upper()}{text[1:]}", right.steps)
-        made.qrels[qid], made.splits[qid] = {ids[right.answer]: 1}, split
+        query = Query(qid, f"{town}. {text[0].upper()}{text[1:]}", right.steps)
+        made.add(query, split, [ids[right.answer]])
         made.hard_negatives[qid] = [ids[answer] for answer in (slip.answer, *problem.traps) if answer in ids]
         made.workings[qid] = replace(right, docid=ids[right.answer])
         made.slips[qid] = replace(slip, docid=ids[slip.answer])
