@@ -39,24 +39,19 @@ def main() -> None:
     sys.path.insert(0, str(ROOT / "lib"))
     from reasonrank import stages
 
-    record = {  # before the runs: the commit that is cloned
-        "stage": "timing",
-        **stages.provenance({"profiles": options.profiles, "test": options.test}, 0),
-    }
+    config = {"profiles": options.profiles, "test": options.test}
+    record = {"stage": "timing", **stages.provenance(config, 0)}  # before the runs: the commit that is cloned
     rows = []
     with tempfile.TemporaryDirectory() as folder:
-        clone, empty = (
-            Path(folder) / "clone",
-            {"XDG_CACHE_HOME": f"{folder}/cache", "UV_CACHE_DIR": f"{folder}/uv"},
-        )
+        clone = Path(folder) / "clone"
+        empty = {"XDG_CACHE_HOME": f"{folder}/cache", "UV_CACHE_DIR": f"{folder}/uv"}
         subprocess.run(["git", "clone", "--quiet", str(ROOT), str(clone)], check=True)
         environment = {key: value for key, value in os.environ.items() if key != "VIRTUAL_ENV"} | empty
         for number, profile in enumerate(options.profiles):
             command = ["make", "reproduce", f"PROFILE={profile}"]
             note = ", set-up included" if number == 0 else ""
-            rows.append(
-                {"what": f"`{' '.join(command)}`{note}", "seconds": timed(command, clone, environment)}
-            )
+            what = f"`{' '.join(command)}`{note}"
+            rows.append({"what": what, "seconds": timed(command, clone, environment)})
             rows.append({"what": "the same again", "seconds": timed(command, clone, environment)})
             if options.keep:
                 shutil.copytree(clone / "runs" / profile, options.keep / profile, dirs_exist_ok=True)

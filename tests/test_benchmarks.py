@@ -40,9 +40,7 @@ def bright_folder(tmp_path):
     return tmp_path
 
 
-def test_bright_is_read_with_both_queries_and_excluded_ids_from_parquet_or_json_lines(
-    bright_folder, tmp_path
-):
+def test_bright_is_read_from_parquet_or_json_lines(bright_folder, tmp_path):
     for table, rows in (("examples", EXAMPLES), ("gpt4_reason", REWRITTEN), ("documents", DOCUMENTS)):
         runs.write_jsonl(tmp_path / "lines" / table / "biology.jsonl.gz", rows)
     for place in (bright_folder, tmp_path / "lines"):
@@ -72,10 +70,7 @@ def test_excluded_documents_are_in_no_ranking_at_any_step(bright_folder, tmp_pat
 
 def test_a_run_by_place_with_its_candidates_counted(bright_folder, tmp_path):
     b, path = benchmarks.load("bright/biology", bright_folder), tmp_path / "r.run"
-    four, three = (
-        list(b.passages),
-        ["d2", "d3", "d/a b.txt"],
-    )  # all that may be retrieved, of four and of three
+    four, three = list(b.passages), ["d2", "d3", "d/a b.txt"]  # all that may be retrieved
     authors = "runs/biology/reasonir_gpt4cot_top100.txt"
     for name in ("r.run", "flat/biology.trec.gz", "more/biology/any.run", authors):
         runs.write_trec(tmp_path / name, {"0": four, "1": three}, "t")
@@ -121,10 +116,8 @@ def test_a_test_set_of_a_read_run_as_the_authors_score_it(bright_folder):
     assert test.retriever == {"0": ["d3", "d2", "d4"], "1": ["d3", "d2"]}
     assert test.queries["1"] == "what do wolves eat" and test.ndcg(test.run) == {"0": 0.0, "1": 1.0}
     # queries that the run lacks count nothing, and where scores tie the model's order is lost
-    better = {"1": ["d2", "d3"]}
-    assert test.ndcg(better) == {"1": 1.0} and test.released({"1": ["d4", "d2"]}) == test.released(
-        {"1": ["d2", "d4"]}
-    )
+    assert test.ndcg({"1": ["d2", "d3"]}) == {"1": 1.0}
+    assert test.released({"1": ["d4", "d2"]}) == test.released({"1": ["d2", "d4"]})
     rows = evaluation.set_rows({"bright/biology": test}, {"retriever": {"bright/biology": test.retriever}})
     assert (rows[0]["queries"], rows[0]["judged"], rows[0]["released"]) == (2, 2, {"retriever": 0.5})
     own = evaluation.test_set(evaluated(bright_folder, **{"evaluation.scoring": "ours"}), "bright/biology")
@@ -207,7 +200,7 @@ def test_r2med(tmp_path, suffix):
     runs.write_jsonl(place / f"query.jsonl{suffix}", [{"id": "q1", "text": "which?"}])
     judged = [{"q_id": "q1", "p_id": "p2", "score": 1}, {"q_id": "q1", "p_id": "absent", "score": 1.0}]
     runs.write_jsonl(place / f"qrels.jsonl{suffix}", judged)
-    c = sources.load_all(["r2med/PMC-Clinical"], tmp_path)["r2med/PMC-Clinical"]
+    c = sources.load("r2med/PMC-Clinical", tmp_path)
     assert c.qrels == {"q1": {"p2": 1, "absent": 1}}
     assert c.texts() == {"p1": "a", "p2": "b"}
     assert c.searched(["q1"]) == {"q1": "which?"} and c.passage_tokens == 512

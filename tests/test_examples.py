@@ -45,35 +45,23 @@ def published(folder):
     return folder
 
 
-def test_examples_survive_a_round_trip_and_faults_are_named(tmp_path):
+def test_examples_survive_a_round_trip(tmp_path):
     path = tmp_path / "examples.jsonl"
     examples.save(path, EXAMPLES)
     assert examples.load(path) == EXAMPLES
-    line = path.read_text().splitlines()[0]
-    path.write_text(f"{line}\n{line.replace('reasoning', 'reason')}\n")
-    with pytest.raises(ValueError, match=r"examples\.jsonl, line 2: reasoning Field required"):
-        examples.load(path)
-    path.write_text(line.replace('["b", "a"]', '["b"]'))
-    with pytest.raises(ValueError, match=r"line 1: .*final_list is no permutation"):
-        examples.load(path)
 
 
-def test_a_missing_passage_text_names_example_and_passage():
+def test_a_missing_text_is_named(tmp_path):
     with pytest.raises(KeyError, match="biology, query q2: no text for passage 'c'"):
         examples.passages_of(EXAMPLES[1], {"a": "x"})
+    with pytest.raises(KeyError, match="q3"):
+        write_set(tmp_path, [Example("biology", "complex QA", "q3", ["a"], ["a"], "r", ["a"])])
 
 
 def test_an_example_as_a_person_reads_it():
     text = examples.describe(EXAMPLES[1], "why", TEXTS["biology"])
     assert text.splitlines()[2:4] == [" - [1] C", " + [2] a cell"]
     assert text.endswith("<think> since c </think>\n<answer> [1] > [2] </answer>")
-
-
-def test_statistics_count_words_without_a_tokenizer():
-    assert [(row["queries"], row["examples"], row["reasoning_words_mean"]) for row in TABLE] == [
-        (2, 1, 2),
-        (1, 1, 2),
-    ]
 
 
 def test_the_data_set_is_read_back_by_us_and_by_datasets(tmp_path):
@@ -87,6 +75,7 @@ def test_the_data_set_is_read_back_by_us_and_by_datasets(tmp_path):
     assert load_dataset(str(folder), split="train", cache_dir=str(tmp_path / "cache")).to_list() == rows
     card = (folder / "README.md").read_text()
     assert "2 training examples" in card and "\n| coding | leetcode | 2 | 1 |" in card and "made-up" in card
+    assert [row["reasoning_words_mean"] for row in TABLE] == [2, 2]
     assert "data_files: training_data_all.jsonl" in card.split("---")[1]
 
 
@@ -95,11 +84,6 @@ def test_the_same_examples_give_the_same_bytes(tmp_path):
     files = sorted(path.relative_to(first) for path in first.rglob("*") if path.is_file())
     assert len(files) >= 8
     assert [(first / f).read_bytes() for f in files] == [(second / f).read_bytes() for f in files]
-
-
-def test_a_text_that_is_missing_is_named(tmp_path):
-    with pytest.raises(KeyError, match="q3"):
-        write_set(tmp_path / "x", [Example("biology", "complex QA", "q3", ["a"], ["a"], "r", ["a"])])
 
 
 def test_faults_of_published_files_are_named(tmp_path):
@@ -111,7 +95,7 @@ def test_faults_of_published_files_are_named(tmp_path):
     for change, message in (
         ({"final_list": ["a"]}, "line 2: .*final_list is no permutation"),
         ({"relevant_docids": ["z"]}, "line 2: .*relevant_docids names a passage"),
-        ({"reasoning": None}, "line 2: reasoning Input should be a valid string"),
+        ({"reasoning": None}, r"data_all\.jsonl, line 2: reasoning Input should be a valid string"),
         ({"initial_list": "ab"}, "line 2: initial_list Input should be a valid list"),
         ({"dataset": "chess"}, "line 2: data set 'chess' is none of Table 5"),
     ):

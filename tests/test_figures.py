@@ -115,9 +115,9 @@ def test_ndcg_has_one_point_for_each_collection_and_system():
 
 def test_training_curve_draws_raw_points_and_their_rolling_mean():
     logs = [{"step": 1, "loss": 3.0}, {"step": 2, "loss": 1.0}, {"step": 3, "loss": 2.0}, {"step": 4}]
-    (ax,) = figures.training_curve(logs, window=3).axes
+    (ax,) = figures.training_curve(logs).axes
     assert ax.collections[0].get_offsets()[:, 1].tolist() == [3.0, 1.0, 2.0]
-    assert ax.lines[0].get_ydata().tolist() == [2.0, 2.0, 1.5]
+    assert ax.lines[0].get_ydata().tolist() == [2.0, 2.0, 2.0]
 
 
 def test_answer_status_takes_counts_and_shares_alike():

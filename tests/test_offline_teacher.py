@@ -8,10 +8,7 @@ import pytest
 
 from reasonrank import profiles
 from reasonrank.sources import Collection, Passage, Query
-from reasonrank.teachers import (
-    OfflineTeacher,
-    offline,
-)
+from reasonrank.teachers import OfflineTeacher, offline
 
 QUERY = Query("q", "how many parts?", ("text.split(sep)", "the rest"))
 
@@ -31,9 +28,8 @@ def offline_teacher(monkeypatch):
     def make(**changes):
         queries, passages = {"q": QUERY}, {p.id: p for p in PASSAGES}
         c = Collection("coding", "coding", "tests", queries, passages, {"q": {"3": 1}}, {"q": "train"})
-        return OfflineTeacher(
-            c, profiles.load("default", {f"synthesis.{k}": v for k, v in changes.items()}).synthesis
-        )
+        settings = profiles.load("default", {f"synthesis.{k}": v for k, v in changes.items()})
+        return OfflineTeacher(c, settings.synthesis)
 
     return make
 
@@ -42,7 +38,6 @@ def offline_teacher(monkeypatch):
     ("chain", "said"),
     [
         ("needs", 'Useful here: "str.split: takes a string apart at (each)" [2].'),
-        ("verdicts", "[1] no [2] yes [3] no"),
         ("evidence", "[2] str.split: takes a string apart at (each): the working needs it for"),
     ],
 )
@@ -63,6 +58,5 @@ def test_where_the_annotation_counts_and_names_none_the_order_stays(offline_teac
     teacher, query = offline_teacher(annotated=0.3), replace(QUERY, chain="Words [2] are split. More.")
     ranked = asyncio.run(teacher.rank(query, PASSAGES[:2]))
     assert ranked.docids == ["1", "2"] and ranked.reasoning == "Words (2) are split. None of these."
-    assert asyncio.run(teacher.rank(query, PASSAGES)).reasoning.startswith(
-        "Words (2) are split. Useful here: "
-    )
+    said = asyncio.run(teacher.rank(query, PASSAGES)).reasoning
+    assert said.startswith("Words (2) are split. Useful here: ")

@@ -50,8 +50,6 @@ def test_a_template_is_learnt_from_rows_with_awkward_queries():
     template = recover(rows())
     assert texts(template) == (SYSTEM, USER)
     assert template.choices == 1
-    twins = [{"prompt": row.pop("messages"), **row} for row in rows()]  # the column of the published RL data
-    assert recover(twins) == template
 
 
 @pytest.mark.parametrize("query", QUERIES)
@@ -79,12 +77,6 @@ def test_rows_of_one_length_leave_a_choice_which_known_hashes_settle():
     assert open_choice.choices > 1
     assert "[{num}] > [1]" in open_choice.system  # the most placeholders, not what made them
     assert texts(recover(same, {"theirs": hashes(SYSTEM, USER)})) == (SYSTEM, USER)
-
-
-def test_another_template_is_not_the_authors(shared):
-    known = json.loads((shared / "golden" / "prompt_hashes.json").read_text())
-    assert {"rank_GPT_reasoning", "rank_GPT_qwen3"} <= known.keys()
-    assert known_as(recover(rows(), known), known) is None
 
 
 def test_a_row_of_another_template_is_refused():

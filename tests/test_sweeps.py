@@ -8,9 +8,8 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reasonrank import profiles, runs, sweeps
+from reasonrank import profiles, sweeps
 from reasonrank.cli.main import main
-from reasonrank.evaluation import run_file
 
 WORDS = st.text("abcxyz0123456789.-+_", min_size=1)
 NDCG = {1: 1.0, 2: 0.6309297535714575, 3: 0.5}  # of one relevant passage at this rank
@@ -19,20 +18,11 @@ NDCG = {1: 1.0, 2: 0.6309297535714575, 3: 0.5}  # of one relevant passage at thi
 def point(run_dir: Path, name: str, seed: int = 1, n: int = 2, **ranks: int) -> Path:
     """A finished point: `n` queries of coding, and the rank at which each system has the relevant passage."""
     folder = run_dir / "sweep" / name / "05_gpu_evaluation"
-    (folder / "runs").mkdir(parents=True)
-    qrels = {f"q{i}": {"rel": 1} for i in range(n)}
-    runs.write_qrels(folder / "runs" / "coding.qrels", qrels)
-    rows = []
-    for system, rank in ranks.items():
-        ranking = ["a", "b"]
-        ranking.insert(rank - 1, "rel")
-        runs.write_trec(folder / "runs" / run_file("coding", system), dict.fromkeys(qrels, ranking), "x")
-        rows += [
-            {"collection": c, "system": system, "ndcg": NDCG[rank], "n": n} for c in ("coding", "average")
-        ]
+    folder.mkdir(parents=True)
     (folder / "manifest.json").write_text("{}")
+    values = {s: {"coding": {f"q{i}": NDCG[rank] for i in range(n)}} for s, rank in ranks.items()}
     config = profiles.load("smoke", {"seed": seed}).model_dump(mode="json")
-    record = {"seed": seed, "commit": "c0ffee", "config": config, "result": {"scores": rows}}
+    record = {"seed": seed, "commit": "c0ffee", "config": config, "result": {"values": values}}
     (folder / "record.json").write_text(json.dumps(record))
     return folder
 
@@ -89,15 +79,12 @@ def test_tables_of_several_runs_are_merged(tmp_path, capsys):
     assert "variant=whole_recipe,seed=1 has other scores than in an earlier place" in capsys.readouterr().err
 
 
-def test_nothing_finished_is_said(tmp_path, capsys):
+def test_no_sweep_and_nothing_finished_are_said(tmp_path, capsys):
+    assert main(["sweep", str(tmp_path)]) == 1
+    assert "has no sweep, no folder as sweep/alpha=0.3" in capsys.readouterr().err
     (tmp_path / "sweep" / "alpha=0.4").mkdir(parents=True)
     assert main(["sweep", str(tmp_path)]) == 0
     assert "Not finished: alpha=0.4." in capsys.readouterr().out
-
-
-def test_no_sweep_is_said(tmp_path, capsys):
-    assert main(["sweep", str(tmp_path)]) == 1
-    assert "has no sweep, no folder as sweep/alpha=0.3" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -117,13 +104,14 @@ def test_points_that_cannot_be_compared_are_an_error(tmp_path, capsys, change, m
 def test_records_that_are_malformed_are_named(tmp_path, capsys):
     folder = point(tmp_path, "alpha=0.3", SFT=2)
     record = json.loads((folder / "record.json").read_text())
-    record["result"]["scores"][0]["ndcg"] = 0.9
-    (folder / "record.json").write_text(json.dumps(record))
-    assert main(["sweep", str(tmp_path)]) == 1
-    assert "NDCG@10 0.630930, but the record has 0.900000; run notebook 05 again" in capsys.readouterr().err
-    (folder / "record.json").write_text('{"seed": 1}')
-    assert main(["sweep", str(tmp_path)]) == 1
-    assert "alpha=0.3/05_gpu_evaluation/record.json: expected seed" in capsys.readouterr().err
+    for change, message in (
+        ({"result": {"values": {"SFT": {"coding": {"q0": "high"}}}}}, "result.values: SFT.coding.q0: Input"),
+        ({"seed": None}, "seed: Input should be a valid integer"),
+    ):
+        (folder / "record.json").write_text(json.dumps(record | change))
+        assert main(["sweep", str(tmp_path)]) == 1
+        said = capsys.readouterr().err
+        assert "alpha=0.3/05_gpu_evaluation/record.json" in said and message in said
     for text in ('{"result": {}}', '{"result": {"points": [{"seed": 1}]}}', "[1]"):
         (tmp_path / "table.json").write_text(text)
         assert main(["sweep", str(tmp_path / "table.json")]) == 1

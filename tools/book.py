@@ -63,28 +63,25 @@ def lay_out(notebooks: Path, source: Path) -> None:
         names.append(f"notebooks/{path.stem}")
     for name in MORE:
         shutil.copy(ROOT / "docs" / f"{name}.md", source / "docs")
+    index = ["# The library", "", "Each module of `lib/reasonrank`, in full.", ""]
     for module, path in modules().items():
         (source / "library" / f"{module}.md").write_text("\n".join(_page(module, path)), encoding="utf-8")
-    index = ["# The library", "", "Each module of `lib/reasonrank`, in full.", ""]
-    index += [f"- [{module}]({module}.md): {_first_line(path)}" for module, path in modules().items()]
-    index += ["", *_contents("", list(modules()), hidden=True)]
+        about = (ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or "").split("\n")[0]
+        index.append(f"- [{module}]({module}.md): {about}")
+    index += ["", _contents(list(modules()))]
     (source / "library" / "index.md").write_text("\n".join(index), encoding="utf-8")
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    parts = (
-        _contents("Notebooks", names),
-        _contents("More", [f"docs/{name}" for name in MORE] + ["library/index"]),
-    )
-    (source / "index.md").write_text("\n".join([text, *parts[0], *parts[1]]), encoding="utf-8")
+    more = [*(f"docs/{name}" for name in MORE), "library/index"]
+    contents = _contents(names, "Notebooks") + "\n" + _contents(more, "More")
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    (source / "index.md").write_text(f"{readme}\n{contents}", encoding="utf-8")
 
 
 def mathjax(folder: Path) -> Path:
     """A folder that holds MathJax with its fonts, as a package brings it, but for an empty font that it asks the
     browser to load from about:blank, which browsers refuse."""
-    place = folder / "mathjax"
-    source = Path(jupyter_server_mathjax.__file__).parent / "static"
-    shutil.copytree(
-        source, place / "MathJax", dirs_exist_ok=True, ignore=shutil.ignore_patterns("localization")
-    )
+    place, source = folder / "mathjax", Path(jupyter_server_mathjax.__file__).parent / "static"
+    left_out = shutil.ignore_patterns("localization")
+    shutil.copytree(source, place / "MathJax", dirs_exist_ok=True, ignore=left_out)
     for file in (place / "MathJax" / "config").glob("*.js"):
         text = file.read_text(encoding="utf-8")
         file.write_text(text.replace("url('about:blank')", "local('MathJax_Blank')"), encoding="utf-8")
@@ -114,9 +111,7 @@ def places() -> dict[str, str]:
                 found[f"{module}.{node.name}"] = f"library/{module}.html#{_anchor(module, node.name)}"
             elif isinstance(node, ast.ImportFrom) and node.level and path.stem == "__init__":
                 base = ".".join(part for part in (package, node.module) if part)
-                imported |= {
-                    f"{module}.{name.asname or name.name}": f"{base}.{name.name}" for name in node.names
-                }
+                imported |= {f"{module}.{n.asname or n.name}": f"{base}.{n.name}" for n in node.names}
     return found | {name: found[target] for name, target in imported.items() if target in found}
 
 
@@ -139,10 +134,8 @@ def link_names(app: Any, page: str, template: str, context: dict[str, Any], doct
     def in_text(found: re.Match) -> str:
         return _linked(found[0], [found[1].removeprefix("reasonrank.")], up)
 
-    def block(found: re.Match) -> str:
-        return CHAIN.sub(in_code, found[0])
-
-    body = re.sub(r'<div class="highlight-i?python3? .*?</pre>', block, context["body"], flags=re.DOTALL)
+    blocks = re.compile(r'<div class="highlight-i?python3? .*?</pre>', re.DOTALL)
+    body = blocks.sub(lambda found: CHAIN.sub(in_code, found[0]), context["body"])
     word = r'(?<!">)<code class="docutils literal notranslate"><span class="pre">([\w.]+)</span></code>'
     context["body"] = re.sub(word, in_text, body)
 
@@ -176,8 +169,8 @@ def _page(module: str, path: Path) -> Iterator[str]:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
             first = min([node.lineno, *(mark.lineno for mark in node.decorator_list)])
             yield from _code(lines[begin - 1 : first - 1])
-            level = "###" if node.name.startswith("_") else "##"
-            yield from (f"({_anchor(module, node.name)})=", f"## `{node.name}`" if level == "##" else "", "")
+            heading = "" if node.name.startswith("_") else f"## `{node.name}`"
+            yield from (f"({_anchor(module, node.name)})=", heading, "")
             yield from _code(lines[first - 1 : node.end_lineno])
             begin = node.end_lineno + 1
     yield from _code(lines[begin - 1 :])
@@ -194,22 +187,11 @@ def _anchor(module: str, name: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", f"{module}-{kind}{name}".lower()).strip("-")
 
 
-def _first_line(path: Path) -> str:
-    return (ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or "").split("\n")[0]
-
-
-def _contents(caption: str, names: list[str], hidden: bool = True) -> list[str]:
+def _contents(names: list[str], caption: str = "") -> str:
+    """A table of contents that shows in the margin alone."""
     titled = [f":caption: {caption}"] if caption else []
-    return [
-        "",
-        "```{toctree}",
-        ":hidden:",
-        *titled,
-        "",
-        *(f"/{n}" if "/" in n else n for n in names),
-        "```",
-        "",
-    ]
+    pages = (f"/{name}" if "/" in name else name for name in names)
+    return "\n".join(["", "```{toctree}", ":hidden:", *titled, "", *pages, "```", ""])
 
 
 if __name__ == "__main__":

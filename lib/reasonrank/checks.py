@@ -51,6 +51,12 @@ class Interval(Measured):
     high: float
 
 
+class Compared(Interval):
+    """The whole recipe against a variant of it; `paper`: the same difference in Table 3."""
+
+    paper: float
+
+
 class Golden(Strict):
     """A case of the authors' released reward."""
 
@@ -176,11 +182,12 @@ def record(check: Check, inputs: Inputs) -> Measured:
 
 def ablation(check: Check, inputs: Inputs) -> Measured:
     """What a part of the recipe adds in a small run: `value`, `low`, `high` and `n` of the row among the record's
-    `comparisons` whose `variant` is `part`."""
+    `comparisons` whose `variant` is `part`; its `paper`, the difference in Table 3, is noted."""
     found = inputs.result(check.record).get("comparisons", [])
     for row in checked(found, list[dict[str, Any]], f"{check.record}, result.comparisons"):
         if row.get("variant") == check.part:
-            return checked(row, Interval, f"{check.record}, comparison {check.part!r}")
+            own = checked(row, Compared, f"{check.record}, comparison {check.part!r}")
+            return own.model_copy(update={"note": f"paper, 7B: {own.paper:+.2f}"})
     raise MissingRecord(f"{check.record}: no comparison with {check.part!r}")
 
 

@@ -32,24 +32,23 @@ def source(run: Path, profile: Profile, stage: str) -> Path:
     if stage == "02_filtering" and stage in profile.stages:
         return stage_file(run, stage, "kept.jsonl")
     if subset := profile.synthesis.published:
-        _take_over(run, profile, subset)
+        files = published13k.files(subset, profile.data.path).values()
+        hashes, done = {path.name: sha256(path) for path in files}, run / "01_synthesis" / "manifest.json"
+        if not done.is_file() or read_json(done)["inputs"] != hashes:
+            found, queries, texts = published13k.load(subset, profile.data.path)
+            made = Stage(run, "01_synthesis", profile, profile.seed, inputs=files)
+            table = statistics(found, Counter(example.dataset for example in found))
+            made.record({"table5": table, "teacher": "DeepSeek-R1, published", "published": subset})
+            save_parts(made, found, queries, texts)
+            made.finish()
     return stage_file(run, "01_synthesis", "examples.jsonl")
 
 
-def _take_over(run: Path, profile: Profile, subset: str) -> None:
-    """Make stage 01 of a run from a published set, unless it is there."""
-    files = published13k.files(subset, profile.data.path).values()
-    hashes, done = {path.name: sha256(path) for path in files}, run / "01_synthesis" / "manifest.json"
-    if done.is_file() and read_json(done)["inputs"] == hashes:
-        return
-    found, queries, texts = published13k.load(subset, profile.data.path)
-    stage = Stage(run, "01_synthesis", profile, profile.seed, inputs=files)
-    save(stage.path("examples.jsonl"), found)
+def save_parts(stage: Stage, examples: Sequence[Example], queries: Texts, texts: Texts) -> None:
+    """What later stages read of stage 01: the examples, and all queries and passages."""
+    save(stage.path("examples.jsonl"), examples)
     write_json(stage.path("id_query.json"), queries)
     write_json(stage.path("id_doc.json"), texts)
-    table = statistics(found, Counter(example.dataset for example in found))
-    stage.record({"table5": table, "teacher": "DeepSeek-R1, published", "published": subset})
-    stage.finish()
 
 
 def save(path: Path, examples: Sequence[Example]) -> None:
@@ -118,6 +117,7 @@ def save_dataset(
     `arrow/` (what `datasets.load_from_disk` reads) and `README.md`, the card. `table`: rows of `statistics`;
     `about`: a sentence on where the queries are from. Raises KeyError for an id without a text.
     """
+    import datasets
     from huggingface_hub import DatasetCard, DatasetCardData
 
     save(folder / published13k.FILES["13k"], examples)
@@ -126,30 +126,17 @@ def save_dataset(
         named = {docid: texts[name][docid] for example in own for docid in example.initial_list}
         write_json(folder / "id_query" / f"{name}.json", {e.qid: queries[name][e.qid] for e in own})
         write_json(folder / "id_doc" / f"{name}.json", named)
-    _save_arrow(folder / "arrow", [asdict(example) for example in examples])
-    files = [{"config_name": "default", "data_files": published13k.FILES["13k"]}]
-    about_it = DatasetCardData(
-        task_categories=["text-ranking"],
-        language=["en"],
-        tags=["passage-ranking", "reasoning"],
-        configs=files,
-    )
-    card = DatasetCard.from_template(
-        about_it, CARD, total=len(examples), about=about, teacher=teacher, table=table
-    )
-    write_text(folder / "README.md", str(card) + "\n")
-
-
-def _save_arrow(folder: Path, rows: list[dict[str, Any]]) -> None:
-    """With a fingerprint of the content in place of a random one, and without a bar."""
-    import datasets
-
-    text, many = datasets.Value("string"), datasets.List(datasets.Value("string"))
-    columns = {key: text if isinstance(rows[0][key], str) else many for key in rows[0]}
+    rows, text = [asdict(example) for example in examples], datasets.Value("string")
+    columns = {key: text if isinstance(value, str) else datasets.List(text) for key, value in rows[0].items()}
     data = datasets.Dataset.from_list(rows, features=datasets.Features(columns))
-    data._fingerprint = hashlib.sha256(json.dumps(rows).encode()).hexdigest()[:16]
+    data._fingerprint = hashlib.sha256(json.dumps(rows).encode()).hexdigest()[:16]  # in place of a random one
     silent = datasets.are_progress_bars_disabled()
     datasets.disable_progress_bars()
-    data.save_to_disk(str(folder), num_shards=1)
+    data.save_to_disk(str(folder / "arrow"), num_shards=1)
     if not silent:
         datasets.enable_progress_bars()
+    files = [{"config_name": "default", "data_files": published13k.FILES["13k"]}]
+    tags = {"task_categories": ["text-ranking"], "language": ["en"], "tags": ["passage-ranking", "reasoning"]}
+    shown = {"total": len(examples), "about": about, "teacher": teacher, "table": table}
+    card = DatasetCard.from_template(DatasetCardData(**tags, configs=files), CARD, **shown)
+    write_text(folder / "README.md", str(card) + "\n")

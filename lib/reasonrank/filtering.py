@@ -52,7 +52,8 @@ def self_consistency(examples: Sequence[Any], alpha: float = 0.4) -> Filtered:
 
     Raises ValueError for an alpha outside 0..1 or a malformed example.
     """
-    _check_alpha(alpha)
+    if not 0 <= alpha <= 1:
+        raise ValueError(f"alpha is {alpha}; expected a number in 0..1")
     filtered = Filtered([], [], [score(example) for example in examples])
     for example, value in zip(examples, filtered.scores, strict=True):
         (filtered.kept if value >= alpha else filtered.dropped).append(example)
@@ -65,33 +66,25 @@ def alpha_sweep(examples: Sequence[Any], alphas: Sequence[float]) -> list[dict[s
     `share`: kept of all, 0..1; `mean_score`: of the kept (None where there are none); `by_scenario`: how many
     are kept of each scenario, 0 included. An example without `scenario` counts under its `dataset`.
     """
-    names = [str(e.get("scenario") or e.get("dataset") or "unknown") for e in map(_fields, examples)]
-    scored = list(zip(names, map(score, examples), strict=True))
+
+    def scenario(example: Any) -> str:
+        fields = _fields(example)
+        return str(fields.get("scenario") or fields.get("dataset") or "unknown")
+
     rows = []
     for alpha in alphas:
-        _check_alpha(alpha)
-        kept = [(scenario, value) for scenario, value in scored if value >= alpha]
-        counts = Counter(scenario for scenario, _ in kept)
-        rows.append(
-            {
-                "alpha": alpha,
-                "kept": len(kept),
-                "dropped": len(scored) - len(kept),
-                "share": len(kept) / len(scored) if scored else 0.0,
-                "mean_score": sum(value for _, value in kept) / len(kept) if kept else None,
-                "by_scenario": {scenario: counts[scenario] for scenario, _ in scored},
-            }
-        )
+        found = self_consistency(examples, alpha)
+        good = [value for value in found.scores if value >= alpha]
+        counts = Counter(map(scenario, found.kept))
+        row = {"alpha": alpha, "kept": len(found.kept), "dropped": len(found.dropped)}
+        row |= {"share": len(good) / len(examples) if examples else 0.0}
+        row |= {"mean_score": sum(good) / len(good) if good else None}
+        rows.append(row | {"by_scenario": {name: counts[name] for name in map(scenario, examples)}})
     return rows
 
 
 def _fields(example: Any) -> Mapping[str, Any]:
     return example if isinstance(example, Mapping) else vars(example)
-
-
-def _check_alpha(alpha: float) -> None:
-    if not 0 <= alpha <= 1:
-        raise ValueError(f"alpha is {alpha}; expected a number in 0..1")
 
 
 def save(stage: Stage, examples: Sequence[Example], wanted: Filtering) -> Filtered:

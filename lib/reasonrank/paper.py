@@ -107,17 +107,6 @@ class Setting(Strict):
     why: str = ""
 
 
-class Claim(Strict):
-    """A claim, what it takes at the paper's scale, and `rows`: table -> systems whose figures it is about."""
-
-    id: str = Field(pattern=r"^C\d+$")
-    text: str
-    source: str
-    paper: str
-    needs: str
-    rows: dict[str, tuple[str, ...]] = Field(default_factory=dict)
-
-
 class Check(Strict):
     """A check (data/paper/checks.yaml), or a printed figure. `paper`, `tolerance` and `noise` (between two honest runs;
     `noise_text`: where it is from) are in `unit`."""
@@ -137,7 +126,6 @@ class Check(Strict):
     part: str = ""
     record: str = ""
     required: bool = False  # a record that is not there is an error
-    beside: str = ""  # the row of Table 3 without this part of the recipe, shown beside a small run
 
 
 def load(path: Path, kind: type[T]) -> T:
@@ -173,9 +161,11 @@ def noises() -> dict[str, Margin]:
 @cache
 def notebooks() -> tuple[SimpleNamespace, ...]:
     """The map of the project, in order: `notebook`, what it `shows`, `modules`, `section` of the paper."""
-    return tuple(
-        SimpleNamespace(**line) for line in load(DATA / "notebooks.yaml", tuple[dict[str, Any], ...])
-    )
+    return _lines("notebooks.yaml")
+
+
+def _lines(name: str) -> tuple[SimpleNamespace, ...]:
+    return tuple(SimpleNamespace(**line) for line in load(DATA / name, tuple[dict[str, Any], ...]))
 
 
 @cache
@@ -190,9 +180,10 @@ def setting(key: str) -> tuple[Any, ...]:
 
 
 @cache
-def claims() -> tuple[Claim, ...]:
-    """C1 to C7."""
-    return load(DATA / "claims.yaml", tuple[Claim, ...])
+def claims() -> tuple[SimpleNamespace, ...]:
+    """C1 to C7: `id`, `text`, `source`, what the `paper` has, what it `needs` at the paper's scale, and `rows`, the
+    systems whose figures it is about, by table."""
+    return _lines("claims.yaml")
 
 
 @cache

@@ -51,10 +51,9 @@ def published(data_dir: Path | None, model: str) -> Template:
 
     known, rows = read_json(HASHES), islice(published13k.prompts(data_dir), ROWS)
     made = recover(rows, known, tokenizer=load_tokenizer(model), passage_tokens=CAP)
-    name, found = model.rstrip("/").rpartition("/")[2].lower(), known_as(made, known)
-    theirs = {key: e["used_by"] for key, e in known.items() if isinstance(e, Mapping)}
-    wanted = [used for used in theirs.values() if name in [word.split()[0].lower() for word in used]]
-    if wanted and theirs.get(found) not in wanted:
+    name, entries = Path(model).name.lower(), {key: e for key, e in known.items() if isinstance(e, Mapping)}
+    wanted = [key for key, e in entries.items() if name in [used.split()[0].lower() for used in e["used_by"]]]
+    if wanted and known_as(made, known) not in wanted:
         wrong = f"the recovered template is not the one of {model}: its hashes are not in {HASHES.name}"
         raise ValueError(f"{wrong}; get the RL data again, or give prompting.template a Jinja file")
     return made
@@ -104,7 +103,7 @@ def recover(
 ) -> Template:
     """Learn the template that made `rows`, and render one of each number of passages anew to be sure.
 
-    A row has `messages` (or `prompt`): a system and a user message, each with `role` and `content`; `query`;
+    A row has `messages`: a system and a user message, each with `role` and `content`; `query`;
     `passages`, best with more than one number of passages over all rows. Query and passages stand in the
     messages as given or as `prepare` makes them, the passages cut to `passage_tokens` of `tokenizer`; rows in which
     they were made in another way are passed over. `known`: hashes as for `known_as`. Of several templates that fit, a
@@ -142,8 +141,7 @@ def _hashes(template: Template) -> dict[str, str]:
 
 def _row(row: Mapping[str, Any], place: str, tokenizer: Any, tokens: int | None) -> dict[str, str]:
     """The messages of a row by role, the passages in them as `_LIST`, and its query and number as they stand there."""
-    messages = row.get("messages", row.get("prompt")) or ()
-    roles, texts = ([message.get(key) for message in messages] for key in ("role", "content"))
+    roles, texts = ([message.get(key) for message in row["messages"] or ()] for key in ("role", "content"))
     if roles != ["system", "user"] or not all(isinstance(text, str) for text in texts):
         raise ValueError(f"{place}: expected a system and a user message with their text, got roles {roles}")
     (system, user), query, passages = texts, row["query"], row["passages"]

@@ -95,7 +95,7 @@ class Synthesis(Strict):
     near_duplicate: float = Field(gt=0, le=1)  # of two passages this similar the later one is dropped
     threshold: float  # offline teacher: evidence needed to move a passage up
     annotated: float = Field(ge=0)  # offline teacher: what a human judgement adds to that evidence
-    chain: Literal["evidence", "needs", "verdicts"]  # offline teacher: the form of its reasoning
+    chain: Literal["evidence", "needs"]  # offline teacher: the form of its reasoning
     remote: RemoteTeacherSettings
 
     @model_validator(mode="after")

@@ -16,8 +16,6 @@ from typing import Any
 import pandas as pd
 
 from .checks import read_result
-from .evaluation import MEASURE, evaluate, qrels_file, run_file
-from .runs import read_qrels, read_trec
 from .settings import Strict, checked
 from .stages import read_json, stage_file
 
@@ -87,25 +85,16 @@ def read(places: Iterable[Path]) -> tuple[list[Point], list[str]]:
 
 
 def _of_folder(folder: Path) -> Point:
-    """A point from the runs and judgements that notebook 05 kept; they have to give what it recorded."""
+    """A point from the record of notebook 05."""
     file = stage_file(folder, STAGE, "record.json")
-    record, scores = read_json(file), {}
-    try:
-        point = {key: record[key] for key in ("seed", "commit", "config")}
-        rows = [row for row in record["result"]["scores"] if row["collection"] != "average"]
-        for system, collection, recorded in ((row["system"], row["collection"], row["ndcg"]) for row in rows):
-            run = file.parent / "runs" / run_file(collection, system)
-            qrels = read_qrels(run.with_name(qrels_file(collection)))
-            values = evaluate(read_trec(run), qrels).per_query[MEASURE]
-            if abs((own := fmean(values.values())) - recorded) > 1e-6:
-                wrong = f"NDCG@10 {own:.6f}, but the record has {recorded:.6f}; run notebook 05 again"
-                raise ValueError(f"{run}: {wrong}")
-            kept = {qid: round(value, 6) for qid, value in values.items()}
-            scores.setdefault(system, {})[collection] = kept
-    except (KeyError, TypeError) as error:
-        raise ValueError(f"{file}: expected seed, commit, config and result.scores ({error!r})") from None
+    values = checked(read_result(file).get("values"), dict[str, PerQuery], f"{file}, result.values")
+    scores = {
+        system: {name: {qid: round(value, 6) for qid, value in found.items()} for name, found in own.items()}
+        for system, own in values.items()
+    }
     parameters = {key: value for key, value in parameters_of(folder.name).items() if key != "seed"}
-    return Point(parameters=parameters, scores=scores, **point)
+    named = {key: value for key, value in read_json(file).items() if key in ("seed", "commit", "config")}
+    return checked(named | {"parameters": parameters, "scores": scores}, Point, str(file))
 
 
 def require_same(first: Point, other: Point, changes: Iterable[str] = ()) -> None:

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import lru_cache
 from random import Random
 from typing import Any
 
 from . import retrieval, stages
-from .examples import Example, save, save_dataset, statistics
-from .lists import assemble, repeats, without_copies
+from .examples import Example, save_dataset, save_parts, statistics
 from .runs import Run
 from .settings import Profile, Synthesis
-from .sources import Collection
+from .sources import Collection, Passage
 from .sources.base import EXTRA
 from .sources.worked import Worked
 from .teachers import Asker, OfflineTeacher, RemoteTeacher, Teacher, TeacherFailure, WorkedTeacher
@@ -23,6 +24,8 @@ from .teachers.asking import NOT_ASKED
 
 QUERY_STEPS = ("queries", "answered", "with positives", "lists")
 PASSAGE_STEPS = ("candidates", "without the query's text", "without copies", "positives", "hard negatives")
+SHINGLE = 3  # words and signs
+SHORT_QUERY = 8  # words; passages that answer shorter ones may well repeat them
 
 
 @dataclass(frozen=True)
@@ -32,7 +35,7 @@ class Synthesised:
 
     examples: list[Example]
     funnel: dict[str, int]
-    failures: dict[str, int] = field(default_factory=dict)
+    failures: dict[str, int]
 
 
 async def synthesise(
@@ -57,7 +60,7 @@ async def synthesise(
         try:
             return await _of_query(collection, teacher, qid, candidates[qid], wanted, seed, counts)
         except TeacherFailure as failure:
-            failures[failure.kind] += 1
+            failures[str(failure)] += 1
             return []
         finally:
             bar.set_postfix_str(spent(), refresh=False)
@@ -92,9 +95,8 @@ async def _of_query(
     found = [collection.passages[docid] for docid in dict.fromkeys([*linked, *retrieved])]
     fresh = [passage for passage in found if not repeats(passage, query.text)]
     kept = {passage.id: passage for passage in without_copies(fresh, wanted.near_duplicate)}
-    counts.update(
-        {"candidates": len(found), "without the query's text": len(fresh), "without copies": len(kept)}
-    )
+    sizes = {"candidates": len(found), "without the query's text": len(fresh), "without copies": len(kept)}
+    counts.update(sizes)
     retrieved = [docid for docid in retrieved if docid in kept]
     pool = [kept[docid] for docid in dict.fromkeys([*retrieved, *linked]) if docid in kept]
     positives = await teacher.select_positives(query, pool) if len(pool) > 1 else []
@@ -103,15 +105,73 @@ async def _of_query(
     named = await teacher.select_hard_negatives(query, pool)
     hard = [docid for docid in named if docid not in positives]
     examples = []
-    for number in range(1, 1 + (1 if collection.splits.get(qid) == EXTRA else wanted.lists_per_query)):
+    lists = 1 if collection.splits.get(qid) == EXTRA else wanted.lists_per_query
+    for number in range(1, lists + 1):
         rng = Random(f"{seed}/{collection.name}/{qid}/{number}")
         initial, chosen, chosen_hard = assemble(retrieved, positives, hard, wanted, rng)
         ranked = await teacher.rank(query, [kept[docid] for docid in initial])
         labels = (initial, ranked.docids, ranked.reasoning, chosen, chosen_hard)
         examples.append(Example(collection.name, collection.scenario, qid, *labels))
     sizes = {"positives": len(positives), "hard negatives": len(hard)}
-    counts.update({"with positives": 1, "lists": len(examples), **sizes})
+    counts.update({"with positives": 1, "lists": lists, **sizes})
     return examples
+
+
+def repeats(passage: Passage, query: str) -> bool:
+    """Whether a passage contains the query word by word, as a copy of the page that asks it does; False for
+    queries of less than 8 words."""
+    asked, said = (re.findall(r"\w+", text.lower()) for text in (query, passage.full))
+    return len(asked) >= SHORT_QUERY and f" {' '.join(asked)} " in f" {' '.join(said)} "
+
+
+def without_copies(passages: Sequence[Passage], threshold: float) -> list[Passage]:
+    """Passages without near-duplicates of earlier ones: a Jaccard similarity of their sets of shingles (three
+    words or signs) of at least `threshold` (0..1)."""
+    kept: list[Passage] = []
+    for passage in passages:
+        own = _shingles(passage.full)
+        others = (_shingles(other.full) for other in kept)
+        if all(len(own & other) / len(own | other) < threshold for other in others):
+            kept.append(passage)
+    return kept
+
+
+@lru_cache(maxsize=100_000)
+def _shingles(text: str) -> frozenset[str]:
+    words = re.findall(r"\w+|[^\w\s]", text.lower())  # a formula differs by its signs
+    return frozenset(" ".join(words[i : i + SHINGLE]) for i in range(max(1, len(words) - SHINGLE + 1)))
+
+
+def assemble(
+    retrieved: Sequence[str],
+    positives: Sequence[str],
+    hard_negatives: Sequence[str],
+    wanted: Synthesis,
+    rng: Random,
+) -> tuple[list[str], list[str], list[str]]:
+    """List assembly (4.1.3): positives, hard negatives and other negatives, at most `wanted.window` passages.
+
+    Passages of the first stage stay in its order, as a reranker meets them; those from elsewhere go to random
+    places, so that the place tells nothing. `wanted` may ask for smaller windows, and for shares of lists in random
+    order or without positives. Returns (list, positives in it, hard negatives in it).
+    """
+    bare = wanted.without_positives and rng.random() < wanted.without_positives
+    window = rng.randint(wanted.smallest_window, wanted.window) if wanted.smallest_window else wanted.window
+    some = [] if bare else list(positives)
+    chosen = rng.sample(some, min(len(some), rng.randint(1, wanted.max_positives)))
+    room = min(len(hard_negatives), wanted.max_hard_negatives, window - len(chosen))
+    hard = rng.sample(list(hard_negatives), room)
+    negatives = [docid for docid in retrieved if docid not in {*positives, *hard_negatives}]
+    others = rng.sample(negatives, min(len(negatives), window - len(chosen) - len(hard)))
+    members = {*chosen, *hard, *others}
+    order = [docid for docid in retrieved if docid in members]
+    for docid in [*chosen, *hard]:
+        if docid not in order:
+            order.insert(rng.randint(0, len(order)), docid)
+    chosen, hard = ([docid for docid in order if docid in found] for found in (chosen, hard))
+    if wanted.shuffled and rng.random() < wanted.shuffled:
+        rng.shuffle(order)
+    return order, chosen, hard
 
 
 @dataclass(frozen=True)
@@ -139,13 +199,6 @@ class Made:
         return [{"dataset": name, "unit": units[step], "step": step, "count": n} for name, step, n in steps]
 
 
-def training_queries(collection: Collection, wanted: Synthesis) -> dict[str, str]:
-    """Id -> text of the training queries that a profile asks for, with extra queries after them if it does."""
-    splits = ("train", EXTRA) if wanted.extra_queries else ("train",)
-    ids = [qid for split in splits for qid in collection.ids(split, wanted.train_queries)]
-    return {qid: collection.queries[qid].text for qid in ids}
-
-
 async def make(
     stage: stages.Stage,
     settings: Profile,
@@ -157,13 +210,18 @@ async def make(
 ) -> Made:
     """Make all of the stage 01_synthesis, with the teacher and the first stage that the profile names.
 
-    `queries`: collection -> id -> text, `training_queries` by default; `tokens`: as in `examples.statistics`;
+    `queries`: collection -> id -> text, by default the training queries that the profile asks for, extra ones after
+    them if it does; `tokens`: as in `examples.statistics`;
     `replay`: a remote teacher's answers come from the run's store alone. Examples, all texts, the data set with its
     card, and the record go into `stage`, which the caller finishes. Raises TeacherError, StoreError, OSError, and
     ValueError where no example was made.
     """
     wanted = settings.synthesis
-    queries = queries or {name: training_queries(c, wanted) for name, c in collections.items()}
+    splits = ("train", EXTRA) if wanted.extra_queries else ("train",)
+    queries = queries or {
+        name: {qid: c.queries[qid].text for split in splits for qid in c.ids(split, wanted.train_queries)}
+        for name, c in collections.items()
+    }
     store, earlier = stage.run_dir / "teacher.sqlite", stage.run_dir / "teacher.jsonl"
     path = earlier if earlier.is_file() and not store.exists() else store
     remote = Asker(wanted.remote, path, replay=replay) if wanted.teacher == "remote" else nullcontext()
@@ -176,15 +234,12 @@ async def make(
     table = statistics(examples, {name: len(asked) for name, asked in queries.items()}, tokens)
     asked = {name: {query.id: query.text for query in c.queries.values()} for name, c in collections.items()}
     texts = {name: c.texts() for name, c in collections.items()}
-    save(stage.path("examples.jsonl"), examples)
-    stages.write_json(stage.path("id_query.json"), asked)
-    stages.write_json(stage.path("id_doc.json"), texts)
+    save_parts(stage, examples, asked, texts)
     sources = ", ".join(f"{name} ({c.source})" for name, c in collections.items())
     about = f"Queries and passages: {sources}."
     save_dataset(stage.path("dataset"), examples, asked, texts, table, about, cost["model"])
     counts = {
-        "funnel": {name: made.funnel for name, made in found.items()},
-        "failures": {name: made.failures for name, made in found.items()},
+        key: {name: getattr(made, key) for name, made in found.items()} for key in ("funnel", "failures")
     }
     stage.record({"table5": table, **counts, "teacher": cost["model"], "cost": cost})
     return Made(found, table, cost)
@@ -198,7 +253,7 @@ async def _label(
     kind = wanted.first_stage.get(collection.name, wanted.first_stage["default"])
     candidates = retrieval.first_stage(kind, collection, queries, wanted.candidates)
     if asker:
-        teacher = RemoteTeacher(asker, collection.scenario, collection.qrels)
+        teacher = RemoteTeacher(asker, collection)
     elif isinstance(collection, Worked):
         teacher = WorkedTeacher(collection, seed=settings.seed)
     else:

@@ -168,14 +168,11 @@ def verify(inputs: Inputs) -> Report:
 
 def _outcome(check: Check, own: Measured | None, missing: str = "", required: bool = False) -> Outcome:
     """The verdict on `own`, or `missing` where there is none."""
-    line, beside = (check.id, check.text, check.kind, check.paper, check.unit), ""
-    if check.beside:
-        table = paper.tables()["table3_6"]
-        beside = f"paper, 7B: {table.row('ReasonRank (7B)').avg - table.row(check.beside).avg:+.2f}"
+    line = (check.id, check.text, check.kind, check.paper, check.unit)
     if own is None:
-        return Outcome(*line, missing=missing, note=beside, required=required)
+        return Outcome(*line, missing=missing, required=required)
     found = "not run" if own.partial else verdict(own, check)
-    notes = (beside, check.noise_text if found == "OKish" else "", own.note)
+    notes = (check.noise_text if found == "OKish" else "", own.note)
     said = {"missing": own.partial or (OPPOSITE if found == "not run" else "")}
     said |= {"note": "; ".join(filter(None, notes))}
     said |= {"ours": own.value, "low": own.low, "high": own.high, "n": own.n}

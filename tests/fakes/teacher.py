@@ -25,7 +25,7 @@ def collection(queries=20, passages=12, scenario="complex QA"):
 async def make(c, chosen, path, replay=False):
     run = {qid: list(c.passages) for qid in c.queries}
     async with Asker(chosen, path, replay=replay) as asker:
-        teacher = RemoteTeacher(asker, c.scenario, c.qrels)
+        teacher = RemoteTeacher(asker, c)
         wanted = profiles.load("default").synthesis.model_copy(
             update={"window": 6, "max_positives": 2, "max_hard_negatives": 1}
         )

@@ -19,7 +19,7 @@ SECONDS = ("seconds", "low", "high")
 
 
 @drawing("NDCG by collection", "collection", "system", *SHARES, "n", shares=SHARES)
-def ndcg_by_collection(rows: Rows, title: str = "Test queries, by collection") -> Figure:
+def ndcg_by_collection(rows: Rows) -> Figure:
     """NDCG@10 of every system on every collection, as dots with 95 % intervals; n under each collection.
 
     `rows`: `collection`, `system`, `ndcg`, `low`, `high` (0..1; drawn in percent) and `n` (queries).
@@ -38,8 +38,8 @@ def ndcg_by_collection(rows: Rows, title: str = "Test queries, by collection") -
     for place in range(1, len(names)):
         ax.axvline(place - 0.5, color="#dddddd", linewidth=0.8)
     ax.grid(axis="x", visible=False)
-    ax.set(xlabel="collection (n: test queries)", ylabel="NDCG@10 (%), with 95 % interval", title=title)
-    ax.set(xlim=(-0.5, len(names) - 0.5), ylim=(0, None))
+    ax.set(xlabel="collection (n: test queries)", ylabel="NDCG@10 (%), with 95 % interval")
+    ax.set(xlim=(-0.5, len(names) - 0.5), ylim=(0, None), title="Test queries, by collection")
     fig.legend(loc="outside upper right", ncols=min(4, len(systems)))
     return fig
 

@@ -23,15 +23,13 @@ PARTS = {
 
 
 @drawing()
-def training_curve(
-    logs: Rows, ylabel: str = "loss (nats per token)", window: int = 5, title: str = "Training loss"
-) -> Figure:
-    """The loss against the step: raw points, and a centred rolling mean over `window` logged steps.
+def training_curve(logs: Rows, ylabel: str = "loss (nats per token)", title: str = "Training loss") -> Figure:
+    """The loss against the step: raw points, and a centred rolling mean over five logged steps.
 
     `logs`: rows with `step` and, where that step logged it, `loss`.
     """
     fig, ax = plt.subplots(figsize=(WIDTH, 3.8))
-    _curve(ax, logs, "loss", window)
+    _curve(ax, logs, "loss")
     ax.set(ylabel=ylabel, title=title)
     return fig
 
@@ -66,14 +64,14 @@ def long_run(curves: Mapping[str, Any], name: str) -> Figure:
     return fig
 
 
-def _curve(ax: Axes, logs: Rows, key: str, window: int = 5) -> None:
+def _curve(ax: Axes, logs: Rows, key: str) -> None:
     rows = checked(logs, ["step"], "training curve").reindex(columns=["step", key]).dropna()
     if rows.empty:
         raise ValueError(f"training curve: no row has a value of {key!r}")
-    smooth = rows[key].rolling(window, center=True, min_periods=1).mean()
+    smooth = rows[key].rolling(5, center=True, min_periods=1).mean()
     points = {"s": 22, "color": BLUE, "alpha": 0.45, "label": f"{key}, n = {len(rows)} logged steps"}
     ax.scatter(rows["step"], rows[key], **points)
-    ax.plot(rows["step"], smooth, color=BLUE, label=f"{key}, mean of {window} logged steps")
+    ax.plot(rows["step"], smooth, color=BLUE, label=f"{key}, mean of 5 logged steps")
     _against(ax)
     ax.legend()
 

@@ -11,11 +11,6 @@ from ..stages import ROOT
 from . import authored, benchmarks, champ, folder, humaneval, worked
 from .base import SCENARIOS, Collection, Passage, Query, split_of
 
-__all__ = [
-    *("COLLECTIONS", "SCENARIOS", "Collection", "Passage", "Query"),
-    *("expand", "load", "load_all", "split_of"),
-]
-
 COLLECTIONS: dict[str, Callable[[], Collection]] = {
     "complex_qa": authored.complex_qa,
     "coding": humaneval.builtin_documentation,
@@ -51,6 +46,6 @@ def expand(names: Iterable[str]) -> list[str]:
     return [sub for name in names for sub in (benchmarks.names(name) if name in families else [name])]
 
 
-def load_all(names: Iterable[str], data_dir: Path | str | None = None) -> dict[str, Collection]:
+def load_all(names: Iterable[str]) -> dict[str, Collection]:
     """Several collections, by name, see `expand`."""
-    return {name: load(name, data_dir) for name in expand(names)}
+    return {name: load(name) for name in expand(names)}

@@ -8,7 +8,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
 SCENARIOS = ("complex QA", "coding", "math: problem", "math: theorem", "web search")
-SPLITS = ("train", "dev", "test")
 EXTRA = "extra"  # queries made from parts of training queries
 
 
@@ -75,10 +74,13 @@ class Collection:
                 if docid in self.excluded.get(qid, ()):
                     raise ValueError(f"{self.name}: {docid!r} is both judged and excluded for {qid!r}")
 
+    def add(self, query: Query, split: str, relevant: Iterable[str]) -> None:
+        """Enter a query with the ids of the passages that are relevant to it."""
+        self.queries[query.id], self.splits[query.id] = query, split
+        self.qrels[query.id] = dict.fromkeys(relevant, 1)
+
     def ids(self, split: str, limit: int | None = None) -> list[str]:
         """Ids of the judged queries of a split, in an order fixed by their hash; the first `limit` of them."""
-        if split not in (*SPLITS, EXTRA):
-            raise ValueError(f"split {split!r} is none of {', '.join(SPLITS)}, {EXTRA}")
         chosen = [qid for qid in self.queries if self.splits[qid] == split and self.qrels.get(qid)]
         return sorted(chosen, key=_digest)[:limit]
 

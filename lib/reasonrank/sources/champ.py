@@ -28,24 +28,21 @@ def concepts() -> Collection:
     89 passages, each the statement of a concept with its name where it has one. Parts of training problems are extra
     queries.
     """
-    queries, named, splits, parts = {}, {}, {}, []
-    for qid, raw in _raw()["problems"].items():
-        if found := _concepts(raw["ch_list"]):
-            steps = tuple(step["_text"].strip() for step in raw["solution"]["steps"])
-            queries[qid], named[qid] = Query(qid, raw["_text"].strip(), steps), found
-            splits[qid] = split_of(qid)
-            parts += _parts(qid) if splits[qid] == "train" else []
-    for query, row in written("train/math/problems.jsonl"):
-        queries[query.id], named[query.id], splits[query.id] = query, row["concepts"], "train"
-    for query, found in parts:
-        queries[query.id], named[query.id], splits[query.id] = query, found, EXTRA
     passages = {
         docid: Passage(docid, raw["_text"].strip(), (raw["name"] or "").strip())
         for docid, raw in _raw()["concepts"].items()
     }
-    qrels = {qid: dict.fromkeys(found, 1) for qid, found in named.items()}
-    source = "CHAMP, problem to concept"
-    return Collection("math_theorem", "math: theorem", source, queries, passages, qrels, splits)
+    made = Collection("math_theorem", "math: theorem", "CHAMP, problem to concept", {}, passages, {})
+    for qid, raw in _raw()["problems"].items():
+        if found := _concepts(raw["ch_list"]):
+            steps = tuple(step["_text"].strip() for step in raw["solution"]["steps"])
+            made.add(Query(qid, raw["_text"].strip(), steps), split_of(qid), found)
+    parts = [part for qid, split in made.splits.items() if split == "train" for part in _parts(qid)]
+    for query, row in written("train/math/problems.jsonl"):
+        made.add(query, "train", row["concepts"])
+    for query, found in parts:
+        made.add(query, EXTRA, found)
+    return made
 
 
 def _concepts(named: Iterable[str]) -> list[str]:

@@ -43,11 +43,9 @@ def builtin_documentation() -> Collection:
         if named := sorted({name for call in telling for name in targets.get(call, ())}):
             lines = [" ".join(line.split()) for line in problem["canonical_solution"].splitlines()]
             steps = tuple(line for line in lines if line and not line.startswith("#"))
-            made.queries[qid], made.splits[qid] = Query(qid, problem["prompt"].strip(), steps), split_of(qid)
-            made.qrels[qid] = dict.fromkeys(named, 1)
+            made.add(Query(qid, problem["prompt"].strip(), steps), split_of(qid), named)
     for query, row in written("train/coding/tasks.jsonl"):
-        made.queries[query.id], made.splits[query.id] = query, "train"
-        made.qrels[query.id] = dict.fromkeys(row["positives"], 1)
+        made.add(query, "train", row["positives"])
     return made
 
 
@@ -73,24 +71,20 @@ def _documented() -> dict[str, Passage]:
 
 def _calls(source: str) -> set[str]:
     """What a program calls: "f" for a name, ".f" for an attribute, "m.f" for an attribute of an imported module."""
-    modules: set[str] = set()
-    functions: dict[str, str] = {}
-    own, found = set(), set()
-    nodes = list(ast.walk(ast.parse(source)))
-    for node in nodes:
-        match node:
-            case ast.Import(names=names):
-                modules |= {alias.asname or alias.name for alias in names}
-            case ast.ImportFrom(module=module, names=names):
-                functions |= {alias.asname or alias.name: f"{module}.{alias.name}" for alias in names}
-            case ast.FunctionDef(name=name):
-                own.add(name)
+    nodes, found = list(ast.walk(ast.parse(source))), set()
+    own = {node.name for node in nodes if isinstance(node, ast.FunctionDef)}
+    imported = {
+        alias.asname or alias.name: f"{node.module}.{alias.name}" if hasattr(node, "module") else alias.name
+        for node in nodes
+        if isinstance(node, ast.Import | ast.ImportFrom)
+        for alias in node.names
+    }
     for node in nodes:
         match node:
             case ast.Call(func=ast.Name(id=name)) if name not in own:
-                found.add(functions.get(name, name))
-            case ast.Call(func=ast.Attribute(value=ast.Name(id=module), attr=name)) if module in modules:
-                found.add(f"{module}.{name}")
+                found.add(imported.get(name, name))
+            case ast.Call(func=ast.Attribute(value=ast.Name(id=name), attr=attribute)) if name in imported:
+                found.add(f"{imported[name]}.{attribute}")
             case ast.Call(func=ast.Attribute(attr=name)):
                 found.add(f".{name}")
     return found

@@ -137,19 +137,16 @@ def _rendered(subset: str, path: Path, full: list[Example]) -> list[Example]:
     if subset == "sft":
         known = {" ".join(example.reasoning.split()): example for example in full}
         entries = [(f"{path}, entry {number}", row) for number, row in enumerate(read_json(path), start=1)]
-        said = {place: parse(_field(row, "output", place), 0).reasoning for place, row in entries}
-        keys = {place: " ".join(text.split()) for place, text in said.items()}
+        said = [(place, parse(_field(row, "output", place), 0).reasoning) for place, row in entries]
+        keys = [(place, " ".join(text.split())) for place, text in said]
     else:
         known = {str([example.initial_list, example.final_list]): example for example in full}
-        lists = {place: _field(row, "extra_info", place) for place, row in parquet(path)}
-        keys = {
-            place: str([list(map(str, _field(info, key, place))) for key in ("initial_list", "final_list")])
-            for place, info in lists.items()
-        }
-    for place, key in keys.items():
-        if key not in known:
-            raise ValueError(f"{place}: is no example of the full set: {key[:80]!r}")
-    return [known[key] for key in keys.values()]
+        infos = [(place, _field(row, "extra_info", place)) for place, row in parquet(path)]
+        names = ("initial_list", "final_list")
+        keys = [(place, str([list(map(str, _field(i, n, place))) for n in names])) for place, i in infos]
+    if unknown := [(place, key) for place, key in keys if key not in known]:
+        raise ValueError("{}: is no example of the full set: {!r:.80}".format(*unknown[0]))
+    return [known[key] for _, key in keys]
 
 
 def _field(row: Any, key: str, place: str) -> Any:

@@ -2,6 +2,5 @@
 
 from .asking import Asker
 from .base import Ranked, Teacher, TeacherError, TeacherFailure
-from .offline import OfflineTeacher
+from .offline import OfflineTeacher, WorkedTeacher
 from .remote import RemoteTeacher
-from .worked import WorkedTeacher

@@ -43,7 +43,6 @@ class Asker:
         self.settings, self.requests, self.controls, self.stopped = settings, 0, 0, False
         self.failures, self.reasons, self.spent = Counter(), {}, Counter()
         self._client = None if replay else ChatClient(settings)
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
         self.store = Store(path, header(settings), replay)
         self._tried: dict[str, list[dict[str, Any]]] = defaultdict(list)
         for key, record in self.store.done.items():

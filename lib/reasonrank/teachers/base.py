@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from ..sources import Collection, Passage, Query
+from ..sources import Passage, Query
 
 
 @dataclass(frozen=True)
@@ -18,11 +18,7 @@ class Ranked:
 
 
 class TeacherFailure(Exception):
-    """A question to which the teacher gave no usable answer; `kind` says why. Its query is dropped and counted."""
-
-    def __init__(self, kind: str):
-        super().__init__(kind)
-        self.kind = kind
+    """A question to which the teacher gave no usable answer, by kind. Its query is dropped and counted."""
 
 
 class TeacherError(RuntimeError):
@@ -32,8 +28,6 @@ class TeacherError(RuntimeError):
 class Teacher(Protocol):
     """Asynchronous, since a real teacher answers over a network. Each method may raise TeacherFailure."""
 
-    name: str
-
     async def select_positives(self, query: Query, passages: Sequence[Passage]) -> list[str]:
         """The relevant passages, possibly none of them. Sees the gold answer (4.1.2)."""
 
@@ -42,20 +36,3 @@ class Teacher(Protocol):
 
     async def rank(self, query: Query, passages: Sequence[Passage]) -> Ranked:
         """A full ranking with its reasoning, without the gold answer (4.1.4)."""
-
-
-class AnnotatedTeacher:
-    """Selects what people annotated in `collection`; how it ranks is left to its kinds."""
-
-    def __init__(self, collection: Collection):
-        self.collection = collection
-
-    async def select_positives(self, query: Query, passages: Sequence[Passage]) -> list[str]:
-        """The passages that people judged relevant."""
-        judged = self.collection.qrels.get(query.id, {})
-        return [passage.id for passage in passages if judged.get(passage.id, 0) > 0]
-
-    async def select_hard_negatives(self, query: Query, passages: Sequence[Passage]) -> list[str]:
-        """The passages that people marked as sharing words only; most collections mark none."""
-        marked = self.collection.hard_negatives.get(query.id, ())
-        return [passage.id for passage in passages if passage.id in marked]

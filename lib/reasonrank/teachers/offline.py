@@ -1,15 +1,18 @@
-"""The offline teacher: made from a collection's human annotations, it needs no network and no large model.
+"""Teachers made from what is known of a collection: they need no network and no large model.
 
-It stands in for DeepSeek-R1. R1 knows the gold answer when it selects positives; here the annotation does that.
-R1 works the solution out when it ranks; here the ranker reads the human solution: sentence embeddings of its steps
-tell which passages state what a step needs, and the annotation counts as much as `annotated` says. So the two labels
-come from partly different evidence and can disagree, which gives the self-consistency filter something to do.
+`WorkedTeacher` is that of the generated collections: it works a query out, and is wrong at a declared rate.
+
+`OfflineTeacher` stands in for DeepSeek-R1. R1 knows the gold answer when it selects positives; here the annotation does
+that. R1 works the solution out when it ranks; here the ranker reads the human solution: sentence embeddings of its
+steps tell which passages state what a step needs, and the annotation counts as much as `annotated` says. So the two
+labels come from partly different evidence and can disagree, which gives the self-consistency filter something to do.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from random import Random
 
 import numpy as np
 
@@ -17,10 +20,28 @@ from ..answers import NONE
 from ..retrieval import embed
 from ..settings import Synthesis
 from ..sources import Collection, Passage, Query
-from .base import AnnotatedTeacher, Ranked
+from ..sources.worked import Worked, Working
+from .base import Ranked
 
 CALLED = 0.3  # what a call in the solution adds to the similarity of the documentation it goes to
 MOST_CITED = 3  # passages that are moved up
+
+
+class AnnotatedTeacher:
+    """Selects what people annotated in `collection`; how it ranks is left to its kinds."""
+
+    def __init__(self, collection: Collection):
+        self.collection = collection
+
+    async def select_positives(self, query: Query, passages: Sequence[Passage]) -> list[str]:
+        """The passages that people judged relevant."""
+        judged = self.collection.qrels.get(query.id, {})
+        return [passage.id for passage in passages if judged.get(passage.id, 0) > 0]
+
+    async def select_hard_negatives(self, query: Query, passages: Sequence[Passage]) -> list[str]:
+        """The passages that people marked as sharing words only; most collections mark none."""
+        marked = self.collection.hard_negatives.get(query.id, ())
+        return [passage.id for passage in passages if passage.id in marked]
 
 
 class OfflineTeacher(AnnotatedTeacher):
@@ -28,8 +49,6 @@ class OfflineTeacher(AnnotatedTeacher):
     which the evidence for a passage is strong enough to move it up; `annotated`, what it adds to a passage's
     similarity that people judged relevant (0 for a ranker that does not see the annotation, more for one that works
     solutions out as well as a large model does); and `chain`, the form of the reasoning."""
-
-    name = "offline"
 
     def __init__(self, collection: Collection, wanted: Synthesis):
         super().__init__(collection)
@@ -44,8 +63,7 @@ class OfflineTeacher(AnnotatedTeacher):
     async def rank(self, query: Query, passages: Sequence[Passage]) -> Ranked:
         """Passages whose text states what the solution uses come first, best first; the rest keep their order.
 
-        With the chain "verdicts" those with a yes keep their order too, since nothing in it tells them apart. Where
-        the annotation counts, and nobody judged one of these relevant, all keep their order.
+        Where the annotation counts, and nobody judged one of these relevant, all keep their order.
         """
         vectors, steps = self._embed([passage.full for passage in passages]), _steps(query)
         by_step = vectors @ self._embed(steps).T
@@ -59,11 +77,9 @@ class OfflineTeacher(AnnotatedTeacher):
         enough = score.mean() + self.wanted.threshold * (score.std() or 1.0)
         strong = [int(i) for i in np.argsort(-score, kind="stable") if score[i] >= enough]
         cited = strong[:MOST_CITED] or [int(score.argmax())]
-        if self.wanted.chain == "verdicts":
-            cited.sort()
         order = cited + [i for i in range(len(passages)) if i not in cited]
         evidence = [(i + 1, passages[i], steps[int(by_step[i].argmax())]) for i in cited]
-        chain = _chain(self.wanted.chain, evidence, len(passages))
+        chain = _chain(self.wanted.chain, evidence)
         return Ranked([passages[i].id for i in order], f"{_thought(query)}{chain}")
 
     def _embed(self, texts: Sequence[str]) -> np.ndarray:
@@ -95,17 +111,13 @@ def _thought(query: Query) -> str:
     return f"{first[0]} " if first else ""
 
 
-def _chain(form: str, evidence: Sequence[tuple[int, Passage, str]], num_passages: int) -> str:
+def _chain(form: str, evidence: Sequence[tuple[int, Passage, str]]) -> str:
     """The reasoning. `evidence`: of each passage that is moved up its identifier, itself, and the step of the solution
     that needs it.
 
-    "verdicts": one word on each passage, so that every passage of a list bears a part of the loss. "needs": what helps,
-    then the passage that states it: the thought comes before the identifier. "evidence": passage, what it states, and
-    the step that needs it.
+    "needs": what helps, then the passage that states it: the thought comes before the identifier. "evidence": passage,
+    what it states, and the step that needs it.
     """
-    if form == "verdicts":
-        helps = {number for number, _, _ in evidence}
-        return " ".join(f"[{i}] {'yes' if i in helps else 'no'}" for i in range(1, num_passages + 1))
     cited = [
         (number, _gist(passage.title or passage.text, 8, 45), step) for number, passage, step in evidence
     ]
@@ -126,3 +138,33 @@ def _gist(text: str, words: int, characters: int) -> str:
             break
         gist += f" {word}"
     return (gist.strip() or text[:characters]).rstrip(".,;:(")
+
+
+class WorkedTeacher(AnnotatedTeacher):
+    """Ranks by a worked chain. On a share `slips` of lists its working has a slip, which it carries through to
+    the ranking; which lists these are depends on `seed`, query and list alone. It selects positives (the passage that
+    states the answer) and hard negatives (what a slip gives, what shares words alone) without slips, as the paper's
+    teacher does."""
+
+    def __init__(self, collection: Worked, slips: float = 0.2, seed: int = 0):
+        super().__init__(collection)
+        self.slips, self.seed = slips, seed
+
+    async def rank(self, query: Query, passages: Sequence[Passage]) -> Ranked:
+        """The passage that its working leads to comes first, the rest keep their order; without it, all do."""
+        docids = [passage.id for passage in passages]
+        slip = Random(" ".join([str(self.seed), query.id, *docids])).random() < self.slips
+        working = (self.collection.slips if slip else self.collection.workings)[query.id]
+        first = [docid for docid in docids if docid == working.docid]
+        return Ranked(list(dict.fromkeys([*first, *docids])), worked_chain(working, passages))
+
+
+def worked_chain(working: Working, passages: Sequence[Passage]) -> str:
+    """Numbered single steps, then the passage that they lead to: to the letter from the answer on, with its identifier
+    behind it, as it stands in the prompt: "(1) 7 x 13 = 91. (2) 91 + 5 = 96. So 96 seats. [6]"."""
+    steps = " ".join(f"({number}) {step}." for number, step in enumerate(working.steps, start=1))
+    for number, passage in enumerate(passages, start=1):
+        if passage.id == working.docid:
+            start = min(passage.full.index(part) for part in working.answer)
+            return f"{steps} So {passage.full[start:]} [{number}]"
+    return f"{steps} {NONE}"

@@ -6,22 +6,22 @@ Its questions are in one validated file per scenario, under data/teacher.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from .. import answers
 from ..answers import clean_identifiers
-from ..settings import Strict
-from ..sources import SCENARIOS, Passage, Query
+from ..settings import Strict, checked, read_yaml
+from ..sources import SCENARIOS, Collection, Passage, Query
 from ..stages import ROOT
 from .asking import Asker, Unusable
 from .base import Ranked
 from .client import Reply
+from .offline import AnnotatedTeacher
 
 FOLDER = ROOT / "data" / "teacher"
 SELECT = (
@@ -67,33 +67,25 @@ class Scenario(Strict):
         return [{"role": "user", "content": "\n\n".join(parts)}]
 
 
-def load_scenario(path: Path) -> Scenario:
-    """Read a scenario's file; a ValueError names file and key where it does not fit."""
-    try:
-        return Scenario.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
-    except (yaml.YAMLError, ValidationError) as error:
-        raise ValueError(f"{path.name}: {error}") from None
-
-
 @cache
-def scenarios() -> dict[str, Scenario]:
-    """The scenarios of data/teacher, by name."""
-    return {(read := load_scenario(path)).scenario: read for path in sorted(FOLDER.glob("*.yaml"))}
+def scenarios(folder: Path = FOLDER) -> dict[str, Scenario]:
+    """The scenarios of data/teacher, by name; a ValueError names file and key where one does not fit."""
+    found = [checked(read_yaml(path), Scenario, path.name) for path in sorted(folder.glob("*.yaml"))]
+    return {scenario.scenario: scenario for scenario in found}
 
 
-class RemoteTeacher:
-    """`asker`: whom to ask, shared by the teachers of all collections; `scenario`: what relevance means;
-    `labels`: judgements of the data set, taken as positives where the scenario says so."""
+class RemoteTeacher(AnnotatedTeacher):
+    """`asker`: whom to ask, shared by the teachers of all collections; the collection's scenario says what relevance
+    means, and where its judgements are taken as positives."""
 
-    def __init__(self, asker: Asker, scenario: str, labels: Mapping[str, Mapping[str, int]] | None = None):
-        self.name, self.asker, self.labels = asker.settings.model, asker, labels or {}
-        self.scenario = scenarios()[scenario]
+    def __init__(self, asker: Asker, collection: Collection):
+        super().__init__(collection)
+        self.asker, self.scenario = asker, scenarios()[collection.scenario]
 
     async def select_positives(self, query: Query, passages: Sequence[Passage]) -> list[str]:
         """The passages that the model names, seeing the gold answer; the data set's labels in web search."""
-        judged = self.labels.get(query.id)
-        if self.scenario.positives_from == "labels" and judged:
-            return [passage.id for passage in passages if judged.get(passage.id, 0) > 0]
+        if self.scenario.positives_from == "labels" and self.collection.qrels.get(query.id):
+            return await super().select_positives(query, passages)
         return await self._select(self.scenario.positives, query, passages)
 
     async def select_hard_negatives(self, query: Query, passages: Sequence[Passage]) -> list[str]:
