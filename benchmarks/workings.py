@@ -21,12 +21,12 @@ from scipy.stats import binomtest
 from reasonrank import sources, stages, traces
 from reasonrank.answers import NONE
 from reasonrank.sources.worked import Worked, Working
-from reasonrank.teachers.worked import chain
+from reasonrank.teachers.offline import worked_chain
 
 
 def is_right(text: str, working: Working) -> bool:
     """Whether an answer has exactly the steps of a working, in its teacher's form."""
-    return chain(working, ()).removesuffix(NONE) in text
+    return worked_chain(working, ()).removesuffix(NONE) in text
 
 
 def count(rows: Iterable[traces.Row], collections: dict[str, Worked]) -> list[dict[str, Any]]:

@@ -6,12 +6,12 @@ from benchmarks.workings import count, is_right
 from reasonrank.answers import NONE
 from reasonrank.sources import load
 from reasonrank.sources.base import Passage
-from reasonrank.teachers.worked import chain
+from reasonrank.teachers.offline import worked_chain
 
 COLLECTION = load("worked_math")
 QID = COLLECTION.ids("test")[0]
 WORKING = COLLECTION.workings[QID]
-RIGHT = chain(WORKING, [Passage(WORKING.docid, COLLECTION.passages[WORKING.docid].text)])
+RIGHT = worked_chain(WORKING, [Passage(WORKING.docid, COLLECTION.passages[WORKING.docid].text)])
 
 
 @pytest.mark.parametrize(
@@ -19,7 +19,7 @@ RIGHT = chain(WORKING, [Passage(WORKING.docid, COLLECTION.passages[WORKING.docid
     [
         (RIGHT, True),
         (RIGHT.replace(WORKING.steps[-1], "1 + 1 = 3"), False),
-        (f"{chain(COLLECTION.slips[QID], ())}", False),
+        (f"{worked_chain(COLLECTION.slips[QID], ())}", False),
         ("", False),
     ],
 )

@@ -14,7 +14,7 @@ NAMES, SPLITS = [*worked.KINDS], ("train", "dev", "test")
 
 @pytest.fixture(scope="module")
 def made():
-    return {name: worked.load(name, train=100) for name in NAMES}
+    return {(name, steps): worked.load(name, steps, train=100) for name in NAMES for steps in (1, 2, 3)}
 
 
 def key(working):
@@ -39,23 +39,23 @@ def test_sizes_places_and_one_relevant_passage_that_states_the_answer(made):
             assert stated == [right.docid]
 
 
-def test_steps_are_true_and_at_least_two(made):
-    for name, c in made.items():
+def test_steps_are_true_and_as_many_as_the_difficulty_says(made):
+    for (name, difficulty), c in made.items():
         counts = {len(working.steps) for working in c.workings.values()}
-        assert min(counts) == 2 and (
-            counts == {2} or name in ("coding", "math")
-        )  # loops and products take more
+        taken_apart = name in ("coding", "math")  # loops and products take more steps
+        assert min(counts) == difficulty and (counts == {difficulty} or taken_apart)
         for step in [step for working in c.workings.values() for step in working.steps]:
             if result := re.fullmatch(r"(\d+ (?:[-+*x%]|//) \d+) = (\d+)(?: \w+)?", step):
                 assert eval(result[1].replace("x", "*")) == int(result[2]), step
 
 
-def test_twenty_thousand_problems_and_splits_share_none():
+def test_twenty_thousand_problems_and_splits_share_none_whatever_the_seed():
     found = set()
     for name in ("complex", "coding", "math"):
-        c = worked.load(name, train=10_000)
-        train, dev, test = ({key(c.workings[qid]) for qid in c.ids(split)} for split in SPLITS)
-        assert not train & dev and not test & (train | dev)
+        first, other = worked.load(name, train=10_000), worked.load(name, seed=1, train=1000)
+        train, dev, test = ({key(first.workings[qid]) for qid in first.ids(split)} for split in SPLITS)
+        elsewhere = {key(other.workings[qid]) for qid in other.ids("train")}
+        assert not train & dev and not test & (train | dev | elsewhere)
         found |= train | dev | test
     assert len(found) > 20_000
 
@@ -74,21 +74,21 @@ def test_passages_have_at_most_16_tokens(made):
 
     tokenizer = AutoTokenizer.from_pretrained(models.resolve("smollm2-135m-instruct"))
     for name in NAMES:
-        other = worked.load(name, train=0, wordings="held_out")
-        for passage in [*made[name].passages.values(), *other.passages.values()][::2]:
+        other = worked.load(name, 3, train=0, wordings="held_out")
+        for passage in [*made[name, 3].passages.values(), *other.passages.values()][::2]:
             assert len(tokenizer(f" {passage.full}").input_ids) <= 16, passage
 
 
 def test_the_first_stage_finds_the_place_and_cannot_order_it(made):
     for name in NAMES:
-        c = made[name]
+        c = made[name, 2]
         run = retrieval.bm25(c, {qid: c.queries[qid].text for qid in c.ids("test")}, 20)
         found = sum(metrics.recall(run[qid], c.qrels[qid], 20) for qid in run) / 300
         assert found >= 0.8 and found - sum(metrics.ndcg(run[qid], c.qrels[qid]) for qid in run) / 300 > 0.3
 
 
 def test_a_passage_alone_does_not_give_the_answer_away(made):
-    c, total = made["math"], 0.0  # most neighbours first: the answer is not the middle of them
+    c, total = made["math", 2], 0.0  # most neighbours first: the answer is not the middle of them
     for qid in c.ids("test"):
         value = {p.id: int(re.search(r"\d+", p.text)[0]) for p in place(c, qid)}
         blind = sorted(value, key=lambda d: -sum(abs(value[d] - v) in (1, 2, 10) for v in value.values()))
@@ -105,7 +105,7 @@ def test_held_out_wordings_are_the_same_problems_in_other_words():
 
 
 def test_the_teacher_is_wrong_at_the_declared_rate_and_carries_its_slip_through(made):
-    c = made["math"]
+    c = made["math", 2]
     right, slips, wrong = WorkedTeacher(c, slips=0.0), WorkedTeacher(c, slips=1.0), 0
     for qid in c.queries:
         query, passages = c.queries[qid], place(c, qid)
@@ -125,6 +125,8 @@ def test_the_teacher_is_wrong_at_the_declared_rate_and_carries_its_slip_through(
 
 
 def test_what_is_not_there_is_refused():
+    with pytest.raises(ValueError, match="difficulty 4, usual: expected 1, 2 or 3"):
+        worked.load("math", 4)
     with pytest.raises(ValueError, match="names for 10764"):
         worked.load("math", train=10**6)
     assert sources.load("worked_web_reworded").name == "worked_web_reworded"

@@ -4,7 +4,7 @@ A place has 22 short passages of one kind, and a query names its place: a first 
 and cannot order them. One answers, which follows from query and passage alone; most others are near misses. Calendar,
 kinship and directions are complex QA, lines of Python coding, arithmetic in words mathematics, and things that the
 passage has under another word web search. A problem is its working, without names; its hash says which split it is
-in, so train, dev and test share none, and those of web search share no fact.
+in, so train, dev and test share none, whatever the seed, and those of web search share no fact.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ from functools import cache, partial
 from itertools import product
 from operator import add, floordiv, mod, mul, sub
 from random import Random
-from typing import Any, Literal
+from typing import Any
 
 from ..settings import read_yaml
 from ..stages import ROOT
 from .base import Collection, Passage, Query, split_of
 
-KINDS = {  # name -> scenario, kinds of its places
-    "complex": ("complex QA", ("calendar", "kinship", "directions", "calendar", "directions")),
-    "coding": ("coding", ("program",)),
-    "math": ("math: problem", ("seats", "seats", "minutes", "days", "eggs", "feet", "ounces")),
-    "web": ("web search", ("need",)),
+KINDS = {  # name -> scenario, difficulty, kinds of its places
+    "complex": ("complex QA", 2, ("calendar", "kinship", "directions", "calendar", "directions")),
+    "coding": ("coding", 2, ("program",)),
+    "math": ("math: problem", 2, ("seats", "seats", "minutes", "days", "eggs", "feet", "ounces")),
+    "web": ("web search", 2, ("need",)),
 }
 UNITS = {"minutes": 60, "days": 7, "eggs": 12, "feet": 3, "ounces": 16}  # seats: any number
 SIZES, PER_PLACE, PASSAGES = {"test": 300, "dev": 200}, 4, 22  # of train as many queries as asked for
@@ -61,25 +61,30 @@ class Problem:
     traps: list[tuple[str, ...]] = field(default_factory=list)
 
 
-def load(name: str, train: int = 2000, wordings: Literal["usual", "held_out"] = "usual") -> Worked:
+def load(name: str, difficulty: int | None = None, seed=0, train: int = 2000, wordings="usual") -> Worked:
     """The collection `name` ("complex", "coding", "math", "web"), the same for the same arguments.
 
-    `train`: training queries, beside 200 of dev and 300 of test. `wordings="held_out"`: the test split alone, the same
-    problems under the same ids, in words that no query and no passage has otherwise. Raises KeyError for another name,
-    and ValueError for more training queries than there are names of places.
+    `difficulty`: steps of a working, 1 to 3 (None: as in KINDS); `train`: training queries, beside 200 of dev and
+    300 of test. `wordings="held_out"`: the test split alone, the same problems under the same ids, in words that no
+    query and no passage has otherwise. Raises KeyError for another name, and ValueError for another difficulty,
+    other wordings, or more training queries than there are names of places.
     """
-    scenario, kinds = KINDS[name]
+    scenario, usual, kinds = KINDS[name]
+    difficulty = usual if difficulty is None else difficulty
+    if difficulty not in (1, 2, 3) or wordings not in ("usual", "held_out"):
+        raise ValueError(f"difficulty {difficulty}, {wordings}: expected 1, 2 or 3, usual or held_out")
+    kinds = kinds[:1] if name == "math" and difficulty == 1 else kinds  # of units there are too few products
     towns = [" ".join(pair) for pair in product(*_read("words")["towns"])]
-    Random(f"{name} 0").shuffle(towns)
+    Random(f"{name} {seed}").shuffle(towns)
     if train > (most := PER_PLACE * len(towns) - sum(SIZES.values())):
         raise ValueError(f"train is {train}; there are names for {most} training queries")
     made = Worked(f"worked_{name}", scenario, "made by a program", {}, {}, {}, {})
     made.name += "_reworded" * (wordings == "held_out")
     for split, size in (SIZES | {"train": train}).items():
-        what, how = (Random(f"{name} 2 0 {split} {of}") for of in ("problems", wordings))
+        what, how = (Random(f"{name} {difficulty} {seed} {split} {of}") for of in ("problems", wordings))
         for start in range(0, size, PER_PLACE):
             kind, town = what.choice(kinds), towns.pop()
-            place = _place(kind, split, min(PER_PLACE, size - start), what)
+            place = _place(kind, split, difficulty, min(PER_PLACE, size - start), what)
             if wordings == "usual" or split == "test":
                 _add(made, split, town, _read("words")[wordings][kind], *place, how)
     return made
@@ -90,14 +95,14 @@ def _read(name: str) -> dict[str, Any]:
     return read_yaml(ROOT / "data" / "worked" / f"{name}.yaml")
 
 
-def _place(kind: str, split: str, queries: int, rng: Random) -> tuple[list, list]:
+def _place(kind: str, split: str, difficulty: int, queries: int, rng: Random) -> tuple[list, list]:
     """Problems of one place and split with different answers, each with a slip, and what its passages state."""
     known = _read("facts")[split]
     make = partial(_need, known) if kind == "need" else MAKERS.get(kind) or partial(_amount, kind)
     names = [*known] if kind == "need" else _read("words")["relations"]
     problems, stated = {}, {}
     while len(problems) < queries:
-        problem = make(rng)
+        problem = make(rng, difficulty)
         key = " ".join(problem.right.steps + problem.right.answer) if problem else ""
         if key and (kind == "need" or split_of(key) == split):
             slip = _slip(problem.right, _near(problem.right.answer, names, rng))
@@ -180,18 +185,19 @@ def _number(start: int, operations: list, pieces: list) -> Problem | None:
     return Problem({}, pieces, right) if min(values) > 1 and 10 <= values[-1] <= 400 else None
 
 
-def _amount(kind: str, rng: Random) -> Problem | None:
+def _amount(kind: str, rng: Random, difficulty: int) -> Problem | None:
     """So many times so many, or so many of a larger unit in a smaller one; then more or fewer."""
     b = UNITS.get(kind) or rng.randint(11, 49)
     a = rng.randint(2, max(9, 200 // b))
-    sign, n = rng.choice("+-"), rng.randint(2, 29)
-    return _number(a, [("x", b), (sign, n)], [("base", {"a": a, "b": b}), (sign, {"n": n})])
+    changes = [(rng.choice("+-"), rng.randint(2, 29)) for _ in range(difficulty - 1)]
+    pieces = [("base", {"a": a, "b": b}), *((sign, {"n": n}) for sign, n in changes)]
+    return _number(a, [("x", b), *changes], pieces)
 
 
-def _program(rng: Random) -> Problem | None:
-    """A value, two lines that change it (a loop is one), and print."""
+def _program(rng: Random, difficulty: int) -> Problem | None:
+    """A value, as many lines that change it as `difficulty` says (a loop is one), and print."""
     start, operations, pieces = rng.randint(2, 60), [], []
-    for _ in range(2):
+    for _ in range(difficulty):
         sign, times = rng.choice(("+", "-", "*", "//", "%", "+=")), rng.randint(2, 3)
         n = rng.randint(2, 9) if sign in ("*", "//", "+=") else rng.randint(2, 29)
         operations += [("+", n)] * times if sign == "+=" else [(sign, n)]
@@ -199,36 +205,35 @@ def _program(rng: Random) -> Problem | None:
     return _number(start, operations, [("set", {"n": start}), *pieces, ("print", {})])
 
 
-def _calendar(rng: Random) -> Problem:
-    """A time from now: a step for the day, and one for the hour."""
+def _calendar(rng: Random, difficulty: int) -> Problem:
+    """A time from now: a step for the day, one for the hour, one for a change to it."""
     day, hour, n = rng.randrange(7), rng.randint(7, 12), rng.randint(2, 9)
-    more, *_ = (
-        rng.randint(2, 7),
-        rng.choice("+-"),
-        rng.randint(2, 4),
-    )  # what is left over keeps later numbers as they were
-    hours = _trace(hour, [("+", more)])
+    changes = [("+", rng.randint(2, 7)), (rng.choice("+-"), rng.randint(2, 4))][: difficulty - 1]
+    hours = _trace(hour, changes)
     names = [DAYS[(day + i) % 7] for i in range(1, n + 1)]
     counted = f"{DAYS[day]} + {n}: {', '.join(f'{i} {name}' for i, name in enumerate(names, start=1))}"
+    said = [("hours", changes[0][1]), *changes[1:]] if changes else [("at", hour)]
+    pieces = [(piece, {"n": number}) for piece, number in [("days", n), *said]]
     right = Working((counted, *hours.steps), (names[-1], *hours.answer))
-    return Problem({"day": DAYS[day], "hour": hour}, [("days", {"n": n}), ("hours", {"n": more})], right)
+    return Problem({"day": DAYS[day], "hour": hour}, pieces, right)
 
 
-def _need(known: dict[str, str], rng: Random) -> Problem:
-    """Who gives what on a day."""
-    does, time = rng.choice([*known]), _calendar(rng)
-    need = rng.choice(known[does].split(", "))
-    day, when = time.right.answer[0], time.right.steps[0]
-    right = Working((f"For {need}, find who {does}", when), (does, day))
-    traps = [(f"also wants {need.replace('my ', 'the ')}", day)] if len(need) < 20 else []
-    return Problem({"need": need, **time.given}, time.pieces[:1], right, traps)
+def _need(known: dict[str, str], rng: Random, difficulty: int) -> Problem:
+    """Who gives what; from difficulty 2 on a day, at 3 at an hour too."""
+    does, time = rng.choice([*known]), _calendar(rng, max(1, difficulty - 1))
+    need, more = rng.choice(known[does].split(", ")), difficulty - 1
+    steps = f"For {need}, find who {does}", *time.right.steps[:more]
+    right = Working(steps, (does, *time.right.answer[:more]))
+    wants = f"also wants {need.replace('my ', 'the ')}"
+    traps = [(wants, *right.answer[1:])] if difficulty < 3 and len(need) < 20 else []
+    return Problem({"need": need, **time.given}, time.pieces[:more], right, traps)
 
 
-def _kinship(rng: Random) -> Problem | None:
+def _kinship(rng: Random, difficulty: int) -> Problem | None:
     """The mother's brother's son: each step names who that is. None where the next one has no name."""
     table, steps = _read("words")["kin"], []
     path = [who := rng.choice([*table][:8])]
-    for _ in range(2):
+    for _ in range(difficulty):
         if who not in table:
             return None
         path.append(rng.choice([*table[who]]))
@@ -237,12 +242,12 @@ def _kinship(rng: Random) -> Problem | None:
     return Problem(given, [("relation", {"n": kin}) for kin in reversed(path)], Working(tuple(steps), (who,)))
 
 
-def _directions(rng: Random) -> Problem | None:
-    """A walk of two legs along each of two axes; None where it comes back to one of them, or crosses it."""
+def _directions(rng: Random, difficulty: int) -> Problem | None:
+    """A walk in legs along two axes; None where it comes back to one of them, or crosses it."""
     steps, ends, pieces = (), (), []
-    for sides in AXES:
+    for sides, turns in zip(AXES, ((1, 0), (1, 1), (2, 1))[difficulty - 1], strict=True):
         ahead, back = rng.sample(sides, 2)
-        legs = [("+", rng.randint(1, 9)), (rng.choice("+-"), rng.randint(1, 9))]
+        legs = [("+", rng.randint(1, 9)), *((rng.choice("+-"), rng.randint(1, 9)) for _ in range(turns))]
         along = _trace(legs[0][1], legs[1:], f" {ahead}")
         steps, ends = steps + along.steps, ends + along.answer
         pieces += [("leg", {"n": f"{n} {ahead if sign == '+' else back}"}) for sign, n in legs]
