@@ -17,8 +17,7 @@ import pandas as pd
 from ..engines import PRESETS, Engine, open_engine
 from ..recovery import template_of
 from ..rerank import strategies
-from ..rerank.listwise import WindowTrace
-from ..rerank.run import RerankedRun, Reranker
+from ..rerank.run import RerankedRun, Reranker, Trace
 from ..runs import Run, write_qrels, write_trec
 from ..settings import Profile
 from ..stages import read_json, stage_file
@@ -169,7 +168,7 @@ class FirstWindows(NamedTuple):
     """What weights answer to first windows: `answer_counts`, and one answer."""
 
     counts: dict[str, int]
-    sample: WindowTrace
+    sample: Trace
 
 
 def first_windows(settings: Profile, weights: Mapping[str, str | Path]) -> dict[str, FirstWindows]:

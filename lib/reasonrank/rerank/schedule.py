@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Literal
 
 Variant = Literal["ours", "released"]
-SCHEDULES = ("sliding", "single", "full")
 
 
 def windows(num_candidates: int, size: int, step: int, variant: Variant = "ours") -> list[tuple[int, int]]:
@@ -48,13 +47,10 @@ def schedule(
     (all candidates at once); `step` and `variant` are for "sliding" alone. A window of one document has nothing
     to rank and is left out. Raises ValueError for another strategy, and what `windows` raises.
     """
-    if strategy not in SCHEDULES:
-        raise ValueError(f"unknown strategy {strategy!r}: expected one of {', '.join(SCHEDULES)}")
     if strategy == "sliding":
         chosen = windows(num_candidates, size, step, variant)
-    elif strategy == "full":
-        chosen = [(0, num_candidates)]
+    elif strategy in ("single", "full"):
+        chosen = [(0, num_candidates if strategy == "full" else min(num_candidates, size))]
     else:
-        windows(0, size, size)  # refuses a size under 1
-        chosen = [(0, min(num_candidates, size))]
+        raise ValueError(f"unknown strategy {strategy!r}: expected one of sliding, single, full")
     return [(start, end) for start, end in chosen if end - start > 1]

@@ -1,13 +1,14 @@
-"""Ways to rerank a candidate list, by name: what each asks of the model, how often, and where it comes from."""
+"""Ways to rerank a candidate list, by name: who asks the model, with which prompt, and how often."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from reasonrank.engines import Engine
-from reasonrank.prompts import DirectPrompt, ListwisePrompt, Overlong, PointwisePrompt, Template
+from reasonrank.prompts import DirectPrompt, ListwisePrompt, Overlong, PointwisePrompt, Prompt, Template
 from reasonrank.recovery import RecoveredPrompt
 
 from .listwise import ListwiseReranker
@@ -20,20 +21,24 @@ from .topdown import TopDownReranker, topdown_calls
 
 @dataclass(frozen=True)
 class Strategy:
-    """A way to rerank, and where it comes from.
+    """A way to rerank.
 
     `calls(num_candidates, window, step)`: requests to the engine for one query, the fewest and the most; they differ
     for top-down partitioning and pointwise, where the answers decide, and for logits, where the tokenizer does. A
-    retry, and the second request of a constrained answer with reasoning, come on top.
+    retry, and the second request of a constrained answer with reasoning, come on top. `prompt`: None for a listwise
+    one. `unused`: options that it has no use for, since nothing slides, or nothing is written.
     """
 
-    about: str
-    source: str
+    reranker: Callable[..., Reranker]
     calls: Callable[[int, int, int], tuple[int, int]]
+    prompt: type[Prompt] | None = None
+    unused: tuple[str, ...] = ()
 
 
-def _windows(name: str) -> Callable[[int, int, int], tuple[int, int]]:
-    return lambda num_candidates, window, step: (len(schedule(name, num_candidates, window, step)),) * 2
+def _windows(name: str) -> Strategy:
+    """The windows of `schedule.schedule`, a request each."""
+    calls = lambda n, window, step: (len(schedule(name, n, window, step)),) * 2  # noqa: E731
+    return Strategy(partial(ListwiseReranker, strategy=name), calls)
 
 
 def _logits_calls(num_candidates: int, window: int, step: int) -> tuple[int, int]:
@@ -43,38 +48,24 @@ def _logits_calls(num_candidates: int, window: int, step: int) -> tuple[int, int
 
 
 STRATEGIES = {
-    "sliding": Strategy(
-        "windows slid from the back to the front", "paper: 20/10; Table 10: 10/5", _windows("sliding")
-    ),
-    "single": Strategy("one window over the first candidates", "paper, Table 9 (top 20)", _windows("single")),
-    "full": Strategy("one window over all candidates", "full ranking, for long contexts", _windows("full")),
+    "sliding": _windows("sliding"),  # paper: 20/10; Table 10: 10/5
+    "single": _windows("single"),  # the first candidates alone; paper, Table 9 (top 20)
+    "full": _windows("full"),  # all candidates in one prompt, for long contexts
     "topdown": Strategy(
-        "a pivot from the first window, compared with the rest in parallel",
-        "Parry et al. 2024, arXiv 2405.14589",
-        lambda num_candidates, window, step: topdown_calls(num_candidates, window),
+        TopDownReranker,
+        lambda n, window, step: topdown_calls(n, window),
+        unused=("step", "variant", "prefetch"),
     ),
     "pointwise": Strategy(
-        "a chain and a score for each candidate by itself",
-        "Rank1, Weller et al. 2025; the paper's Figures 1 and 5",
-        lambda num_candidates, window, step: (num_candidates, 2 * num_candidates),
+        PointwiseReranker,
+        lambda n, window, step: (n, 2 * n),
+        PointwisePrompt,
+        unused=("window", "step", "variant", "retry", "constrained", "prefetch"),
     ),
-    "direct": Strategy(
-        "sliding windows, no reasoning", "the paper's non-reasoning rows of Table 3", _windows("sliding")
-    ),
-    "logits": Strategy(
-        "sliding windows, by the probabilities of identifiers where an answer begins",
-        "FIRST, Reddy et al. 2024, arXiv 2406.15657",
-        _logits_calls,
-    ),
+    # the paper's non-reasoning rows of Table 3
+    "direct": replace(_windows("sliding"), prompt=DirectPrompt),
+    "logits": Strategy(LogitsReranker, _logits_calls, unused=("retry", "constrained", "prefetch")),
 }
-
-
-UNUSED = {
-    "pointwise": ("window", "step", "variant", "retry", "constrained", "prefetch"),
-    "logits": ("retry", "constrained", "prefetch"),
-    "topdown": ("step", "variant", "prefetch"),
-}
-"""Options that a strategy has no use for: nothing slides, or nothing is written."""
 
 
 def build(
@@ -93,20 +84,19 @@ def build(
     """A reranker of the strategy `name`, with its prompt, over an open engine.
 
     Caps and `max_length` (of a prompt) in tokens, `overlong` and `repeat`: see `prompts.Prompt`; `options` as the
-    rerankers take them, but for those in UNUSED, which are left out. `reasoning=False`: rankings are asked for without
-    it, as by "direct", whatever the schedule; a pointwise judgement always reasons. `template`: of listwise prompts
-    with reasoning, in place of ours. Raises ValueError for an unknown strategy or a setting out of range.
+    rerankers take them, but for those that the strategy has no use for, which are left out. `reasoning=False`:
+    rankings are asked for without it, as by "direct", whatever the schedule; a pointwise judgement always reasons.
+    `template`: of listwise prompts with reasoning, in place of ours. Raises ValueError for an unknown strategy or a
+    setting out of range.
     """
     if name not in STRATEGIES:
         raise ValueError(f"unknown strategy {name!r}: expected one of {', '.join(STRATEGIES)}")
-    kind = ListwisePrompt if reasoning else DirectPrompt
-    kind = {"pointwise": PointwisePrompt, "direct": DirectPrompt}.get(name, kind)
-    caps = {"passage_tokens": passage_tokens, "query_tokens": query_tokens, "max_length": max_length}
+    chosen = STRATEGIES[name]
+    kind = chosen.prompt or (ListwisePrompt if reasoning else DirectPrompt)
     if template is not None and kind is ListwisePrompt:
-        kind, caps = RecoveredPrompt, caps | {"template": template}
+        kind = RecoveredPrompt
+    caps = {"passage_tokens": passage_tokens, "query_tokens": query_tokens, "max_length": max_length}
+    caps |= {"template": template if kind is RecoveredPrompt else None}
     prompt = kind(engine.tokenizer, **caps, overlong=overlong, repeat=repeat)
-    others = {"pointwise": PointwiseReranker, "logits": LogitsReranker, "topdown": TopDownReranker}
-    if name not in others:
-        options["strategy"] = "sliding" if name == "direct" else name
-    used = {key: value for key, value in options.items() if key not in UNUSED.get(name, ())}
-    return others.get(name, ListwiseReranker)(engine, prompt, **used)
+    used = {key: value for key, value in options.items() if key not in chosen.unused}
+    return chosen.reranker(engine, prompt, **used)

@@ -22,10 +22,7 @@ A list of at most w documents takes one call, one of a single document none.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
-
-from reasonrank.engines import Engine
-from reasonrank.prompts import Prompt
+from dataclasses import dataclass
 
 from .listwise import WindowReranker
 from .run import Gate, Reranked, gather
@@ -46,17 +43,19 @@ def topdown_calls(num_candidates: int, window: int) -> tuple[int, int]:
     return calls, calls + topdown_calls(min(promoted, window), window)[1]
 
 
+@dataclass
 class TopDownReranker(WindowReranker):
-    """Top-down partitioning, as the module says; `window` is at least 2. `options`: see `WindowReranker`.
+    """Top-down partitioning, as the module says; `window` is at least 2.
 
     In a trace, [start, end) is the place of a batch in the list of its level; where a pivot is compared, it
     stands first in `docids`, before the batch.
     """
 
-    def __init__(self, engine: Engine, prompt: Prompt, *, window: int = 20, **options: Any) -> None:
-        topdown_calls(0, window)  # refuses a window without a batch
-        super().__init__(engine, prompt, **options)
-        self.window = window
+    window: int = 20
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        topdown_calls(0, self.window)  # refuses a window without a batch
 
     def answers_needed(self, num_candidates: int) -> int:
         return topdown_calls(num_candidates, self.window)[1]
