@@ -93,7 +93,7 @@ def test_held_outputs_have_a_length_of_their_own_that_is_always_the_same():
     assert limits[0] == limits[4] and len(set(limits)) > 1 and set(limits) <= {5, 6, 7}
     assert engine.samplings[-1].exact and engine.samplings[-1].stop == ()
     run_sync(held.generate([1], latency.Sampling(max_tokens=1, stop=("x",))))
-    assert not engine.samplings[-1].exact and held.stats.requests == 6
+    assert not engine.samplings[-1].exact and held.stats["requests"] == 6
 
 
 def test_each_method_has_its_weights_and_those_with_the_same_share_an_engine(tmp_path, monkeypatch):

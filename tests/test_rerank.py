@@ -157,7 +157,7 @@ def test_a_prefix_takes_a_slot_is_dropped_when_late_and_its_failure_is_nobodys()
     )
     for engine in (fails, late):
         assert log_of(engine, prefetch=True)[0] == result
-        assert engine.stats.requests == 3 and engine.in_flight == 0
+        assert engine.stats["requests"] == 3 and engine.in_flight == 0
     engine.prefixes = False
     with pytest.raises(
         ValueError, match="prefetch: the fake engine keeps no prefixes; expected vllm or openai"

@@ -201,9 +201,10 @@ def _work(
             kept = f"{len(store.done)} of {total} queries are in the journal"
             raise CommandError(f"{error}\n{kept}; the same command goes on from there") from error
         now = engine.stats
-        rate = round(now.output_tokens / result.seconds, 1) if result.seconds else None
+        rate = round(now["output_tokens"] / result.seconds, 1) if result.seconds else None
+        broken = now["control_tokens"]
         took = {"seconds": round(result.seconds, 3), "output_tokens_per_second": rate}
-        return took | ({"control_tokens_broken_up": now.control_tokens} if now.control_tokens else {})
+        return took | ({"control_tokens_broken_up": broken} if broken else {})
 
 
 def open_engine(options: Any, kind: str) -> Engine:

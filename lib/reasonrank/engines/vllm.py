@@ -35,10 +35,10 @@ _HIDDEN = "llvmlite.binding.ffi"
 class VllmEngine(InProcessEngine):
     """vLLM's engine, stepped by a thread of its own as long as requests are under way.
 
-    `adapter`: folder of a LoRA adapter; a CPU gets it merged into the weights (three times as fast there), a
-    GPU beside them. `kv_cache_gib`: memory of the key-value cache on a CPU, in GiB; a GPU takes
-    `gpu_memory_utilization` of its memory for all. Other options go to vLLM's EngineArgs; without `enforce_eager` a
-    CPU does not compile, since it starts sooner so. One such engine can be open at a time in a process.
+    `adapter`: folder of a LoRA adapter, merged into the weights. `kv_cache_gib`: memory of the key-value cache on a
+    CPU, in GiB; a GPU takes `gpu_memory_utilization` of its memory for all. Other options go to vLLM's EngineArgs;
+    without `enforce_eager` a CPU does not compile, since it starts sooner so. One such engine can be open at a time
+    in a process.
     Raises EngineError where one is open already, and what vLLM raises where it cannot start.
     """
 
@@ -52,14 +52,14 @@ class VllmEngine(InProcessEngine):
         if VllmEngine._open is not None:
             raise EngineError(f"the vllm engine of {VllmEngine._open.name} is still open; close it first")
         self.name, self._adapter, self._options = model, adapter, options
-        self._cache, self._lora, self._engine = int(kv_cache_gib * GIB), None, None
+        self._cache, self._engine = int(kv_cache_gib * GIB), None
         super().__init__()
 
     def reset_prefix_cache(self) -> None:
         self.call(lambda: self._engine.reset_prefix_cache())
 
     def load(self, model: str, adapter: str | Path | None = None) -> None:
-        self.name, self._adapter, self._lora = model, adapter, None  # an adapter is merged, on GPUs too
+        self.name, self._adapter = model, adapter
         with _quiet_start(), tempfile.TemporaryDirectory() as folder:
             weights = self._weights(folder)
             self.call(lambda: self._reload(weights))
@@ -87,29 +87,15 @@ class VllmEngine(InProcessEngine):
             from vllm.platforms import current_platform
             from vllm.v1.engine.llm_engine import LLMEngine
 
-            if current_platform.is_cpu():
-                options |= {"model": self._weights(folder), "kv_cache_memory_bytes": self._cache}
+            options["model"] = self._weights(folder)
+            if on_cpu := current_platform.is_cpu():
                 # After a part of a prompt vLLM turns a seeded generator back, which a CPU's cannot.
                 options |= {"enforce_eager": True, "enable_chunked_prefill": False}
-            else:
-                options |= {"model": models.resolve(self.name), **self._beside()}
+                options["kv_cache_memory_bytes"] = self._cache
             self._engine = LLMEngine.from_engine_args(EngineArgs(**options | self._options))
-            if current_platform.is_cpu():
+            if on_cpu:
                 self._engine.collective_rpc(_draw_once)
         self.max_model_len = self._engine.model_config.max_model_len
-
-    def _beside(self) -> dict[str, Any]:
-        """Settings of a GPU for an adapter. vLLM wants its rank beforehand, and knows a few ranks only."""
-        if self._adapter is None:
-            return {}
-        from vllm.lora.request import LoRARequest
-
-        adapter = Path(self._adapter).absolute()
-        models.check_adapter(self.name, adapter)  # vLLM passes over keys that it does not know
-        rank = models.adapter_settings(adapter)["r"]
-        known = (1, 8, 16, 32, 64, 128, 256, 320, 512)
-        self._lora = LoRARequest(adapter.name, 1, str(adapter))
-        return {"enable_lora": True, "max_lora_rank": min(r for r in known if r >= rank)}
 
     def _unload(self) -> None:
         if self._engine is not None:
@@ -119,8 +105,8 @@ class VllmEngine(InProcessEngine):
         VllmEngine._open = None
 
     def _add(self, request: Request) -> None:
-        prompt, parameters = {"prompt_token_ids": request.prompt}, self.parameters(request.sampling)
-        self._engine.add_request(request.id, prompt, parameters, lora_request=self._lora)
+        prompt = {"prompt_token_ids": request.prompt}
+        self._engine.add_request(request.id, prompt, self.parameters(request.sampling))
 
     def _drop(self, request: Request) -> None:
         self._engine.abort_request([request.id])
