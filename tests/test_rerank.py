@@ -188,8 +188,9 @@ def test_the_prefix_of_a_real_prompt_holds_all_new_passages(repeat, n, step):
     prompt, engine = ListwisePrompt(tokenizer, **caps, repeat=repeat), RealPrompts(tokenizer)
     passages = {f"d{i}": f"Passage {i}: {'tides ' * (i % 5)}{i * 37} m" for i in range(n)}
     reranker = listwise(engine, 20, step, prompt, prefetch=True)
-    result = run_sync(reranker.rerank("How high?", list(passages), passages))
-    found = zip(engine.asked[1::2], engine.asked[2::2], result.windows[:-1], result.windows[1:], strict=True)
+    result = reranker.rerank_run_sync({"q": list(passages)}, {"q": "How high?"}, passages)
+    traces = result.traces["q"]
+    found = zip(engine.asked[1::2], engine.asked[2::2], traces[:-1], traces[1:], strict=True)
     for prefix, following, before, after in found:
         assert following[: len(prefix)] == prefix
         last = passages[after.docids[before.start - after.start - 1]]
@@ -246,6 +247,9 @@ def test_what_is_missing_or_wrong_is_named_before_any_generation():
     assert engine.finished == []
 
 
+ONE = {"q": docs(3)}, {"q": "q"}, texts(3)
+
+
 def test_run_sync_inside_a_running_loop_as_in_a_notebook():
     async def cell(coroutine):
         return run_sync(coroutine)
@@ -253,8 +257,8 @@ def test_run_sync_inside_a_running_loop_as_in_a_notebook():
     async def failing():
         raise LookupError("inside")
 
-    reranked = asyncio.run(cell(listwise(FakeEngine(reverse)).rerank("q", docs(3), texts(3))))
-    assert reranked.docids == ["d2", "d1", "d0"]
+    reranked = asyncio.run(cell(listwise(FakeEngine(reverse)).rerank_run(*ONE)))
+    assert reranked.run["q"] == ["d2", "d1", "d0"]
     with pytest.raises(LookupError, match="inside"):
         asyncio.run(cell(failing()))
 
@@ -266,7 +270,7 @@ def test_an_interrupt_cancels_the_work_first():
     found = signal.signal(signal.SIGINT, signal.default_int_handler)
 
     async def cell():
-        run_sync(listwise(engine).rerank("q", docs(3), texts(3)))
+        run_sync(listwise(engine).rerank_run(*ONE))
 
     loop = asyncio.new_event_loop()
     threading.Timer(0.3, signal.pthread_kill, (threading.main_thread().ident, signal.SIGINT)).start()

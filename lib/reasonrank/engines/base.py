@@ -7,11 +7,11 @@ import hashlib
 import json
 import threading
 import time
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -81,7 +81,7 @@ class Completion:
     calls: int = 1
 
 
-class Engine(ABC):
+class Engine(AbstractContextManager):
     """Generation behind one asynchronous interface; a context manager.
 
     `max_model_len`: tokens of prompt and output together. `constraints`: whether outputs can be held to a regular
@@ -171,9 +171,6 @@ class Engine(ABC):
             self._done.update(work)
             self._since, self._in_flight = now, self._in_flight + in_flight
             return self._done.copy()
-
-    def __enter__(self) -> Engine:
-        return self
 
     def __exit__(self, *error: object) -> None:
         self.close()

@@ -60,9 +60,14 @@ class VllmEngine(InProcessEngine):
 
     def load(self, model: str, adapter: str | Path | None = None) -> None:
         self.name, self._adapter = model, adapter
+        self.call(self._reload)
+
+    def _reload(self) -> None:
         with _quiet_start(), tempfile.TemporaryDirectory() as folder:
-            weights = self._weights(folder)
-            self.call(lambda: self._reload(weights))
+            place = {"weights_path": self._weights(folder)}
+            self._engine.collective_rpc("reload_weights", kwargs=place)
+        self._engine.collective_rpc(_repack_head)
+        self._engine.reset_prefix_cache()
 
     def _weights(self, folder: str) -> str:
         """Where the model is; with an adapter, merged, in `folder`, which is needed only while it is loaded."""
@@ -70,11 +75,6 @@ class VllmEngine(InProcessEngine):
             return models.resolve(self.name)
         models.save_merged(self.name, Path(self._adapter), self._options.get("dtype", "auto"), folder)
         return folder
-
-    def _reload(self, weights: str) -> None:
-        self._engine.collective_rpc("reload_weights", kwargs={"weights_path": weights})
-        self._engine.collective_rpc(_repack_head)
-        self._engine.reset_prefix_cache()
 
     def _load(self) -> None:
         VllmEngine._open = self
@@ -131,14 +131,23 @@ class VllmEngine(InProcessEngine):
 
     def _step(self) -> None:
         for output in self._engine.step():
-            request = self._active.get(output.request_id)
+            request, result = self._active.get(output.request_id), output.outputs[0]
             if request is None:
                 continue
-            cut = cut_at_stop(output.outputs[0].text, request.sampling)
+            cut, tops = cut_at_stop(result.text, request.sampling), result.logprobs
             if cut is not None and not output.finished:
                 self._drop(request)
             if cut is not None or output.finished:
-                self.finish(request, _completion(output, cut))
+                done = Completion(
+                    text=result.text if cut is None else cut,
+                    token_ids=tuple(result.token_ids),
+                    prompt_tokens=len(output.prompt_token_ids),
+                    output_tokens=len(result.token_ids),
+                    finish_reason=result.finish_reason if cut is None else "stop",
+                    logprobs=None if tops is None else [_by_string(top) for top in tops],
+                    cached_tokens=output.num_cached_tokens or 0,
+                )
+                self.finish(request, done)
 
 
 def _repack_head(worker: Any) -> None:
@@ -166,20 +175,6 @@ def _draw_once(worker: Any) -> None:
         return torch.searchsorted(summed, places, right=True).clamp_(max=logits.size(1) - 1).view(-1), None
 
     sampler.forward = draw
-
-
-def _completion(output: Any, cut: str | None) -> Completion:
-    """A finished vLLM request, or one that was cut."""
-    result = output.outputs[0]
-    return Completion(
-        text=result.text if cut is None else cut,
-        token_ids=tuple(result.token_ids),
-        prompt_tokens=len(output.prompt_token_ids),
-        output_tokens=len(result.token_ids),
-        finish_reason=result.finish_reason if cut is None else "stop",
-        logprobs=None if result.logprobs is None else [_by_string(top) for top in result.logprobs],
-        cached_tokens=output.num_cached_tokens or 0,
-    )
 
 
 def _by_string(top: dict[int, Any]) -> dict[str, float]:

@@ -170,11 +170,6 @@ class Reranker(ABC):
             **said,
         )
 
-    async def rerank(self, query: str, docids: Sequence[str], texts: Mapping[str, str]) -> Reranked:
-        """`rerank_run` for the documents of one query text."""
-        result = await self.rerank_run({query: docids}, {query: query}, texts)
-        return Reranked(result.run[query], result.traces[query])
-
     async def rerank_run(
         self,
         run: Mapping[str, Sequence[str]],

@@ -11,11 +11,10 @@ from reasonrank.engines import Engine
 from reasonrank.prompts import DirectPrompt, ListwisePrompt, Overlong, PointwisePrompt, Prompt, Template
 from reasonrank.recovery import RecoveredPrompt
 
-from .listwise import ListwiseReranker
+from .listwise import ListwiseReranker, schedule
 from .logits import LogitsReranker
 from .pointwise import PointwiseReranker
 from .run import Reranker
-from .schedule import schedule
 from .topdown import TopDownReranker, topdown_calls
 
 
@@ -36,7 +35,7 @@ class Strategy:
 
 
 def _windows(name: str) -> Strategy:
-    """The windows of `schedule.schedule`, a request each."""
+    """The windows of `listwise.schedule`, a request each."""
     calls = lambda n, window, step: (len(schedule(name, n, window, step)),) * 2  # noqa: E731
     return Strategy(partial(ListwiseReranker, strategy=name), calls)
 
