@@ -83,12 +83,12 @@ def test_prompts_must_fit(length):
 class Countdown(InProcessEngine):
     """Takes as many steps for a request as its only prompt token says; -1 breaks it, -2 is refused."""
 
-    kind, name = "countdown", "countdown"
+    kind = "countdown"
 
     def __init__(self, broken=False, gate=None):
         self.broken, self.gate, self.unloaded, self.threads = broken, gate, 0, set()
         self.left, self.order, self.most = {}, [], 0
-        super().__init__()
+        super().__init__("countdown", None)
 
     def _load(self):
         if self.broken:

@@ -14,6 +14,7 @@ from abc import abstractmethod
 from collections.abc import Callable
 from concurrent.futures import Future, InvalidStateError, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -37,8 +38,9 @@ class InProcessEngine(Engine):
     were added and have not ended. Only the engine's thread calls the methods that it provides.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, model: str, adapter: str | Path | None) -> None:
         super().__init__()
+        self.name, self.adapter = model, adapter
         self._active: dict[str, Request] = {}
         self._stopped: EngineError | None = None
         self._thread = ThreadPoolExecutor(max_workers=1)
@@ -52,6 +54,10 @@ class InProcessEngine(Engine):
     @abstractmethod
     def _load(self) -> None:
         """Load the model; set `tokenizer` and `max_model_len`."""
+
+    def _reload(self) -> None:
+        """Put the weights of `name` and `adapter` in place of the others; set what differs."""
+        self._load()
 
     @abstractmethod
     def _unload(self) -> None:
@@ -89,6 +95,10 @@ class InProcessEngine(Engine):
         if self._stopped is not None:
             raise EngineError(str(self._stopped)) from self._stopped.__cause__
         return self._thread.submit(action)
+
+    def load(self, model: str, adapter: str | Path | None = None) -> None:
+        self.name, self.adapter = model, adapter
+        self.call(self._reload)
 
     def close(self) -> None:
         if self._stopped is None:

@@ -51,16 +51,11 @@ class VllmEngine(InProcessEngine):
     ) -> None:
         if VllmEngine._open is not None:
             raise EngineError(f"the vllm engine of {VllmEngine._open.name} is still open; close it first")
-        self.name, self._adapter, self._options = model, adapter, options
-        self._cache, self._engine = int(kv_cache_gib * GIB), None
-        super().__init__()
+        self._options, self._cache, self._engine = options, int(kv_cache_gib * GIB), None
+        super().__init__(model, adapter)
 
     def reset_prefix_cache(self) -> None:
         self.call(lambda: self._engine.reset_prefix_cache())
-
-    def load(self, model: str, adapter: str | Path | None = None) -> None:
-        self.name, self._adapter = model, adapter
-        self.call(self._reload)
 
     def _reload(self) -> None:
         with _quiet_start(), tempfile.TemporaryDirectory() as folder:
@@ -71,9 +66,9 @@ class VllmEngine(InProcessEngine):
 
     def _weights(self, folder: str) -> str:
         """Where the model is; with an adapter, merged, in `folder`, which is needed only while it is loaded."""
-        if self._adapter is None:
+        if self.adapter is None:
             return models.resolve(self.name)
-        models.save_merged(self.name, Path(self._adapter), self._options.get("dtype", "auto"), folder)
+        models.save_merged(self.name, Path(self.adapter), self._options.get("dtype", "auto"), folder)
         return folder
 
     def _load(self) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from itertools import takewhile, zip_longest
 from typing import Any, Literal
@@ -11,7 +10,7 @@ from typing import Any, Literal
 from reasonrank.answers import ANSWER, ANSWER_END, THINK_END, parse, render
 from reasonrank.engines import QWEN3, Completion, Sampling
 
-from .run import Gate, Reranked, Reranker, as_one
+from .run import Job, Reranked, Reranker, as_one
 
 Variant = Literal["ours", "released"]
 
@@ -150,19 +149,15 @@ class ListwiseReranker(WindowReranker):
         """The windows in their order."""
         return schedule(self.strategy, num_candidates, self.window, self.step, self.variant)
 
-    def answers_needed(self, num_candidates: int) -> int:
-        return len(self.schedule(num_candidates))
-
-    async def _rerank(self, query: str, docids: list[str], texts: Mapping[str, str], gate: Gate) -> Reranked:
+    async def _rerank(self, job: Job, docids: list[str]) -> Reranked:
         order, traces, places = list(docids), [], self.schedule(len(docids))
         for (start, end), following in zip_longest(places, places[1:]):
             ahead = []
             if self.prefetch and following:
                 new, kept = order[following[0] : start], following[1] - start
-                reading = self._read_ahead(query, new, order[start:end], kept, texts, gate)
-                ahead.append(asyncio.ensure_future(reading))
+                ahead.append(asyncio.ensure_future(self._read_ahead(job, new, order[start:end], kept)))
             try:
-                trace = await self._rank_window(query, order[start:end], start, end, texts, gate)
+                trace = await self._rank_window(job, order[start:end], start, end)
             finally:  # whatever became of it
                 for task in ahead:
                     task.cancel()
@@ -171,18 +166,18 @@ class ListwiseReranker(WindowReranker):
             traces.append(trace)
         return Reranked(order, traces)
 
-    async def _read_ahead(
-        self, query: str, new: list[str], window: list[str], kept: int, texts: Mapping[str, str], gate: Gate
-    ) -> None:
+    async def _read_ahead(self, job: Job, new: list[str], window: list[str], kept: int) -> None:
         """Have the engine compute the beginning of the next prompt while the answer to `window` is decoded.
 
         Passages that are `new` to the next window stand first in it; behind them come `kept` passages of `window`,
         which ones its answer says. So what two of the possible prompts share is known.
         """
         possible = [[*new, *window[:kept]], [*new, *window[::-1][:kept]]]
-        prompts = [self.prompt.render(query, [texts[docid] for docid in docids]).ids for docids in possible]
+        prompts = [
+            self.prompt.render(job.query, [job.texts[docid] for docid in docids]).ids for docids in possible
+        ]
         shared = [one for one, _ in takewhile(lambda pair: pair[0] == pair[1], zip(*prompts, strict=False))]
-        async with gate.slots:
+        async with job.slots:
             await self.engine.generate(shared, Sampling(max_tokens=1))
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -34,6 +34,10 @@ class LogitsReranker(ListwiseReranker):
     the order of the window ("repaired"); where none is, the window stays as it is ("malformed"). `sampling` plays no
     part: there is no draw. Raises EngineError where the engine gives no log-probabilities.
     """
+
+    retry: bool = field(default=False, init=False)
+    constrained: bool = field(default=False, init=False)
+    prefetch: bool = field(default=False, init=False)
 
     async def _ask(self, prompt: list[int], num_passages: int, sampling: Sampling) -> Completion:
         opening = EMPTY_CHAIN.removeprefix(self.prompt.begun).lstrip() + ANSWER

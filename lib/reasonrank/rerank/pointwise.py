@@ -14,7 +14,7 @@ from typing import Any
 from reasonrank.answers import THINK_END
 from reasonrank.engines import Completion, Sampling
 
-from .run import Gate, Reranked, Reranker, as_one, gather
+from .run import Job, Reranked, Reranker, as_one, gather
 
 VERDICT = Sampling(max_tokens=1, logprobs=20)
 _SAID = ("true", "false", "True", "False")  # what ends an answer, after its reasoning
@@ -36,12 +36,8 @@ class PointwiseReranker(Reranker):
         super().__post_init__()
         self.sampling = replace(self.sampling, stop=_SAID, chain=True, logprobs=VERDICT.logprobs)
 
-    def answers_needed(self, num_candidates: int) -> int:
-        return num_candidates
-
-    async def _rerank(self, query: str, docids: list[str], texts: Mapping[str, str], gate: Gate) -> Reranked:
-        one = enumerate(docids)
-        traces = await gather(self._rank_window(query, [d], rank, rank + 1, texts, gate) for rank, d in one)
+    async def _rerank(self, job: Job, docids: list[str]) -> Reranked:
+        traces = await gather(self._rank_window(job, [d], rank, rank + 1) for rank, d in enumerate(docids))
         best_first = sorted(traces, key=lambda trace: -trace.score)
         return Reranked([trace.docids[0] for trace in best_first], traces)
 

@@ -63,10 +63,6 @@ class Reranked:
     windows: list[Trace]
 
 
-Progress = Callable[[int, int], None]  # model answers that are in, and those needed in all (at most)
-Finished = Callable[[str, Reranked], None]  # a query id and its result, when all its answers are in
-
-
 @dataclass(frozen=True)
 class RerankedRun:
     """A reranked run with its traces by query.
@@ -106,17 +102,14 @@ def work(queries: Iterable[Sequence[Trace]]) -> dict[str, int]:
     }
 
 
-class Gate:
-    """The bound on requests in flight of one `rerank_run`, and its progress."""
+@dataclass(frozen=True)
+class Job:
+    """A query under way: its text, the passages, the bound on prompts in the engine, and whom each answer is told."""
 
-    def __init__(self, limit: int, total: int, progress: Progress | None) -> None:
-        self.slots, self.done, self.total, self.progress = asyncio.Semaphore(limit), 0, total, progress
-
-    def count(self, answered: int = 0, spared: int = 0) -> None:
-        """So many answers are in; so many, counted in the total, turned out not to be needed."""
-        self.done, self.total = self.done + answered, self.total - spared
-        if self.progress is not None and (answered or spared):
-            self.progress(self.done, self.total)
+    query: str
+    texts: Mapping[str, str]
+    slots: asyncio.Semaphore
+    answered: Callable[[], Any]
 
 
 @dataclass
@@ -134,26 +127,20 @@ class Reranker(ABC):
             raise ValueError(f"max_in_flight is {self.max_in_flight}; expected 1 or more")
 
     @abstractmethod
-    def answers_needed(self, num_candidates: int) -> int:
-        """Model answers that one query of so many candidates takes, at most; retries are not counted."""
-
-    @abstractmethod
-    async def _rerank(self, query: str, docids: list[str], texts: Mapping[str, str], gate: Gate) -> Reranked:
+    async def _rerank(self, job: Job, docids: list[str]) -> Reranked:
         """Rerank the documents of one query; all texts are there."""
 
     @abstractmethod
     async def _answer(self, prompt: list[int], num_passages: int) -> tuple[list[Completion], dict[str, Any]]:
         """The completions to a prompt, one an attempt, and what the last one says: fields of a `Trace`."""
 
-    async def _rank_window(
-        self, query: str, docids: Sequence[str], start: int, end: int, texts: Mapping[str, str], gate: Gate
-    ) -> Trace:
+    async def _rank_window(self, job: Job, docids: Sequence[str], start: int, end: int) -> Trace:
         """Ask about `docids`, which stand in [start, end) of the list."""
-        async with gate.slots:
+        async with job.slots:
             began = time.perf_counter()
-            prompt = self.prompt.render(query, [texts[docid] for docid in docids])
+            prompt = self.prompt.render(job.query, [job.texts[docid] for docid in docids])
             done, said = await self._answer(prompt.ids, len(docids))
-        gate.count(answered=1)
+        job.answered()
         counts = ("prompt_tokens", "output_tokens", "cached_tokens", "calls")
         return Trace(
             start=start,
@@ -176,17 +163,17 @@ class Reranker(ABC):
         queries: Mapping[str, str],
         texts: Mapping[str, str],
         top: int | None = None,
-        progress: Progress | None = None,
-        finished: Finished | None = None,
+        answered: Callable[[], Any] = lambda: None,
+        finished: Callable[[str, Reranked], Any] = lambda qid, result: None,
     ) -> RerankedRun:
         """Rerank the first `top` documents of every query (None: all); the others stay behind, in order.
 
         `run`: query id -> document ids, best first; `texts`: document id -> passage. Each query goes on as soon as
-        its own answer is in, and is handed to `finished`, without the documents past `top`, as soon as all of them
-        are. Twice `max_in_flight` queries are under way: enough to keep the engine busy, few enough for queries to
-        finish all along the run. The first error ends all queries and is raised: KeyError naming query and
-        document for a missing text (before any generation), ValueError for a `top` under 1 or, with its query, a
-        prompt that is too long, EngineError.
+        its own answer is in, of which `answered` is told; it is handed to `finished`, without the documents past
+        `top`, as soon as all its answers are. Twice `max_in_flight` queries are under way: enough to keep the engine
+        busy, few enough for queries to finish all along the run. The first error ends all queries and is raised:
+        KeyError naming query and document for a missing text (before any generation), ValueError for a `top` under 1
+        or, with its query, a prompt that is too long, EngineError.
         """
         if top is not None and top < 1:
             raise ValueError(f"top is {top}; expected 1 or more")
@@ -196,19 +183,15 @@ class Reranker(ABC):
                 raise KeyError(f"query {qid!r} is in the run, but has no text")
             if missing := [docid for docid in docids if docid not in texts]:
                 raise KeyError(f"query {qid!r}: no text for document {missing[0]!r}")
-        needed = {qid: self.answers_needed(len(docids)) for qid, docids in heads.items()}
-        gate = Gate(self.max_in_flight, sum(needed.values()), progress)
-        under_way = asyncio.Semaphore(2 * self.max_in_flight)
+        slots, under_way = asyncio.Semaphore(self.max_in_flight), asyncio.Semaphore(2 * self.max_in_flight)
 
         async def one(qid: str, docids: list[str]) -> Reranked:
             async with under_way:
                 try:
-                    result = await self._rerank(queries[qid], docids, texts, gate)
+                    result = await self._rerank(Job(queries[qid], texts, slots, answered), docids)
                 except ValueError as error:
                     raise ValueError(f"query {qid!r}: {error}") from error
-                gate.count(spared=needed[qid] - len(result.windows))
-                if finished is not None:
-                    finished(qid, result)
+                finished(qid, result)
                 return result
 
         before, begin = self.engine.stats, time.perf_counter()

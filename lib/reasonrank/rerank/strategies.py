@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import dataclass, fields
 from typing import Any
 
 from reasonrank.engines import Engine
@@ -20,24 +19,23 @@ from .topdown import TopDownReranker, topdown_calls
 
 @dataclass(frozen=True)
 class Strategy:
-    """A way to rerank.
+    """A way to rerank: by `windows` of a schedule (see `listwise.schedule`), unless its reranker has a way of its own.
 
-    `calls(num_candidates, window, step)`: requests to the engine for one query, the fewest and the most; they differ
-    for top-down partitioning and pointwise, where the answers decide, and for logits, where the tokenizer does. A
-    retry, and the second request of a constrained answer with reasoning, come on top. `prompt`: None for a listwise
-    one. `unused`: options that it has no use for, since nothing slides, or nothing is written.
+    `prompt`: None for a listwise one. `counted`: in place of a request a window, see `calls`.
     """
 
-    reranker: Callable[..., Reranker]
-    calls: Callable[[int, int, int], tuple[int, int]]
+    windows: str = "sliding"
+    reranker: type[Reranker] = ListwiseReranker
     prompt: type[Prompt] | None = None
-    unused: tuple[str, ...] = ()
+    counted: Callable[[int, int, int], tuple[int, int]] | None = None
 
-
-def _windows(name: str) -> Strategy:
-    """The windows of `listwise.schedule`, a request each."""
-    calls = lambda n, window, step: (len(schedule(name, n, window, step)),) * 2  # noqa: E731
-    return Strategy(partial(ListwiseReranker, strategy=name), calls)
+    def calls(self, num_candidates: int, window: int, step: int) -> tuple[int, int]:
+        """Requests to the engine for one query, the fewest and the most; they differ for top-down partitioning and
+        pointwise, where the answers decide, and for logits, where the tokenizer does. A retry, and the second request
+        of a constrained answer with reasoning, come on top."""
+        if self.counted is not None:
+            return self.counted(num_candidates, window, step)
+        return (len(schedule(self.windows, num_candidates, window, step)),) * 2
 
 
 def _logits_calls(num_candidates: int, window: int, step: int) -> tuple[int, int]:
@@ -47,23 +45,15 @@ def _logits_calls(num_candidates: int, window: int, step: int) -> tuple[int, int
 
 
 STRATEGIES = {
-    "sliding": _windows("sliding"),  # paper: 20/10; Table 10: 10/5
-    "single": _windows("single"),  # the first candidates alone; paper, Table 9 (top 20)
-    "full": _windows("full"),  # all candidates in one prompt, for long contexts
-    "topdown": Strategy(
-        TopDownReranker,
-        lambda n, window, step: topdown_calls(n, window),
-        unused=("step", "variant", "prefetch"),
-    ),
+    "sliding": Strategy(),  # paper: 20/10; Table 10: 10/5
+    "single": Strategy("single"),  # paper, Table 9 (top 20)
+    "full": Strategy("full"),  # for long contexts
+    "topdown": Strategy(reranker=TopDownReranker, counted=lambda n, window, step: topdown_calls(n, window)),
     "pointwise": Strategy(
-        PointwiseReranker,
-        lambda n, window, step: (n, 2 * n),
-        PointwisePrompt,
-        unused=("window", "step", "variant", "retry", "constrained", "prefetch"),
+        reranker=PointwiseReranker, prompt=PointwisePrompt, counted=lambda n, window, step: (n, 2 * n)
     ),
-    # the paper's non-reasoning rows of Table 3
-    "direct": replace(_windows("sliding"), prompt=DirectPrompt),
-    "logits": Strategy(LogitsReranker, _logits_calls, unused=("retry", "constrained", "prefetch")),
+    "direct": Strategy(prompt=DirectPrompt),  # the paper's non-reasoning rows of Table 3
+    "logits": Strategy(reranker=LogitsReranker, counted=_logits_calls),
 }
 
 
@@ -97,5 +87,6 @@ def build(
     caps = {"passage_tokens": passage_tokens, "query_tokens": query_tokens, "max_length": max_length}
     caps |= {"template": template if kind is RecoveredPrompt else None}
     prompt = kind(engine.tokenizer, **caps, overlong=overlong, repeat=repeat)
-    used = {key: value for key, value in options.items() if key not in chosen.unused}
+    known = {field.name for field in fields(chosen.reranker) if field.init}
+    used = {key: value for key, value in (options | {"strategy": chosen.windows}).items() if key in known}
     return chosen.reranker(engine, prompt, **used)

@@ -21,11 +21,10 @@ A list of at most w documents takes one call, one of a single document none.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from .listwise import WindowReranker
-from .run import Gate, Reranked, gather
+from .run import Job, Reranked, gather
 
 
 def topdown_calls(num_candidates: int, window: int) -> tuple[int, int]:
@@ -57,22 +56,18 @@ class TopDownReranker(WindowReranker):
         super().__post_init__()
         topdown_calls(0, self.window)  # refuses a window without a batch
 
-    def answers_needed(self, num_candidates: int) -> int:
-        return topdown_calls(num_candidates, self.window)[1]
-
-    async def _rerank(self, query: str, docids: list[str], texts: Mapping[str, str], gate: Gate) -> Reranked:
+    async def _rerank(self, job: Job, docids: list[str]) -> Reranked:
         if len(docids) < 2:
             return Reranked(docids, [])
         head = docids[: self.window]
-        first = await self._rank_window(query, head, 0, len(head), texts, gate)
+        first = await self._rank_window(job, head, 0, len(head))
         if len(docids) <= self.window:
             return Reranked(first.reordered, [first])
         place, size = max(1, self.window // 2) - 1, self.window - 1
         pivot, above, below = first.reordered[place], first.reordered[:place], first.reordered[place + 1 :]
         batches = [(start, docids[start : start + size]) for start in range(self.window, len(docids), size)]
         compared = await gather(
-            self._rank_window(query, [pivot, *batch], start, start + len(batch), texts, gate)
-            for start, batch in batches
+            self._rank_window(job, [pivot, *batch], start, start + len(batch)) for start, batch in batches
         )
         candidates = list(above)
         for trace in compared:
@@ -81,7 +76,7 @@ class TopDownReranker(WindowReranker):
             below += trace.reordered[place + 1 :]
         traces = [first, *compared]
         if len(candidates) > len(above):
-            again = await self._rerank(query, candidates[: self.window], texts, gate)
+            again = await self._rerank(job, candidates[: self.window])
             candidates[: self.window] = again.docids
             traces += again.windows
         return Reranked([*candidates, pivot, *below], traces)
