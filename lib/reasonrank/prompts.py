@@ -154,8 +154,10 @@ class Prompt:
         self._controls = control_tokens(tokenizer).values()
         self.template = template or (self.repeating if repeat else self.template)
         self._before, _, self._after = self.template.user.partition("{passages}")
-        kept = lru_cache(maxsize=200_000)  # passages and queries come into many windows
-        self.cut, self._tokenise, self._frame = kept(self.cut), kept(self._tokenise), kept(self._frame)
+        self._frame = lru_cache(maxsize=1000)(self._frame)
+        self._query = lru_cache(maxsize=10_000)(self.cut)
+        self._passage = lru_cache(maxsize=200_000)(self._passage)
+        self._piece = lru_cache(maxsize=20_000)(lambda text: Piece(text, self._tokenise(text)))
         tail = self._frame(self.template.system)[1].text.rstrip()
         opened, closed = tail.endswith(THINK), tail.endswith(THINK_END)
         self.chain = opened or (self.reasoning and not closed)
@@ -178,7 +180,7 @@ class Prompt:
         cap, query_cap = self.passage_tokens, self.query_tokens
         pieces, excess = self._fit(query, passages, cap, query_cap)
         if excess > 0 and self.overlong == "shorten":
-            asked = len(self.cut(query, query_cap).ids)
+            asked = len(self._query(query, query_cap).ids)
             half = (asked - excess + sum(len(piece.ids) for piece in pieces[2:-2:2])) // 2
             query_cap = max(1, min(query_cap, max(half, asked - excess)))
             pieces, excess = self._fit(query, passages, cap, query_cap)
@@ -195,7 +197,7 @@ class Prompt:
             pieces, excess = self._fit(query, passages, cap, query_cap)
         ids = [token for piece in pieces for token in piece.ids]
         cut = tuple(place for place, piece in enumerate(pieces[2:-2:2]) if piece.was_cut)
-        return Rendered(ids, cap, cap < self.passage_tokens, cut, self.cut(query, query_cap).was_cut)
+        return Rendered(ids, cap, cap < self.passage_tokens, cut, self._query(query, query_cap).was_cut)
 
     def cut(self, text: str, limit: int) -> Piece:
         """A query or passage in one line of at most `limit` tokens, with `[12]` made `(12)`, no identifier."""
@@ -213,22 +215,25 @@ class Prompt:
 
     def _pieces(self, query: str, passages: Sequence[str], cap: int, query_cap: int) -> list[Piece]:
         """Head, then what leads to a passage and the passage by turns, what follows the last one, tail."""
-        values = {"num": str(len(passages)), "query": self.cut(query, query_cap).text}
+        values = {"num": str(len(passages)), "query": self._query(query, query_cap).text}
         in_system = spaced(values["query"], self._controls).replace(_MARK, " ")
         head, tail = self._frame(fill(self.template.system, values | {"query": in_system}))
-        between, texts = fill(self._before, values), []
+        pieces, between = [head], fill(self._before, values)
         for number, passage in enumerate(passages, start=1):
-            kept = self.cut(passage, cap)
-            line = f" {kept.text}" if kept.text else ""
-            texts += [(f"{between}[{number}]", False), (line if self.repeat else line + "\n", kept.was_cut)]
+            pieces += [self._piece(f"{between}[{number}]"), self._passage(passage, cap)]
             between = f" [{number}]\n" if self.repeat else ""
-        texts.append((between + fill(self._after, values), False))
-        return [head, *(Piece(text, self._tokenise(text), was_cut) for text, was_cut in texts), tail]
+        return [*pieces, self._piece(between + fill(self._after, values)), tail]
 
     def _frame(self, system: str) -> list[Piece]:
         """The chat template around the user's message; control tokens in it are such."""
         parts = frame(self.tokenizer, system, self.reasoning)
         return [Piece(part, self._tokenise(part, control=True)) for part in parts]
+
+    def _passage(self, passage: str, cap: int) -> Piece:
+        kept = self.cut(passage, cap)
+        line = f" {kept.text}" if kept.text else ""
+        line += "" if self.repeat else "\n"
+        return Piece(line, self._tokenise(line), kept.was_cut)
 
     def _tokenise(self, text: str, control: bool = False) -> array[int]:
         options = {} if control else {"split_special_tokens": True}

@@ -24,19 +24,10 @@ ENDING, STAGE_FILE = ".traces.jsonl", "05_gpu_evaluation/traces.jsonl"
 def window(trace: Trace) -> Row:
     """An answer as JSON holds it: [start, end) of the list, documents, ranking, status, text and tokens. A pointwise
     answer is a window of one passage, with its score."""
-    kept = (
-        "start",
-        "end",
-        "docids",
-        "ranking",
-        "status",
-        "text",
-        "prompt_tokens",
-        "output_tokens",
-        "attempts",
-    )
-    found = {name: getattr(trace, name) for name in kept} | {"docids": list(trace.docids)}
-    return found if trace.score is None else found | {"score": trace.score}
+    place = {"start": trace.start, "end": trace.end, "docids": list(trace.docids), "ranking": trace.ranking}
+    place |= {} if trace.score is None else {"score": trace.score}
+    kept = ("status", "text", "prompt_tokens", "output_tokens", "attempts")
+    return place | {name: getattr(trace, name) for name in kept}
 
 
 def row(
