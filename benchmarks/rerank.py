@@ -124,20 +124,20 @@ def measure(name: str, engine: MeteredVllm, task: Task, bound: int) -> tuple[dic
     return {
         "scheduler": name,
         "queries": len(task.run),
-        "windows": work.requests,
-        "prompt_tokens": work.prompt_tokens,
-        "output_tokens": work.output_tokens,
+        "windows": work["requests"],
+        "prompt_tokens": work["prompt_tokens"],
+        "output_tokens": work["output_tokens"],
         "most_in_flight": bounded.most_in_flight,
         "steps": steps,
         "seconds": seconds,
         "busy_seconds": engine.busy - busy,
         "own_cpu_seconds": own,
         "queries_per_second": len(task.run) / seconds,
-        "windows_per_second": work.requests / seconds,
-        "output_tokens_per_second": work.output_tokens / seconds,
-        "tokens_per_step": work.output_tokens / steps,
+        "windows_per_second": work["requests"] / seconds,
+        "output_tokens_per_second": work["output_tokens"] / seconds,
+        "tokens_per_step": work["output_tokens"] / steps,
         "overhead": 1 - (engine.busy - busy) / seconds,
-        "own_cpu_ms_per_window": 1000 * own / work.requests,
+        "own_cpu_ms_per_window": 1000 * own / work["requests"],
     }, sorted(bounded.asked)
 
 

@@ -76,7 +76,7 @@ def test_all_schedulers_do_the_same_work_and_ours_in_fewer_steps(bench):
     for name in bench[0].SCHEDULERS:
         engine, bounded = run(bench, name, task)
         assert sorted(bounded.asked) == planned, name
-        assert engine.stats.output_tokens == sum(length for _, length in planned)
+        assert engine.stats["output_tokens"] == sum(length for _, length in planned)
         steps[name], most[name] = engine.steps, bounded.most_in_flight
     assert most == {"asynchronous": SLOTS + 1, "stepwise": 8, "unbounded": 8, "independent": 72}
     assert steps["asynchronous"] < steps["stepwise"] and steps["independent"] < steps["stepwise"]

@@ -21,7 +21,7 @@ SPAN = '<span class="n">{}</span>'
 
 
 def test_names_lead_to_the_library(root):
-    assert book.places()["rerank.windows"] == "library/rerank.schedule.html#rerank-schedule-windows"
+    assert book.places()["rerank.windows"] == "library/rerank.listwise.html#rerank-listwise-windows"
     notebook = root / "notebooks" / "05_gpu_evaluation.ipynb"
     app = SimpleNamespace(env=SimpleNamespace(doc2path=lambda page: notebook))
     code = SPAN.format("evaluation") + '<span class="o">.</span>' + SPAN.format("evaluate")

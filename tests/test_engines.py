@@ -7,7 +7,7 @@ import time
 import pytest
 
 from fakes.engine import FakeEngine, reverse
-from reasonrank.engines import GREEDY, QWEN3, Completion, EngineError, Sampling, Stats, open_engine
+from reasonrank.engines import GREEDY, QWEN3, Completion, EngineError, Sampling, open_engine
 from reasonrank.engines.base import cut_at_stop
 from reasonrank.engines.inprocess import InProcessEngine
 from reasonrank.rerank import run_sync
@@ -69,10 +69,9 @@ def test_stats_count_and_subtract():
     before = engine.stats
     run_sync(engine.generate([ord("q")], GREEDY))
     work = engine.stats - before
-    assert (work.requests, work.prompt_tokens, work.output_tokens) == (1, 1, 3)
-    assert work.seconds > 0
-    assert engine.stats.seconds == engine.stats.seconds  # the clock stands while nothing is under way
-    assert Stats(3, 5, 7, 2.5) - Stats(1, 1, 1, 1.0) == Stats(2, 4, 6, 1.5)
+    assert (work["requests"], work["prompt_tokens"], work["output_tokens"]) == (1, 1, 3)
+    assert work["seconds"] > 0
+    assert engine.stats["seconds"] == engine.stats["seconds"]  # the clock stands while nothing is under way
 
 
 @pytest.mark.parametrize("length", [0, 10_000])
@@ -84,12 +83,12 @@ def test_prompts_must_fit(length):
 class Countdown(InProcessEngine):
     """Takes as many steps for a request as its only prompt token says; -1 breaks it, -2 is refused."""
 
-    kind, name = "countdown", "countdown"
+    kind = "countdown"
 
     def __init__(self, broken=False, gate=None):
         self.broken, self.gate, self.unloaded, self.threads = broken, gate, 0, set()
         self.left, self.order, self.most = {}, [], 0
-        super().__init__()
+        super().__init__("countdown", None)
 
     def _load(self):
         if self.broken:
@@ -134,7 +133,7 @@ def test_requests_are_computed_together_and_finish_each_in_its_time():
         assert engine.order == [1, 3, 5] and engine.most == 3
         run_sync(ask(engine, 2))  # another event loop, the same thread in the engine
         assert len(engine.threads) == 1
-        assert engine.stats.requests == 4
+        assert engine.stats["requests"] == 4
     assert engine.unloaded == 1
     engine.close()
     assert engine.unloaded == 1

@@ -101,13 +101,13 @@ def test_locks_hold_what_pyproject_asks_for_once(kind):
 
 
 def test_fingerprint_sees_code_and_settings_but_no_outputs(tmp_path):
-    code = "from reasonrank import metrics\nfrom reasonrank.rerank import schedule\nimport numpy"
+    code = "from reasonrank import metrics\nfrom reasonrank.rerank import listwise\nimport numpy"
     found = inputs.modules(code)
     assert found.keys() >= {
         "reasonrank",
         "reasonrank.metrics",
         "reasonrank.rerank",
-        "reasonrank.rerank.schedule",
+        "reasonrank.rerank.listwise",
     }
     assert "reasonrank.training" not in found and "numpy" not in found
     assert found["reasonrank.metrics"] == ROOT / "lib" / "reasonrank" / "metrics.py"

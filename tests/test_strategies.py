@@ -60,7 +60,7 @@ def test_a_kept_answer_has_the_log_probabilities_of_its_verdict_alone(tmp_path):
         first = rank(PointwiseReranker(engine, FakePrompt()), 3)
         assert all(len(done["logprobs"]) == 1 for done in engine.kept.done.values())
         again = rank(PointwiseReranker(engine, FakePrompt()), 3)
-    assert engine.stats.requests == 3  # nothing was asked again
+    assert engine.stats["requests"] == 3  # nothing was asked again
     assert [t.score for t in again.windows] == [t.score for t in first.windows]
 
 
@@ -84,29 +84,22 @@ def test_verdict_score():
 
 def test_topdown_worked_out_by_hand():
     """w = 4, k = 2, a model that puts high numbers first, documents d0 to d9."""
-    seen = []
-    reranker = topdown(FakeEngine(by_number))
-    result = reranker.rerank_run_sync(
-        {"q": docs(10)}, {"q": "q"}, texts(10), progress=lambda *now: seen.append(now)
-    )
-    asked = [(trace.start, trace.end, list(trace.docids)) for trace in result.traces["q"]]
+    result = rank(topdown(FakeEngine(by_number)), 10)
+    asked = [(trace.start, trace.end, list(trace.docids)) for trace in result.windows]
     assert asked == [
         (0, 4, ["d0", "d1", "d2", "d3"]),  # d3 > d2 > d1 > d0: the pivot is d2
         (4, 7, ["d2", "d4", "d5", "d6"]),  # all three beat it
         (7, 10, ["d2", "d7", "d8", "d9"]),
         (0, 4, ["d3", "d6", "d5", "d4"]),  # the first four candidates; d9, d8, d7 are past the budget
     ]
-    assert result.run["q"] == ["d6", "d5", "d4", "d3", "d9", "d8", "d7", "d2", "d1", "d0"]
-    assert seen == [(1, 4), (2, 4), (3, 4), (4, 4)]
+    assert result.docids == ["d6", "d5", "d4", "d3", "d9", "d8", "d7", "d2", "d1", "d0"]
 
 
 def test_topdown_stops_where_nothing_beats_the_pivot():
     """The documents stand in their best order already: one window and its batches, and nothing moves."""
-    seen, order = [], docs(10)[::-1]
-    result = topdown(FakeEngine(by_number)).rerank_run_sync(
-        {"q": order}, {"q": "q"}, texts(10), progress=lambda *now: seen.append(now)
-    )
-    assert result.run["q"] == order and seen == [(1, 4), (2, 4), (3, 4), (3, 3)]  # one answer was spared
+    order = docs(10)[::-1]
+    result = topdown(FakeEngine(by_number)).rerank_run_sync({"q": order}, {"q": "q"}, texts(10))
+    assert (result.run["q"], result.calls) == (order, 3)
     unfinished = rank(topdown(FakeEngine(lambda *_: "no answer")), 10)
     assert unfinished.docids == docs(10) and [t.status for t in unfinished.windows] == ["malformed"] * 3
 
@@ -146,7 +139,7 @@ def test_every_strategy_makes_the_calls_it_states(name, n):
         {"q": docs(n)}, {"q": "?"}, texts(n)
     )
     low, high = STRATEGIES[name].calls(n, 4, 2)
-    assert low <= result.calls == engine.stats.requests <= high
+    assert low <= result.calls == engine.stats["requests"] <= high
     assert (low == high) or name in ("topdown", "pointwise", "logits")
     assert sorted(result.run["q"]) == docs(n)
 
@@ -162,7 +155,6 @@ def test_calls_at_the_papers_sizes():
         "direct": (9, 9),
         "logits": (9, 27),
     }
-    assert [topdown_calls(n, 20) for n in (0, 1, 20, 21)] == [(0, 0), (0, 0), (1, 1), (2, 3)]
     with pytest.raises(ValueError, match="window is 1; top-down partitioning needs 2"):
         topdown_calls(10, 1)
 
@@ -176,8 +168,9 @@ def test_the_names_are_those_of_the_profiles():
 
 def test_direct_asks_for_no_reasoning_and_reads_none():
     engine = TalkingEngine(lambda *_: "<answer> [2] > [1] </answer>")
-    direct = rank(build("direct", engine, **CAPS), 2)
-    assert direct.docids == ["d1", "d0"] and direct.windows[0].status == "ok"
+    direct = rank(build("direct", engine, **CAPS, retry=True), 2)
+    trace = direct.windows[0]
+    assert (direct.docids, trace.status, trace.attempts) == (["d1", "d0"], "ok", 1)
     assert "<think>" not in engine.prompts[0]
     sliding = rank(build("sliding", engine, **CAPS), 2)
     assert sliding.docids == ["d0", "d1"] and sliding.windows[0].status == "truncated"
@@ -222,14 +215,6 @@ def test_twenty_identifiers_of_digits_are_told_apart():
     assert engine.begun == [opening, opening + "1", opening + "2"]
     assert (trace.calls, trace.output_tokens, trace.status) == (3, 3, "ok")
     assert trace.text.startswith("<think> </think> <answer> [12] > [3] > [20] > [1] >")
-
-
-@pytest.mark.parametrize(("n", "calls"), [(2, 1), (9, 1), (10, 2), (19, 2), (20, 3), (31, 4)])
-def test_requests_of_one_window(n, calls):
-    engine = NamingEngine(shares(range(n, 0, -1)))
-    result = rank(build("logits", engine, **CAPS, window=40), n)
-    assert result.docids == docs(n)[::-1]
-    assert (result.windows[0].calls, engine.stats.output_tokens) == (calls, calls)
 
 
 def test_windows_slide_and_an_answer_without_reasoning_begins_at_once():

@@ -1,6 +1,7 @@
 """Traces: what `rerank --traces` keeps, and the page of 100 queries of 100 candidates in a real browser."""
 
 import json
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -13,7 +14,6 @@ from reasonrank.cli import rerank
 from reasonrank.cli.main import main
 from reasonrank.metrics import ndcg
 from reasonrank.rerank.listwise import ListwiseReranker
-from reasonrank.rerank.pointwise import PointTrace
 from reasonrank.runs import objects, write_qrels
 
 HTML = '<img src=x onerror="document.title=1"></script><b>'
@@ -56,9 +56,7 @@ def test_rows_of_test_sets_hold_judgements_and_pointwise_scores():
     (found,) = traces.rows({"own": done}, {"own": test})
     assert (found["qid"], found["before"], found["after"]) == ("own/q", docids, ["c", "b", "a"])
     assert found["relevant"] == {"c": 1} and found["windows"][0]["ranking"] == [3, 2, 1]
-    point = PointTrace(
-        rank=4, docid="c", score=0.75, status="ok", text=". true", prompt_tokens=5, output_tokens=2
-    )
+    point = replace(done.traces["q"][0], start=4, end=5, docids=("c",), ranking=[1], score=0.75)
     assert traces.window(point).items() >= {"start": 4, "end": 5, "docids": ["c"], "score": 0.75}.items()
     page = traces.page([found])
     data = json.loads(page.partition('id="data">')[2].partition("</script>")[0])

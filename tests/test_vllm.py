@@ -123,9 +123,6 @@ def test_a_stop_string_counts_only_behind_the_reasoning(engine, expected):
     limited = Sampling(max_tokens=16, stop=(stop,))
     whole = run_sync(engine.generate(ids, replace(limited, chain=True)))  # no </think> comes
     assert (whole.text, whole.finish_reason) == (expected[0][0].text, "length")
-    assert run_sync(engine.generate(ids, replace(limited, chain=False))) == run_sync(
-        engine.generate(ids, limited)
-    )
     closed = [*ids, *engine.tokenizer.encode(" Say: </think>", add_special_tokens=False)]
     again = engine.tokenizer.encode("<answer> [2] </answer> <answer> [2] </answer> <answer> [2] </answer>")
     echo = run_sync(
@@ -203,8 +200,6 @@ def test_cancelled_requests_leave_the_engine(engine):
 def test_one_engine_at_a_time(engine):
     with pytest.raises(EngineError, match="still open"):
         open_engine("vllm", MODEL)
-    with pytest.raises(ValueError, match="expected 1 to 1023"):
-        run_sync(engine.generate([5] * 1024, SHORT))
 
 
 def test_rerankers_on_a_real_engine(engine):
@@ -240,25 +235,8 @@ def server(tmp_path_factory):
         yield url
 
 
-def windows(engine, max_in_flight):
-    """The answers of four windows, two for each question, as text and ranking."""
-    prompt = ListwisePrompt(engine.tokenizer, passage_tokens=32, query_tokens=32, max_length=900)
-    settings = {"window": 4, "step": 2, "sampling": replace(GREEDY, max_tokens=48, stop=("</answer>",))}
-    reranker = ListwiseReranker(engine, prompt, **settings, max_in_flight=max_in_flight)
-    result = reranker.rerank_run_sync({qid: list(TOPICS) for qid in QUESTIONS}, QUESTIONS, TOPICS)
-    return [(trace.text, trace.reordered) for found in result.traces.values() for trace in found]
-
-
 @pytest.mark.slow
-def test_a_server_answers_as_this_process_one_by_one_and_all_at_once(engine, server):
-    inside = [windows(engine, bound) for bound in (1, 8)]
-    with open_engine("openai", MODEL, base_url=server, max_model_len=1024) as other:
-        assert [windows(other, bound) for bound in (1, 8)] == inside
-    assert inside[0] == inside[1] and len({text for text, _ in inside[0]}) > 1  # the model does say something
-
-
-@pytest.mark.slow
-def test_the_command_in_a_process_of_its_own_and_on_a_server(server, tmp_path):
+def test_the_command_answers_alike_in_a_process_of_its_own_and_on_a_server(server, tmp_path):
     rows = [f"{qid} Q0 {docid} {n} {9 - n} t\n" for qid in QUESTIONS for n, docid in enumerate(TOPICS)]
     (tmp_path / "first.trec").write_text("".join(rows))
     for name, texts in (("queries", QUESTIONS), ("corpus", TOPICS)):
@@ -278,11 +256,14 @@ def test_the_command_in_a_process_of_its_own_and_on_a_server(server, tmp_path):
     assert go("inside.trec", "--engine", "vllm").stdout.startswith("2 queries (2 now), 4 calls, ")
     assert "nothing to do" in go("inside.trec", "--engine", "vllm").stderr
     go("served.trec", "--base-url", server)
+    took = []
     for name in ("inside.trec", "served.trec"):
         run = read_trec(tmp_path / name)
         assert list(run) == list(QUESTIONS) and all(sorted(run[qid]) == sorted(TOPICS) for qid in run)
         result = json.loads((tmp_path / f"{name}.json").read_text())["result"]
         assert sum(result["statuses"].values()) == result["calls"] == 4 and result["output_tokens"] > 0
+        took.append((run, result["statuses"], result["output_tokens"]))
+    assert took[0] == took[1]
 
 
 def test_the_next_engine_loads_in_the_same_process(engine, expected, adapter):

@@ -16,7 +16,7 @@ from . import paper, runs
 from .evaluation import evaluate
 from .metrics import ndcg
 from .paper import Check
-from .rerank.schedule import windows
+from .rerank import windows
 from .rewards import multi_view_reward
 from .settings import Strict, checked
 from .sources.benchmarks import RUN

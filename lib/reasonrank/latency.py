@@ -130,11 +130,11 @@ class Held:
 def declared(scale: float = 1.0) -> dict[str, list[int]]:
     """Output lengths in tokens by method, as declared before the measurements, times `scale`; at least 2."""
     found = yaml.safe_load((paper.DATA / "lengths.yaml").read_text(encoding="utf-8"))
-    lengths = {
-        method: [max(2, round(scale * (tokens + own["answer"]))) for tokens in own["tokens"]]
-        for method, own in found.items()
+    own = {method: found[method.partition(",")[0]] for method in METHODS}
+    return {
+        method: [max(2, round(scale * (tokens + each["answer"]))) for tokens in each["tokens"]]
+        for method, each in own.items()
     }
-    return {method: lengths[method.partition(",")[0]] for method in METHODS}
 
 
 def weights_of(settings: Profile, trained: str | Path | None) -> dict[Weights, list[str]]:
@@ -230,12 +230,10 @@ def ratios(measured: Sequence[Timed]) -> list[dict[str, Any]]:
     both. `same`: share of queries, of those together, whose ranking is the listwise one (for prefetch, which must not
     change it but for rounding). ValueError where two methods were measured on different queries.
     """
-    rows = []
-    for lengths, top in dict.fromkeys((one.lengths, one.top) for one in measured):
-        own: dict[str, list[Timed]] = defaultdict(list)
-        for one in measured:
-            if (one.lengths, one.top) == (lengths, top):
-                own[one.method].append(one)
+    rows, groups = [], defaultdict(lambda: defaultdict(list))
+    for one in measured:
+        groups[one.lengths, one.top][one.method].append(one)
+    for (lengths, top), own in groups.items():
         base = own.pop("listwise")
         for method, other in own.items():
             sides = [
@@ -245,15 +243,12 @@ def ratios(measured: Sequence[Timed]) -> list[dict[str, Any]]:
             if [query[:2] for query in sides[0]] != [query[:2] for query in sides[1]]:
                 raise ValueError(f"{method} and listwise were measured on different queries")
             seconds = [[share for one in side for share in one.shares] for side in (other, base)]
-            found = bootstrap(seconds, _by, 0, DRAWS, paired=True)
+            by = lambda slow, fast, axis: slow.mean(axis=axis) / fast.mean(axis=axis)  # noqa: E731
+            found = bootstrap(seconds, by, 0, DRAWS, paired=True)
             same = float(np.mean([a == b for a, b in zip(*sides, strict=True)]))
             row = {"method": method, "lengths": lengths, "top": top, "n": len(sides[0]), "ratio": found.value}
             rows.append(row | {"low": found.low, "high": found.high, "same": same})
     return rows
-
-
-def _by(slow: np.ndarray, fast: np.ndarray, axis: int) -> np.ndarray:
-    return slow.mean(axis=axis) / fast.mean(axis=axis)
 
 
 def strategy_rows(settings: Profile, engine: Engine) -> list[dict[str, Any]]:

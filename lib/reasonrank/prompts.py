@@ -154,10 +154,10 @@ class Prompt:
         self._controls = control_tokens(tokenizer).values()
         self.template = template or (self.repeating if repeat else self.template)
         self._before, _, self._after = self.template.user.partition("{passages}")
-        self._frame = lru_cache(maxsize=1000)(self._frame_of)
-        self._piece = lru_cache(maxsize=20_000)(lambda text: Piece(text, self._tokenise(text)))
+        self._frame = lru_cache(maxsize=1000)(self._frame)
         self._query = lru_cache(maxsize=10_000)(self.cut)
-        self._passage = lru_cache(maxsize=200_000)(self._passage_of)
+        self._passage = lru_cache(maxsize=200_000)(self._passage)
+        self._piece = lru_cache(maxsize=20_000)(lambda text: Piece(text, self._tokenise(text)))
         tail = self._frame(self.template.system)[1].text.rstrip()
         opened, closed = tail.endswith(THINK), tail.endswith(THINK_END)
         self.chain = opened or (self.reasoning and not closed)
@@ -191,7 +191,9 @@ class Prompt:
                     f"a prompt of {self.max_length + excess} tokens{tried} exceeds max_length {self.max_length}; "
                     "lower the window, passage_tokens or query_tokens"
                 )
-            cap = _lower([len(piece.ids) for piece in pieces[2:-2:2]], excess, cap)
+            sizes = [len(piece.ids) for piece in pieces[2:-2:2]]
+            lower = range(min(cap, max(sizes, default=1)) - 1, 1, -1)  # the highest that takes enough away
+            cap = next((c for c in lower if sum(max(0, n - c) for n in sizes) >= excess), 1)
             pieces, excess = self._fit(query, passages, cap, query_cap)
         ids = [token for piece in pieces for token in piece.ids]
         cut = tuple(place for place, piece in enumerate(pieces[2:-2:2]) if piece.was_cut)
@@ -222,12 +224,12 @@ class Prompt:
             between = f" [{number}]\n" if self.repeat else ""
         return [*pieces, self._piece(between + fill(self._after, values)), tail]
 
-    def _frame_of(self, system: str) -> list[Piece]:
+    def _frame(self, system: str) -> list[Piece]:
         """The chat template around the user's message; control tokens in it are such."""
         parts = frame(self.tokenizer, system, self.reasoning)
         return [Piece(part, self._tokenise(part, control=True)) for part in parts]
 
-    def _passage_of(self, passage: str, cap: int) -> Piece:
+    def _passage(self, passage: str, cap: int) -> Piece:
         kept = self.cut(passage, cap)
         line = f" {kept.text}" if kept.text else ""
         line += "" if self.repeat else "\n"
@@ -236,14 +238,6 @@ class Prompt:
     def _tokenise(self, text: str, control: bool = False) -> array[int]:
         options = {} if control else {"split_special_tokens": True}
         return array("i", self.tokenizer(text, add_special_tokens=False, **options)["input_ids"])
-
-
-def _lower(passages: Sequence[int], excess: int, cap: int) -> int:
-    """The highest cap under `cap` that takes `excess` tokens from passages of so many, if each ends up at it."""
-    for lower in range(min(cap, max(passages, default=1)) - 1, 1, -1):
-        if sum(max(0, tokens - lower) for tokens in passages) >= excess:
-            return lower
-    return 1
 
 
 def _templates(system: str, opening: str, task: str, in_short: str) -> tuple[Template, Template]:

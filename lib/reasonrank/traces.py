@@ -13,7 +13,6 @@ from typing import Any
 
 from .evaluation import TestSet
 from .metrics import ndcg
-from .rerank.listwise import WindowTrace
 from .rerank.run import RerankedRun, Trace
 from .runs import Qrels, objects
 
@@ -25,12 +24,8 @@ ENDING, STAGE_FILE = ".traces.jsonl", "05_gpu_evaluation/traces.jsonl"
 def window(trace: Trace) -> Row:
     """An answer as JSON holds it: [start, end) of the list, documents, ranking, status, text and tokens. A pointwise
     answer is a window of one passage, with its score."""
-    if isinstance(trace, WindowTrace):
-        place = {"start": trace.start, "end": trace.end, "docids": list(trace.docids)}
-        place["ranking"] = list(trace.answer.ranking)
-    else:
-        place = {"start": trace.rank, "end": trace.rank + 1, "docids": [trace.docid], "ranking": [1]}
-        place["score"] = trace.score
+    place = {"start": trace.start, "end": trace.end, "docids": list(trace.docids), "ranking": trace.ranking}
+    place |= {} if trace.score is None else {"score": trace.score}
     kept = ("status", "text", "prompt_tokens", "output_tokens", "attempts")
     return place | {name: getattr(trace, name) for name in kept}
 

@@ -1,7 +1,7 @@
 """Rerankers of n made-up documents, whose texts are their numbers, over a fake engine."""
 
 from fakes.engine import FakePrompt
-from reasonrank.rerank import run_sync
+from reasonrank.rerank import Reranked
 from reasonrank.rerank.listwise import ListwiseReranker
 from reasonrank.rerank.topdown import TopDownReranker
 
@@ -23,4 +23,6 @@ def topdown(engine, window=4, **options):
 
 
 def rank(reranker, n):
-    return run_sync(reranker.rerank("q", docs(n), texts(n)))
+    """The documents of one query, reranked, and its traces."""
+    result = reranker.rerank_run_sync({"q": docs(n)}, {"q": "q"}, texts(n))
+    return Reranked(result.run["q"], result.traces["q"])

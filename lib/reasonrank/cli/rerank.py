@@ -160,10 +160,13 @@ def _work(
 ) -> dict[str, Any]:
     """Rerank the queries that are left, each in the store as soon as it is done; what it took, for the record."""
     total, shown_every = len(inputs.run), 0.5 if sys.stderr.isatty() else 60  # seconds
+    left = {qid: inputs.run[qid][: options.top] for qid in todo}
+    calls = STRATEGIES[options.strategy].calls
+    needed = sum(calls(len(docids), options.window, options.step)[0] for docids in left.values())
     with (
         Store(options.answers, header) as answers,
         open_engine(options, kind) as engine,
-        tqdm(unit=" answers", mininterval=shown_every) as bar,
+        tqdm(total=needed, unit=" answers", mininterval=shown_every) as bar,
     ):
         engine.kept = answers
         limit = options.max_tokens
@@ -180,10 +183,6 @@ def _work(
             **form(options.adapter),
         )
 
-        def progress(done: int, answers: int) -> None:
-            bar.total = answers
-            bar.update(done - bar.n)
-
         def finished(qid: str, result: Reranked) -> None:
             row = {"docids": result.docids, "statuses": [answer.status for answer in result.windows]}
             row |= work([result.windows])
@@ -191,16 +190,17 @@ def _work(
             store.append(qid, row)
             bar.set_postfix_str(f"{len(store.done)}/{total} queries", refresh=False)
 
-        left, texts = {qid: inputs.run[qid][: options.top] for qid in todo}, (inputs.queries, inputs.passages)
+        texts = inputs.queries, inputs.passages
         try:
-            result = reranker.rerank_run_sync(left, *texts, progress=progress, finished=finished)
+            result = reranker.rerank_run_sync(left, *texts, answered=bar.update, finished=finished)
         except EngineError as error:
             kept = f"{len(store.done)} of {total} queries are in the journal"
             raise CommandError(f"{error}\n{kept}; the same command goes on from there") from error
         now = engine.stats
-        rate = round(now.output_tokens / result.seconds, 1) if result.seconds else None
+        rate = round(now["output_tokens"] / result.seconds, 1) if result.seconds else None
+        broken = now["control_tokens"]
         took = {"seconds": round(result.seconds, 3), "output_tokens_per_second": rate}
-        return took | ({"control_tokens_broken_up": now.control_tokens} if now.control_tokens else {})
+        return took | ({"control_tokens_broken_up": broken} if broken else {})
 
 
 def open_engine(options: Any, kind: str) -> Engine:

@@ -6,7 +6,7 @@ import importlib
 import importlib.util
 from typing import Any
 
-from .base import GREEDY, PRESETS, QWEN3, Completion, Engine, EngineError, Sampling, Stats
+from .base import GREEDY, PRESETS, QWEN3, Completion, Engine, EngineError, Sampling
 
 KINDS = {"vllm": "VllmEngine", "transformers": "TransformersEngine", "openai": "OpenAIEngine"}
 

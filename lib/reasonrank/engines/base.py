@@ -7,10 +7,11 @@ import hashlib
 import json
 import threading
 import time
-from abc import ABC, abstractmethod
+from abc import abstractmethod
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -80,25 +81,7 @@ class Completion:
     calls: int = 1
 
 
-@dataclass(frozen=True)
-class Stats:
-    """Work done by an engine. `seconds`: wall-clock time with at least one request in it.
-
-    `control_tokens`: those in queries and passages that were broken up for a server that tokenises.
-    """
-
-    requests: int = 0
-    prompt_tokens: int = 0
-    output_tokens: int = 0
-    seconds: float = 0.0
-    control_tokens: int = 0
-
-    def __sub__(self, earlier: Stats) -> Stats:
-        """The work done since `earlier`."""
-        return Stats(*(getattr(self, name) - getattr(earlier, name) for name in self.__dataclass_fields__))
-
-
-class Engine(ABC):
+class Engine(AbstractContextManager):
     """Generation behind one asynchronous interface; a context manager.
 
     `max_model_len`: tokens of prompt and output together. `constraints`: whether outputs can be held to a regular
@@ -118,7 +101,7 @@ class Engine(ABC):
 
     def __init__(self) -> None:
         self._counting = threading.Lock()
-        self._done, self._in_flight, self._since = Stats(), 0, 0.0
+        self._done, self._in_flight, self._since = Counter(), 0, 0.0
 
     @abstractmethod
     async def _generate(self, prompt: list[int], sampling: Sampling) -> Completion:
@@ -174,21 +157,20 @@ class Engine(ABC):
         return done
 
     @property
-    def stats(self) -> Stats:
-        """Work done so far; a snapshot, so that two of them can be subtracted."""
+    def stats(self) -> Counter[str]:
+        """Work done so far: "requests", "prompt_tokens", "output_tokens", and "seconds" of wall-clock time with at
+        least one request in it; a snapshot, so that two of them can be subtracted. "control_tokens": those in queries
+        and passages that were broken up for a server that tokenises."""
         return self._count()
 
-    def _count(self, in_flight: int = 0, **work: int) -> Stats:
-        """Add to the counts (see `Stats`); the clock runs while any request is under way. Safe between threads."""
+    def _count(self, in_flight: int = 0, **work: int) -> Counter[str]:
+        """Add to the counts (see `stats`); the clock runs while any request is under way. Safe between threads."""
         with self._counting:
             now = time.perf_counter()
-            seconds = now - self._since if self._in_flight else 0.0
+            self._done["seconds"] += now - self._since if self._in_flight else 0.0
+            self._done.update(work)
             self._since, self._in_flight = now, self._in_flight + in_flight
-            self._done -= Stats(seconds=-seconds, **{name: -count for name, count in work.items()})
-            return self._done
-
-    def __enter__(self) -> Engine:
-        return self
+            return self._done.copy()
 
     def __exit__(self, *error: object) -> None:
         self.close()

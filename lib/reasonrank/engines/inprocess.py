@@ -10,17 +10,15 @@ from __future__ import annotations
 import asyncio
 import atexit
 import contextlib
-import itertools
-import threading
 from abc import abstractmethod
 from collections.abc import Callable
 from concurrent.futures import Future, InvalidStateError, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from .base import Completion, Engine, EngineError, Sampling
-
-_numbers = itertools.count()
 
 
 @dataclass(eq=False)
@@ -30,7 +28,7 @@ class Request:
     prompt: list[int]
     sampling: Sampling
     future: Future[Completion] = field(default_factory=Future)
-    id: str = field(default_factory=lambda: f"request-{next(_numbers)}")
+    id: str = field(default_factory=lambda: uuid4().hex)
 
 
 class InProcessEngine(Engine):
@@ -40,11 +38,12 @@ class InProcessEngine(Engine):
     were added and have not ended. Only the engine's thread calls the methods that it provides.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, model: str, adapter: str | Path | None) -> None:
         super().__init__()
+        self.name, self.adapter = model, adapter
         self._active: dict[str, Request] = {}
         self._stopped: EngineError | None = None
-        self._lock, self._thread = threading.Lock(), ThreadPoolExecutor(max_workers=1)
+        self._thread = ThreadPoolExecutor(max_workers=1)
         try:
             self._thread.submit(self._load).result()
         except BaseException:
@@ -55,6 +54,10 @@ class InProcessEngine(Engine):
     @abstractmethod
     def _load(self) -> None:
         """Load the model; set `tokenizer` and `max_model_len`."""
+
+    def _reload(self) -> None:
+        """Put the weights of `name` and `adapter` in place of the others; set what differs."""
+        self._load()
 
     @abstractmethod
     def _unload(self) -> None:
@@ -81,20 +84,29 @@ class InProcessEngine(Engine):
 
     async def _generate(self, prompt: list[int], sampling: Sampling) -> Completion:
         request = Request(prompt, sampling)
-        self.call(lambda: self._take(request), wait=False)
+        self._submit(lambda: self._take(request))
         return await asyncio.wrap_future(request.future)
 
-    def call(self, action: Callable[[], Any], wait: bool = True) -> None:
+    def call(self, action: Callable[[], Any]) -> None:
         """Run `action` in the engine's thread, between two steps, and wait for it."""
-        with self._lock:
-            if self._stopped is not None:
-                raise EngineError(str(self._stopped)) from self._stopped.__cause__
-            done = self._thread.submit(action)
-        if wait:
-            done.result()
+        self._submit(action).result()
+
+    def _submit(self, action: Callable[[], Any]) -> Future[Any]:
+        if self._stopped is not None:
+            raise EngineError(str(self._stopped)) from self._stopped.__cause__
+        return self._thread.submit(action)
+
+    def load(self, model: str, adapter: str | Path | None = None) -> None:
+        self.name, self.adapter = model, adapter
+        self.call(self._reload)
 
     def close(self) -> None:
-        self._stop(EngineError(f"{self.kind} engine of {self.name}: closed"))
+        if self._stopped is None:
+            self._stopped = EngineError(f"{self.kind} engine of {self.name}: closed")
+            try:
+                self._thread.submit(self._end)
+            except RuntimeError:  # the interpreter is ending, and the thread has ended
+                self._end()
         self._thread.shutdown()
         atexit.unregister(self.close)
 
@@ -119,25 +131,14 @@ class InProcessEngine(Engine):
             if self._active:
                 self._step()
         except Exception as error:
-            failed = EngineError(f"{self.kind} engine of {self.name} failed: {error!r}")
-            failed.__cause__ = error
-            self._stop(failed)
-        with self._lock:
-            if self._active and self._stopped is None:
-                self._thread.submit(self._advance)
-
-    def _stop(self, reason: EngineError) -> None:
-        """Take nothing more in, fail who still waits, and free the model; once."""
-        with self._lock:
-            if self._stopped is not None:
-                return
-            self._stopped = reason
-            try:
-                self._thread.submit(self._end)
-            except RuntimeError:  # the interpreter is ending, and the thread has ended
-                self._end()
+            self._stopped = EngineError(f"{self.kind} engine of {self.name} failed: {error!r}")
+            self._stopped.__cause__ = error
+            self._end()
+        if self._active and self._stopped is None:
+            self._thread.submit(self._advance)
 
     def _end(self) -> None:
+        """Fail who still waits, and free the model."""
         for request in list(self._active.values()):
             self.finish(request, self._stopped)
         self._unload()

@@ -59,7 +59,7 @@ class OpenAIEngine(Engine):
     `tokenizer`: name or folder of the model's, by default `model`. `max_model_len`: None for what the server says
     (32,768 tokens where it says nothing). `api_key`: see `endpoint`; it is kept out of messages. `token_ids`: the
     server takes token ids and vLLM's further settings; False for other servers: they are sent text, in which
-    control tokens that stand in queries and passages are broken up and counted (`Stats.control_tokens`).
+    control tokens that stand in queries and passages are broken up and counted (see `stats`).
     `timeout`: seconds for one request. One that failed in passing (no connection, no answer in time, 429, 500 and
     the like, an answer that is none) is sent again, at most `max_retries` times. `adapter` must be None: name it in
     `model`, as the server serves it. `dtype` is the server's affair. A server's `stop` knows nothing of reasoning, so

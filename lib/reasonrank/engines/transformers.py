@@ -38,16 +38,16 @@ class TransformersEngine(InProcessEngine):
         seed: int = 0,
         device: str | None = None,
     ) -> None:
-        self.name, self._adapter, self._dtype, self.seeds = model, adapter, dtype, itertools.count(seed)
+        self._dtype, self.seeds = dtype, itertools.count(seed)
         self._asked_len, self._max_num_seqs = max_model_len, max_num_seqs
         self._device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-        super().__init__()
+        super().__init__(model, adapter)
 
     def _load(self) -> None:
         from transformers import GenerationConfig
 
         self.tokenizer = load_tokenizer(self.name)
-        self._model = load_model(self.name, self._dtype, self._adapter).to(self._device).eval()
+        self._model = load_model(self.name, self._dtype, self.adapter).to(self._device).eval()
         own = getattr(self._model.config, "max_position_embeddings", None) or 32768
         self.max_model_len = min(self._asked_len or own, own)
         end = self._model.generation_config.eos_token_id
@@ -56,10 +56,6 @@ class TransformersEngine(InProcessEngine):
         self._model.generation_config = GenerationConfig(
             do_sample=False, eos_token_id=sorted(self.end_ids), pad_token_id=self.tokenizer.pad_token_id
         )
-
-    def load(self, model: str, adapter: str | Path | None = None) -> None:
-        self.name, self._adapter = model, adapter
-        self.call(self._load)
 
     def _unload(self) -> None:
         self._model = None

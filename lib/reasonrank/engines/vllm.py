@@ -35,10 +35,10 @@ _HIDDEN = "llvmlite.binding.ffi"
 class VllmEngine(InProcessEngine):
     """vLLM's engine, stepped by a thread of its own as long as requests are under way.
 
-    `adapter`: folder of a LoRA adapter; a CPU gets it merged into the weights (three times as fast there), a
-    GPU beside them. `kv_cache_gib`: memory of the key-value cache on a CPU, in GiB; a GPU takes
-    `gpu_memory_utilization` of its memory for all. Other options go to vLLM's EngineArgs; without `enforce_eager` a
-    CPU does not compile, since it starts sooner so. One such engine can be open at a time in a process.
+    `adapter`: folder of a LoRA adapter, merged into the weights. `kv_cache_gib`: memory of the key-value cache on a
+    CPU, in GiB; a GPU takes `gpu_memory_utilization` of its memory for all. Other options go to vLLM's EngineArgs;
+    without `enforce_eager` a CPU does not compile, since it starts sooner so. One such engine can be open at a time
+    in a process.
     Raises EngineError where one is open already, and what vLLM raises where it cannot start.
     """
 
@@ -51,30 +51,25 @@ class VllmEngine(InProcessEngine):
     ) -> None:
         if VllmEngine._open is not None:
             raise EngineError(f"the vllm engine of {VllmEngine._open.name} is still open; close it first")
-        self.name, self._adapter, self._options = model, adapter, options
-        self._cache, self._lora, self._engine = int(kv_cache_gib * GIB), None, None
-        super().__init__()
+        self._options, self._cache, self._engine = options, int(kv_cache_gib * GIB), None
+        super().__init__(model, adapter)
 
     def reset_prefix_cache(self) -> None:
         self.call(lambda: self._engine.reset_prefix_cache())
 
-    def load(self, model: str, adapter: str | Path | None = None) -> None:
-        self.name, self._adapter, self._lora = model, adapter, None  # an adapter is merged, on GPUs too
+    def _reload(self) -> None:
         with _quiet_start(), tempfile.TemporaryDirectory() as folder:
-            weights = self._weights(folder)
-            self.call(lambda: self._reload(weights))
+            place = {"weights_path": self._weights(folder)}
+            self._engine.collective_rpc("reload_weights", kwargs=place)
+        self._engine.collective_rpc(_repack_head)
+        self._engine.reset_prefix_cache()
 
     def _weights(self, folder: str) -> str:
         """Where the model is; with an adapter, merged, in `folder`, which is needed only while it is loaded."""
-        if self._adapter is None:
+        if self.adapter is None:
             return models.resolve(self.name)
-        models.save_merged(self.name, Path(self._adapter), self._options.get("dtype", "auto"), folder)
+        models.save_merged(self.name, Path(self.adapter), self._options.get("dtype", "auto"), folder)
         return folder
-
-    def _reload(self, weights: str) -> None:
-        self._engine.collective_rpc("reload_weights", kwargs={"weights_path": weights})
-        self._engine.collective_rpc(_repack_head)
-        self._engine.reset_prefix_cache()
 
     def _load(self) -> None:
         VllmEngine._open = self
@@ -87,29 +82,15 @@ class VllmEngine(InProcessEngine):
             from vllm.platforms import current_platform
             from vllm.v1.engine.llm_engine import LLMEngine
 
-            if current_platform.is_cpu():
-                options |= {"model": self._weights(folder), "kv_cache_memory_bytes": self._cache}
+            options["model"] = self._weights(folder)
+            if on_cpu := current_platform.is_cpu():
                 # After a part of a prompt vLLM turns a seeded generator back, which a CPU's cannot.
                 options |= {"enforce_eager": True, "enable_chunked_prefill": False}
-            else:
-                options |= {"model": models.resolve(self.name), **self._beside()}
+                options["kv_cache_memory_bytes"] = self._cache
             self._engine = LLMEngine.from_engine_args(EngineArgs(**options | self._options))
-            if current_platform.is_cpu():
+            if on_cpu:
                 self._engine.collective_rpc(_draw_once)
         self.max_model_len = self._engine.model_config.max_model_len
-
-    def _beside(self) -> dict[str, Any]:
-        """Settings of a GPU for an adapter. vLLM wants its rank beforehand, and knows a few ranks only."""
-        if self._adapter is None:
-            return {}
-        from vllm.lora.request import LoRARequest
-
-        adapter = Path(self._adapter).absolute()
-        models.check_adapter(self.name, adapter)  # vLLM passes over keys that it does not know
-        rank = models.adapter_settings(adapter)["r"]
-        known = (1, 8, 16, 32, 64, 128, 256, 320, 512)
-        self._lora = LoRARequest(adapter.name, 1, str(adapter))
-        return {"enable_lora": True, "max_lora_rank": min(r for r in known if r >= rank)}
 
     def _unload(self) -> None:
         if self._engine is not None:
@@ -119,8 +100,8 @@ class VllmEngine(InProcessEngine):
         VllmEngine._open = None
 
     def _add(self, request: Request) -> None:
-        prompt, parameters = {"prompt_token_ids": request.prompt}, self.parameters(request.sampling)
-        self._engine.add_request(request.id, prompt, parameters, lora_request=self._lora)
+        prompt = {"prompt_token_ids": request.prompt}
+        self._engine.add_request(request.id, prompt, self.parameters(request.sampling))
 
     def _drop(self, request: Request) -> None:
         self._engine.abort_request([request.id])
@@ -145,14 +126,23 @@ class VllmEngine(InProcessEngine):
 
     def _step(self) -> None:
         for output in self._engine.step():
-            request = self._active.get(output.request_id)
+            request, result = self._active.get(output.request_id), output.outputs[0]
             if request is None:
                 continue
-            cut = cut_at_stop(output.outputs[0].text, request.sampling)
+            cut, tops = cut_at_stop(result.text, request.sampling), result.logprobs
             if cut is not None and not output.finished:
                 self._drop(request)
             if cut is not None or output.finished:
-                self.finish(request, _completion(output, cut))
+                done = Completion(
+                    text=result.text if cut is None else cut,
+                    token_ids=tuple(result.token_ids),
+                    prompt_tokens=len(output.prompt_token_ids),
+                    output_tokens=len(result.token_ids),
+                    finish_reason=result.finish_reason if cut is None else "stop",
+                    logprobs=None if tops is None else [_by_string(top) for top in tops],
+                    cached_tokens=output.num_cached_tokens or 0,
+                )
+                self.finish(request, done)
 
 
 def _repack_head(worker: Any) -> None:
@@ -180,20 +170,6 @@ def _draw_once(worker: Any) -> None:
         return torch.searchsorted(summed, places, right=True).clamp_(max=logits.size(1) - 1).view(-1), None
 
     sampler.forward = draw
-
-
-def _completion(output: Any, cut: str | None) -> Completion:
-    """A finished vLLM request, or one that was cut."""
-    result = output.outputs[0]
-    return Completion(
-        text=result.text if cut is None else cut,
-        token_ids=tuple(result.token_ids),
-        prompt_tokens=len(output.prompt_token_ids),
-        output_tokens=len(result.token_ids),
-        finish_reason=result.finish_reason if cut is None else "stop",
-        logprobs=None if result.logprobs is None else [_by_string(top) for top in result.logprobs],
-        cached_tokens=output.num_cached_tokens or 0,
-    )
 
 
 def _by_string(top: dict[int, Any]) -> dict[str, float]:

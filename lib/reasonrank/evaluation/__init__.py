@@ -21,4 +21,4 @@ from .compare import (
 )
 from .score import Scores, evaluate
 from .sets import MEASURE, TestSet, set_rows, test_set, test_sets
-from .statistics import Interval, PairedTest, bootstrap, mean_interval, paired_test
+from .statistics import Interval, bootstrap, mean_interval, paired_test

@@ -17,8 +17,7 @@ import pandas as pd
 from ..engines import PRESETS, Engine, open_engine
 from ..recovery import template_of
 from ..rerank import strategies
-from ..rerank.listwise import WindowTrace
-from ..rerank.run import RerankedRun, Reranker
+from ..rerank.run import RerankedRun, Reranker, Trace
 from ..runs import Run, write_qrels, write_trec
 from ..settings import Profile
 from ..stages import read_json, stage_file
@@ -48,11 +47,10 @@ def systems(settings: Profile, run: Path, stages: Mapping[str, str]) -> dict[str
     labels = {"checkpoint": base.rstrip("/").rpartition("/")[2]}
     found: dict[str, Weights] = {}
     for name in own.systems:
-        weights = trained(settings, run, stages[name]) if name in stages else None
-        if weights:
-            found[this_run(name)] = weights, None
-        elif name not in stages:
+        if name not in stages:
             found[labels.get(name, name)] = base, None
+        elif weights := trained(settings, run, stages[name]):
+            found[this_run(name)] = weights, None
     found = found or {labels["checkpoint"]: (base, None)}
     adapters = released(base, own.adapters) if own.adapters else {}
     return found | {f"{name} (released adapter)": (base, adapter) for name, adapter in adapters.items()}
@@ -91,11 +89,10 @@ def write_runs(
     """Write all runs (system -> collection -> run) and judgements as TREC files; returns those of the runs."""
     for name, test in sets.items():
         write_qrels(folder / qrels_file(name), test.qrels)
-    written = []
-    for system, name in ((system, name) for system, found in runs.items() for name in found):
-        written.append(folder / run_file(name, system))
-        write_trec(written[-1], runs[system][name], tag="reasonrank")
-    return written
+    files = {folder / run_file(n, system): run for system, found in runs.items() for n, run in found.items()}
+    for file, run in files.items():
+        write_trec(file, run, tag="reasonrank")
+    return list(files)
 
 
 class OneEngine(ExitStack):
@@ -105,7 +102,7 @@ class OneEngine(ExitStack):
     def __init__(self, settings: Profile, strategy: str | None = None) -> None:
         super().__init__()
         self.settings, self.strategy = settings, strategy
-        self._reranker: Reranker | None = None
+        self._reranker: Reranker | None = None  # that of an open engine, whose weights are `_now`
 
     def use(self, weights: str | Path, adapter: Path | None = None) -> Reranker:
         """The reranker with these weights (a folder, or a model's name) and LoRA adapter (a folder); those of an
@@ -169,7 +166,7 @@ class FirstWindows(NamedTuple):
     """What weights answer to first windows: `answer_counts`, and one answer."""
 
     counts: dict[str, int]
-    sample: WindowTrace
+    sample: Trace
 
 
 def first_windows(settings: Profile, weights: Mapping[str, str | Path]) -> dict[str, FirstWindows]:

@@ -35,7 +35,14 @@ def evaluate(
     ties. Raises ValueError for an unknown measure or choice of queries, a document that comes twice for a query, and
     a run of which no query is judged.
     """
-    parsed = {name: _measure(name) for name in measures}
+    parsed = {}
+    for name in measures:
+        try:
+            parsed[name] = ir_measures.parse_measure(name)
+        except (NameError, SyntaxError, ValueError) as error:
+            raise ValueError(f"measure {name!r}: not one of ir-measures ({error})") from None
+        if parsed[name].params.get("cutoff", 1) < 1:
+            raise ValueError(f"measure {name!r}: expected a cut-off of 1 or more")
     if queries not in ("judged", "run"):
         raise ValueError(f"queries is {queries!r}; expected 'judged' or 'run'")
     both = [qid for qid in run if qid in qrels]
@@ -57,13 +64,3 @@ def evaluate(
         for value in ir_measures.iter_calc([measure], judged, scored):
             per_query[name][value.query_id] = float(value.value)
     return Scores({name: float(np.mean(list(own.values()))) for name, own in per_query.items()}, per_query)
-
-
-def _measure(name: str) -> ir_measures.Measure:
-    try:
-        measure = ir_measures.parse_measure(name)
-    except (NameError, SyntaxError, ValueError) as error:
-        raise ValueError(f"measure {name!r}: not one of ir-measures ({error})") from None
-    if measure.params.get("cutoff", 1) < 1:
-        raise ValueError(f"measure {name!r}: expected a cut-off of 1 or more")
-    return measure

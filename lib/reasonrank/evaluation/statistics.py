@@ -7,7 +7,7 @@ over queries, and queries are drawn, or have their signs flipped, within their o
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -19,18 +19,12 @@ PerQuery = Mapping[str, Mapping[str, float]]
 
 @dataclass(frozen=True)
 class Interval:
-    """A figure with the low and high end of its interval over queries."""
+    """A figure with the low and high end of its interval over queries; of a difference, its p-value against 0 too."""
 
     value: float
     low: float
     high: float
-
-
-@dataclass(frozen=True)
-class PairedTest(Interval):
-    """Mean difference of two systems with its 95 % interval, and the p-value against 0."""
-
-    p_value: float
+    p_value: float | None = None
 
 
 def bootstrap(
@@ -67,8 +61,8 @@ def mean_interval(groups: Sequence[Sequence[float]], seed: int, draws: int = 10_
     return bootstrap(groups, mean_of_means, seed, draws)
 
 
-def paired_test(a: PerQuery, b: PerQuery, seed: int, draws: int = 10_000) -> PairedTest:
-    """Paired randomisation test of two systems, a - b, two-sided, with signs flipped at random.
+def paired_test(a: PerQuery, b: PerQuery, seed: int, draws: int = 10_000) -> Interval:
+    """Mean difference of two systems, a - b, with a paired randomisation test: two-sided, signs flipped at random.
 
     The p-value is the share of flips whose mean is at least as far from 0: of all flips where there are at most
     `draws`, else (1 + those of `draws`) / (1 + `draws`). ValueError where the two do not have the same queries.
@@ -84,4 +78,4 @@ def paired_test(a: PerQuery, b: PerQuery, seed: int, draws: int = 10_000) -> Pai
     settings = {"permutation_type": "samples", "alternative": "greater", "vectorized": True, "batch": 1000}
     settings |= {"n_resamples": draws, "rng": np.random.default_rng(seed)}
     test = stats.permutation_test((flipped,), lambda x, axis: np.abs(x.sum(axis=axis)), **settings)
-    return PairedTest(interval.value, interval.low, interval.high, float(test.pvalue))
+    return replace(interval, p_value=float(test.pvalue))

@@ -9,8 +9,8 @@ given that some identifier is named: one request for each place where identifier
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -20,11 +20,12 @@ from reasonrank.engines import Completion, Sampling
 
 from .listwise import ListwiseReranker
 from .pointwise import VERDICT
-from .run import gather
+from .run import as_one, gather
 
 Tokens = tuple[int, ...]
 
 
+@dataclass
 class LogitsReranker(ListwiseReranker):
     """Sliding windows, an output token a request: one request for at most 9 passages, 1 + n // 10 for n where numbers
     are split into digits, none of which waits for another.
@@ -34,21 +35,27 @@ class LogitsReranker(ListwiseReranker):
     part: there is no draw. Raises EngineError where the engine gives no log-probabilities.
     """
 
+    retry: bool = field(default=False, init=False)
+    constrained: bool = field(default=False, init=False)
+    prefetch: bool = field(default=False, init=False)
+
     async def _ask(self, prompt: list[int], num_passages: int, sampling: Sampling) -> Completion:
         opening = EMPTY_CHAIN.removeprefix(self.prompt.begun).lstrip() + ANSWER
+        decode = self.engine.tokenizer.decode
         names = identifiers(self.engine.tokenizer, f"{opening} [", range(1, num_passages + 1))
         asked = branches(names)
         done = await gather(self.engine.generate([*prompt, *path], VERDICT) for path in asked)
         scores = dict.fromkeys(names, 0.0)
         for (path, tokens), completion in zip(asked.items(), done, strict=True):
-            likely = log_shares(self.engine.tokenizer, tokens, completion.logprobs[0])
+            top = completion.logprobs[0]
+            found = {token: top[text] for token in tokens if (text := decode([token])) in top}
+            total = np.logaddexp.reduce(list(found.values()))
+            likely = {token: value - total for token, value in found.items()}  # given that it is one of them
             for ids in names:
                 if ids[: len(path)] == path:
                     scores[ids] += likely.get(ids[len(path)], -math.inf)
-        found = [(-score, n) for n, score in enumerate(scores.values(), start=1) if score > -math.inf]
-        text = f"{opening} {render(n for _, n in sorted(found))} {ANSWER_END}"
-        counts = {"output_tokens": sum(each.output_tokens for each in done), "calls": len(done)}
-        return replace(done[0], text=text, prompt_tokens=len(prompt), **counts)
+        named = [(-score, n) for n, score in enumerate(scores.values(), start=1) if score > -math.inf]
+        return as_one(done, prompt, f"{opening} {render(n for _, n in sorted(named))} {ANSWER_END}")
 
 
 def identifiers(tokenizer: Any, opening: str, numbers: Iterable[int]) -> list[Tokens]:
@@ -64,11 +71,3 @@ def branches(names: Sequence[Tokens]) -> dict[Tokens, list[int]]:
         for k, token in enumerate(ids):
             after.setdefault(ids[:k], {})[token] = None
     return {path: list(tokens) for path, tokens in after.items() if len(tokens) > 1}
-
-
-def log_shares(tokenizer: Any, tokens: Sequence[int], top: Mapping[str, float]) -> dict[int, float]:
-    """Log-probabilities of those `tokens` that are in `top` (token string -> log-probability), given that it is one of
-    them."""
-    found = {token: top[text] for token in tokens if (text := tokenizer.decode([token])) in top}
-    total = np.logaddexp.reduce(list(found.values()))
-    return {token: float(value - total) for token, value in found.items()}

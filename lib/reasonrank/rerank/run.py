@@ -7,12 +7,12 @@ import time
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field, replace
 from typing import Any, TypeVar
 
-from reasonrank.engines import Completion, Engine, Sampling
+from reasonrank.engines import GREEDY, Completion, Engine, Sampling
 from reasonrank.engines.base import own_loop
-from reasonrank.prompts import Prompt, Rendered
+from reasonrank.prompts import Prompt
 from reasonrank.runs import Run
 
 T = TypeVar("T")
@@ -20,34 +20,39 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, kw_only=True)
 class Trace:
-    """One model answer: what it says and what it took.
+    """One model answer: what it is about, what it says and what it took.
 
-    `calls`: requests to the engine. `attempts`: 2 where an unfinished answer was asked for again; tokens are then
-    sums. `began`, `ended`: `time.perf_counter()` when it was asked for and when it was in. `cached_tokens`: of
-    `prompt_tokens`, those that the engine had computed already. `shortened`: passages were capped lower than usual
-    for the prompt to fit; `cut`: documents that were longer than their cap; `query_cut`: so was the query.
+    [`start`, `end`): the window of the list, with its documents before the answer; `ranking`: 1-based positions in
+    `docids`, best first; `text`: of the last attempt. `status`: the answer's, see `answers.parse`; of a passage judged
+    by itself, which has a `score` in 0..1, see `PointwiseReranker`. `calls`: requests to the engine. `attempts`: 2
+    where an unfinished answer was asked for again; tokens are then sums. `began`, `ended`: `time.perf_counter()` when
+    it was asked for and when it was in. `cached_tokens`: of `prompt_tokens`, those that the engine had computed
+    already. `shortened`: passages were capped lower than usual for the prompt to fit; `cut`: documents that were
+    longer than their cap; `query_cut`: so was the query.
     """
 
+    start: int
+    end: int
+    docids: tuple[str, ...]
+    ranking: list[int]
     status: str
     text: str
+    score: float | None = None
     prompt_tokens: int
     output_tokens: int
-    calls: int = 1
-    attempts: int = 1
-    began: float = field(default=0.0, compare=False)
-    ended: float = field(default=0.0, compare=False)
-    cached_tokens: int = 0
-    shortened: bool = False
-    cut: tuple[str, ...] = ()
-    query_cut: bool = False
+    cached_tokens: int
+    calls: int
+    attempts: int
+    began: float = field(compare=False)
+    ended: float = field(compare=False)
+    shortened: bool
+    cut: tuple[str, ...]
+    query_cut: bool
 
-
-def took(done: Sequence[Completion], prompt: Rendered, docids: Sequence[str], began: float) -> dict[str, Any]:
-    """The fields of a trace that completions to a prompt about `docids` fill, over by now."""
-    sums = ("prompt_tokens", "output_tokens", "calls", "cached_tokens")
-    fields = {name: sum(getattr(each, name) for each in done) for name in sums}
-    fields |= {"began": began, "ended": time.perf_counter(), "shortened": prompt.shortened}
-    return fields | {"cut": tuple(docids[n] for n in prompt.cut), "query_cut": prompt.query_cut}
+    @property
+    def reordered(self) -> list[str]:
+        """The documents after the answer, best first."""
+        return [self.docids[number - 1] for number in self.ranking]
 
 
 @dataclass(frozen=True)
@@ -55,11 +60,7 @@ class Reranked:
     """One query: its documents, best first, and the traces of its answers in the order they were asked for."""
 
     docids: list[str]
-    windows: list[Any]
-
-
-Progress = Callable[[int, int], None]  # model answers that are in, and those needed in all (at most)
-Finished = Callable[[str, Reranked], None]  # a query id and its result, when all its answers are in
+    windows: list[Trace]
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ class RerankedRun:
     """
 
     run: Run
-    traces: dict[str, list[Any]]
+    traces: dict[str, list[Trace]]
     counts: dict[str, int]
     seconds: float
     engine_seconds: float
@@ -101,39 +102,60 @@ def work(queries: Iterable[Sequence[Trace]]) -> dict[str, int]:
     }
 
 
-class Gate:
-    """The bound on requests in flight of one `rerank_run`, and its progress."""
+@dataclass(frozen=True)
+class Job:
+    """A query under way: its text, the passages, the bound on prompts in the engine, and whom each answer is told."""
 
-    def __init__(self, limit: int, total: int, progress: Progress | None) -> None:
-        self.slots, self.done, self.total, self.progress = asyncio.Semaphore(limit), 0, total, progress
-
-    def count(self, answered: int = 0, spared: int = 0) -> None:
-        """So many answers are in; so many, counted in the total, turned out not to be needed."""
-        self.done, self.total = self.done + answered, self.total - spared
-        if self.progress is not None and (answered or spared):
-            self.progress(self.done, self.total)
+    query: str
+    texts: Mapping[str, str]
+    slots: asyncio.Semaphore
+    answered: Callable[[], Any]
 
 
+@dataclass
 class Reranker(ABC):
     """Base of the rerankers; `max_in_flight` bounds the prompts in the engine, over all queries together."""
 
-    def __init__(self, engine: Engine, prompt: Prompt, *, sampling: Sampling, max_in_flight: int) -> None:
-        if max_in_flight < 1:
-            raise ValueError(f"max_in_flight is {max_in_flight}; expected 1 or more")
-        self.engine, self.prompt, self.sampling, self.max_in_flight = engine, prompt, sampling, max_in_flight
+    engine: Engine
+    prompt: Prompt
+    _: KW_ONLY
+    sampling: Sampling = GREEDY
+    max_in_flight: int = 64
+
+    def __post_init__(self) -> None:
+        if self.max_in_flight < 1:
+            raise ValueError(f"max_in_flight is {self.max_in_flight}; expected 1 or more")
 
     @abstractmethod
-    def answers_needed(self, num_candidates: int) -> int:
-        """Model answers that one query of so many candidates takes, at most; retries are not counted."""
-
-    @abstractmethod
-    async def _rerank(self, query: str, docids: list[str], texts: Mapping[str, str], gate: Gate) -> Reranked:
+    async def _rerank(self, job: Job, docids: list[str]) -> Reranked:
         """Rerank the documents of one query; all texts are there."""
 
-    async def rerank(self, query: str, docids: Sequence[str], texts: Mapping[str, str]) -> Reranked:
-        """`rerank_run` for the documents of one query text."""
-        result = await self.rerank_run({query: docids}, {query: query}, texts)
-        return Reranked(result.run[query], result.traces[query])
+    @abstractmethod
+    async def _answer(self, prompt: list[int], num_passages: int) -> tuple[list[Completion], dict[str, Any]]:
+        """The completions to a prompt, one an attempt, and what the last one says: fields of a `Trace`."""
+
+    async def _rank_window(self, job: Job, docids: Sequence[str], start: int, end: int) -> Trace:
+        """Ask about `docids`, which stand in [start, end) of the list."""
+        async with job.slots:
+            began = time.perf_counter()
+            prompt = self.prompt.render(job.query, [job.texts[docid] for docid in docids])
+            done, said = await self._answer(prompt.ids, len(docids))
+        job.answered()
+        counts = ("prompt_tokens", "output_tokens", "cached_tokens", "calls")
+        return Trace(
+            start=start,
+            end=end,
+            docids=tuple(docids),
+            text=done[-1].text,
+            attempts=len(done),
+            began=began,
+            ended=time.perf_counter(),
+            shortened=prompt.shortened,
+            cut=tuple(docids[place] for place in prompt.cut),
+            query_cut=prompt.query_cut,
+            **{name: sum(getattr(each, name) for each in done) for name in counts},
+            **said,
+        )
 
     async def rerank_run(
         self,
@@ -141,17 +163,17 @@ class Reranker(ABC):
         queries: Mapping[str, str],
         texts: Mapping[str, str],
         top: int | None = None,
-        progress: Progress | None = None,
-        finished: Finished | None = None,
+        answered: Callable[[], Any] = lambda: None,
+        finished: Callable[[str, Reranked], Any] = lambda qid, result: None,
     ) -> RerankedRun:
         """Rerank the first `top` documents of every query (None: all); the others stay behind, in order.
 
         `run`: query id -> document ids, best first; `texts`: document id -> passage. Each query goes on as soon as
-        its own answer is in, and is handed to `finished`, without the documents past `top`, as soon as all of them
-        are. Twice `max_in_flight` queries are under way: enough to keep the engine busy, few enough for queries to
-        finish all along the run. The first error ends all queries and is raised: KeyError naming query and
-        document for a missing text (before any generation), ValueError for a `top` under 1 or, with its query, a
-        prompt that is too long, EngineError.
+        its own answer is in, of which `answered` is told; it is handed to `finished`, without the documents past
+        `top`, as soon as all its answers are. Twice `max_in_flight` queries are under way: enough to keep the engine
+        busy, few enough for queries to finish all along the run. The first error ends all queries and is raised:
+        KeyError naming query and document for a missing text (before any generation), ValueError for a `top` under 1
+        or, with its query, a prompt that is too long, EngineError.
         """
         if top is not None and top < 1:
             raise ValueError(f"top is {top}; expected 1 or more")
@@ -161,19 +183,15 @@ class Reranker(ABC):
                 raise KeyError(f"query {qid!r} is in the run, but has no text")
             if missing := [docid for docid in docids if docid not in texts]:
                 raise KeyError(f"query {qid!r}: no text for document {missing[0]!r}")
-        needed = {qid: self.answers_needed(len(docids)) for qid, docids in heads.items()}
-        gate = Gate(self.max_in_flight, sum(needed.values()), progress)
-        under_way = asyncio.Semaphore(2 * self.max_in_flight)
+        slots, under_way = asyncio.Semaphore(self.max_in_flight), asyncio.Semaphore(2 * self.max_in_flight)
 
         async def one(qid: str, docids: list[str]) -> Reranked:
             async with under_way:
                 try:
-                    result = await self._rerank(queries[qid], docids, texts, gate)
+                    result = await self._rerank(Job(queries[qid], texts, slots, answered), docids)
                 except ValueError as error:
                     raise ValueError(f"query {qid!r}: {error}") from error
-                gate.count(spared=needed[qid] - len(result.windows))
-                if finished is not None:
-                    finished(qid, result)
+                finished(qid, result)
                 return result
 
         before, begin = self.engine.stats, time.perf_counter()
@@ -185,13 +203,19 @@ class Reranker(ABC):
             traces=traces,
             counts=dict(Counter(trace.status for query in traces.values() for trace in query)),
             seconds=time.perf_counter() - begin,
-            engine_seconds=(self.engine.stats - before).seconds,
+            engine_seconds=(self.engine.stats - before)["seconds"],
             **work(traces.values()),
         )
 
     def rerank_run_sync(self, *args: Any, **kwargs: Any) -> RerankedRun:
         """`rerank_run` for notebooks and scripts; the same arguments."""
         return run_sync(self.rerank_run(*args, **kwargs))
+
+
+def as_one(done: Sequence[Completion], prompt: Sequence[int], text: str) -> Completion:
+    """Several requests that make one answer of `text`; the prompt, which all of them begin with, is counted once."""
+    tokens = sum(each.output_tokens for each in done)
+    return replace(done[0], text=text, prompt_tokens=len(prompt), output_tokens=tokens, calls=len(done))
 
 
 async def gather(coroutines: Iterable[Coroutine[Any, Any, T]]) -> list[T]:

@@ -1,39 +1,41 @@
-"""Ways to rerank a candidate list, by name: what each asks of the model, how often, and where it comes from."""
+"""Ways to rerank a candidate list, by name: who asks the model, with which prompt, and how often."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 from reasonrank.engines import Engine
-from reasonrank.prompts import DirectPrompt, ListwisePrompt, Overlong, PointwisePrompt, Template
+from reasonrank.prompts import DirectPrompt, ListwisePrompt, Overlong, PointwisePrompt, Prompt, Template
 from reasonrank.recovery import RecoveredPrompt
 
-from .listwise import ListwiseReranker
+from .listwise import ListwiseReranker, schedule
 from .logits import LogitsReranker
 from .pointwise import PointwiseReranker
 from .run import Reranker
-from .schedule import schedule
 from .topdown import TopDownReranker, topdown_calls
 
 
 @dataclass(frozen=True)
 class Strategy:
-    """A way to rerank, and where it comes from.
+    """A way to rerank: by `windows` of a schedule (see `listwise.schedule`), unless its reranker has a way of its own.
 
-    `calls(num_candidates, window, step)`: requests to the engine for one query, the fewest and the most; they differ
-    for top-down partitioning and pointwise, where the answers decide, and for logits, where the tokenizer does. A
-    retry, and the second request of a constrained answer with reasoning, come on top.
+    `prompt`: None for a listwise one. `counted`: in place of a request a window, see `calls`.
     """
 
-    about: str
-    source: str
-    calls: Callable[[int, int, int], tuple[int, int]]
+    windows: str = "sliding"
+    reranker: type[Reranker] = ListwiseReranker
+    prompt: type[Prompt] | None = None
+    counted: Callable[[int, int, int], tuple[int, int]] | None = None
 
-
-def _windows(name: str) -> Callable[[int, int, int], tuple[int, int]]:
-    return lambda num_candidates, window, step: (len(schedule(name, num_candidates, window, step)),) * 2
+    def calls(self, num_candidates: int, window: int, step: int) -> tuple[int, int]:
+        """Requests to the engine for one query, the fewest and the most; they differ for top-down partitioning and
+        pointwise, where the answers decide, and for logits, where the tokenizer does. A retry, and the second request
+        of a constrained answer with reasoning, come on top."""
+        if self.counted is not None:
+            return self.counted(num_candidates, window, step)
+        return (len(schedule(self.windows, num_candidates, window, step)),) * 2
 
 
 def _logits_calls(num_candidates: int, window: int, step: int) -> tuple[int, int]:
@@ -43,38 +45,16 @@ def _logits_calls(num_candidates: int, window: int, step: int) -> tuple[int, int
 
 
 STRATEGIES = {
-    "sliding": Strategy(
-        "windows slid from the back to the front", "paper: 20/10; Table 10: 10/5", _windows("sliding")
-    ),
-    "single": Strategy("one window over the first candidates", "paper, Table 9 (top 20)", _windows("single")),
-    "full": Strategy("one window over all candidates", "full ranking, for long contexts", _windows("full")),
-    "topdown": Strategy(
-        "a pivot from the first window, compared with the rest in parallel",
-        "Parry et al. 2024, arXiv 2405.14589",
-        lambda num_candidates, window, step: topdown_calls(num_candidates, window),
-    ),
+    "sliding": Strategy(),  # paper: 20/10; Table 10: 10/5
+    "single": Strategy("single"),  # paper, Table 9 (top 20)
+    "full": Strategy("full"),  # for long contexts
+    "topdown": Strategy(reranker=TopDownReranker, counted=lambda n, window, step: topdown_calls(n, window)),
     "pointwise": Strategy(
-        "a chain and a score for each candidate by itself",
-        "Rank1, Weller et al. 2025; the paper's Figures 1 and 5",
-        lambda num_candidates, window, step: (num_candidates, 2 * num_candidates),
+        reranker=PointwiseReranker, prompt=PointwisePrompt, counted=lambda n, window, step: (n, 2 * n)
     ),
-    "direct": Strategy(
-        "sliding windows, no reasoning", "the paper's non-reasoning rows of Table 3", _windows("sliding")
-    ),
-    "logits": Strategy(
-        "sliding windows, by the probabilities of identifiers where an answer begins",
-        "FIRST, Reddy et al. 2024, arXiv 2406.15657",
-        _logits_calls,
-    ),
+    "direct": Strategy(prompt=DirectPrompt),  # the paper's non-reasoning rows of Table 3
+    "logits": Strategy(reranker=LogitsReranker, counted=_logits_calls),
 }
-
-
-UNUSED = {
-    "pointwise": ("window", "step", "variant", "retry", "constrained", "prefetch"),
-    "logits": ("retry", "constrained", "prefetch"),
-    "topdown": ("step", "variant", "prefetch"),
-}
-"""Options that a strategy has no use for: nothing slides, or nothing is written."""
 
 
 def build(
@@ -93,20 +73,20 @@ def build(
     """A reranker of the strategy `name`, with its prompt, over an open engine.
 
     Caps and `max_length` (of a prompt) in tokens, `overlong` and `repeat`: see `prompts.Prompt`; `options` as the
-    rerankers take them, but for those in UNUSED, which are left out. `reasoning=False`: rankings are asked for without
-    it, as by "direct", whatever the schedule; a pointwise judgement always reasons. `template`: of listwise prompts
-    with reasoning, in place of ours. Raises ValueError for an unknown strategy or a setting out of range.
+    rerankers take them, but for those that the strategy has no use for, which are left out. `reasoning=False`:
+    rankings are asked for without it, as by "direct", whatever the schedule; a pointwise judgement always reasons.
+    `template`: of listwise prompts with reasoning, in place of ours. Raises ValueError for an unknown strategy or a
+    setting out of range.
     """
     if name not in STRATEGIES:
         raise ValueError(f"unknown strategy {name!r}: expected one of {', '.join(STRATEGIES)}")
-    kind = ListwisePrompt if reasoning else DirectPrompt
-    kind = {"pointwise": PointwisePrompt, "direct": DirectPrompt}.get(name, kind)
-    caps = {"passage_tokens": passage_tokens, "query_tokens": query_tokens, "max_length": max_length}
+    chosen = STRATEGIES[name]
+    kind = chosen.prompt or (ListwisePrompt if reasoning else DirectPrompt)
     if template is not None and kind is ListwisePrompt:
-        kind, caps = RecoveredPrompt, caps | {"template": template}
+        kind = RecoveredPrompt
+    caps = {"passage_tokens": passage_tokens, "query_tokens": query_tokens, "max_length": max_length}
+    caps |= {"template": template if kind is RecoveredPrompt else None}
     prompt = kind(engine.tokenizer, **caps, overlong=overlong, repeat=repeat)
-    others = {"pointwise": PointwiseReranker, "logits": LogitsReranker, "topdown": TopDownReranker}
-    if name not in others:
-        options["strategy"] = "sliding" if name == "direct" else name
-    used = {key: value for key, value in options.items() if key not in UNUSED.get(name, ())}
-    return others.get(name, ListwiseReranker)(engine, prompt, **used)
+    known = {field.name for field in fields(chosen.reranker) if field.init}
+    used = {key: value for key, value in (options | {"strategy": chosen.windows}).items() if key in known}
+    return chosen.reranker(engine, prompt, **used)

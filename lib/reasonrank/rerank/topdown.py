@@ -21,14 +21,10 @@ A list of at most w documents takes one call, one of a single document none.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
-from reasonrank.engines import Engine
-from reasonrank.prompts import Prompt
+from dataclasses import dataclass
 
 from .listwise import WindowReranker
-from .run import Gate, Reranked, gather
+from .run import Job, Reranked, gather
 
 
 def topdown_calls(num_candidates: int, window: int) -> tuple[int, int]:
@@ -46,34 +42,32 @@ def topdown_calls(num_candidates: int, window: int) -> tuple[int, int]:
     return calls, calls + topdown_calls(min(promoted, window), window)[1]
 
 
+@dataclass
 class TopDownReranker(WindowReranker):
-    """Top-down partitioning, as the module says; `window` is at least 2. `options`: see `WindowReranker`.
+    """Top-down partitioning, as the module says; `window` is at least 2.
 
     In a trace, [start, end) is the place of a batch in the list of its level; where a pivot is compared, it
     stands first in `docids`, before the batch.
     """
 
-    def __init__(self, engine: Engine, prompt: Prompt, *, window: int = 20, **options: Any) -> None:
-        topdown_calls(0, window)  # refuses a window without a batch
-        super().__init__(engine, prompt, **options)
-        self.window = window
+    window: int = 20
 
-    def answers_needed(self, num_candidates: int) -> int:
-        return topdown_calls(num_candidates, self.window)[1]
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        topdown_calls(0, self.window)  # refuses a window without a batch
 
-    async def _rerank(self, query: str, docids: list[str], texts: Mapping[str, str], gate: Gate) -> Reranked:
+    async def _rerank(self, job: Job, docids: list[str]) -> Reranked:
         if len(docids) < 2:
             return Reranked(docids, [])
         head = docids[: self.window]
-        first = await self._rank_window(query, head, 0, len(head), texts, gate)
+        first = await self._rank_window(job, head, 0, len(head))
         if len(docids) <= self.window:
             return Reranked(first.reordered, [first])
         place, size = max(1, self.window // 2) - 1, self.window - 1
         pivot, above, below = first.reordered[place], first.reordered[:place], first.reordered[place + 1 :]
         batches = [(start, docids[start : start + size]) for start in range(self.window, len(docids), size)]
         compared = await gather(
-            self._rank_window(query, [pivot, *batch], start, start + len(batch), texts, gate)
-            for start, batch in batches
+            self._rank_window(job, [pivot, *batch], start, start + len(batch)) for start, batch in batches
         )
         candidates = list(above)
         for trace in compared:
@@ -82,7 +76,7 @@ class TopDownReranker(WindowReranker):
             below += trace.reordered[place + 1 :]
         traces = [first, *compared]
         if len(candidates) > len(above):
-            again = await self._rerank(query, candidates[: self.window], texts, gate)
+            again = await self._rerank(job, candidates[: self.window])
             candidates[: self.window] = again.docids
             traces += again.windows
         return Reranked([*candidates, pivot, *below], traces)
