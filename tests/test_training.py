@@ -13,10 +13,11 @@ from fakes.engine import FakeEngine, reverse
 from fakes.tiny import alternating_reward, rows, save_tiny_llama
 from reasonrank import models, profiles, stages, training
 from reasonrank.answers import EMPTY_CHAIN
+from reasonrank.evaluation import OneEngine, compare
 from reasonrank.examples import Example
-from reasonrank.training import common, grpo, rollouts
+from reasonrank.rewards import Reward
+from reasonrank.training import common, rollouts, shared_prefix
 from reasonrank.training.common import Trained
-from reasonrank.training.rollouts import EngineRollouts
 from reasonrank.training.rows import judgements
 
 EXAMPLE = Example("d", "s", "q", ["a", "b"], ["b", "a"], "b answers it", ["b"])
@@ -177,11 +178,8 @@ def test_sft_changes_the_weights_and_saves_a_whole_model(profile, tiny, tmp_path
 
 
 def test_grpo_asks_with_the_ids_of_the_rows_and_logs_every_part(profile, tiny, tmp_path, monkeypatch):
-    asked = []
-    draw = EngineRollouts.draw
-    monkeypatch.setattr(
-        EngineRollouts, "draw", lambda own, folder, ids: asked.extend(ids) or draw(own, folder, ids)
-    )
+    asked, draw = [], rollouts.draw
+    monkeypatch.setattr(shared_prefix, "draw", lambda *given: asked.extend(given[2]) or draw(*given))
     trained = training.train_grpo(rows(), profile, tiny, tmp_path)
     own = profile.rl
     assert len(trained.parts) == 1 and trained.parts[0]["n"] == own.prompts_per_step * own.rollouts
@@ -194,27 +192,26 @@ def test_grpo_asks_with_the_ids_of_the_rows_and_logs_every_part(profile, tiny, t
 
 
 def test_a_reward_that_differs_moves_the_policy(profile, tiny, tmp_path, monkeypatch):
-    monkeypatch.setattr(grpo.Reward, "for_trl", alternating_reward)
+    monkeypatch.setattr(Reward, "for_trl", alternating_reward)
     training.train_grpo(rows(), profile, tiny, tmp_path)
     before, after = load_file(tiny / "model.safetensors"), load_file(tmp_path / "model" / "model.safetensors")
     key = "model.layers.0.mlp.up_proj.weight"
     assert not torch.equal(before[key], after[key])
 
 
-def test_one_engine_serves_all_batches_of_rollouts_until_it_is_closed(profile, monkeypatch):
+def test_one_engine_serves_all_batches_of_rollouts_each_with_its_own_seeds(profile, monkeypatch):
     engine, log = FakeEngine(reverse), []
-    engine.load, engine.close = lambda folder: log.append(("load", folder)), lambda: log.append("closed")
-    monkeypatch.setattr(
-        rollouts, "open_engine", lambda kind, folder, **_: log.append(("open", folder)) or engine
+    engine.load, engine.tokenizer = (
+        lambda folder, _: log.append(folder),
+        models.load_tokenizer(profile.model.name),
     )
-    drawn = EngineRollouts(profile)
-    for folder in ("a", "b"):
-        assert len(drawn.draw(folder, [[ord("q")]] * 2)) == 2
-    drawn.close()
-    drawn.close()
-    drawn.draw("c", [[ord("q")]])
-    assert log == [("open", "a"), ("load", "b"), "closed", ("open", "c")] and drawn.drawn == 5
-    assert len({sampling.seed for sampling in engine.samplings}) == 5
+    monkeypatch.setattr(compare, "open_engine", lambda kind, folder, **_: log.append("open") or engine)
+    with OneEngine(profile) as opened:
+        for batch, folder in enumerate("abc"):
+            assert len(rollouts.draw(opened, folder, [[ord("q")]] * 2, batch)) == 2
+    assert log == ["open", "b", "c"]
+    seeds = [sampling.seed for sampling in engine.samplings]
+    assert seeds == [profile.seed + number for number in range(6)]
 
 
 def test_a_group_is_sampled_from_weights_in_a_folder(profile, tiny):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from statistics import fmean, pstdev
 from typing import Any
@@ -11,14 +12,13 @@ from typing import Any
 from accelerate import PartialState
 from accelerate.utils import gather_object
 
+from ..evaluation import OneEngine
 from ..models import load_tokenizer
-from ..rewards import Reward, RewardParts
+from ..rewards import RewardParts
 from ..settings import Profile, Rl
-from ..stages import read_json, sha256
+from ..stages import sha256
 from .checkpoints import Checkpoints, fingerprint
 from .common import Trained, finished, on_cpu, peft_config, trainable, trainer_settings
-
-PARTS = ("ndcg", "recall", "rbo", "format", "total")
 
 
 def batch_sizes(settings: Rl, devices: int = 1) -> tuple[int, int, int]:
@@ -106,68 +106,48 @@ def train_grpo(
     weights = [sha256(file) for file in sorted(Path(start_from).glob("*.safetensors"))] or str(start_from)
     work = fingerprint("grpo", rows, settings, profile.model, profile.seed, weights)
     kept = Checkpoints(checkpoints or output / "scratch", work)
-    parts: list[dict[str, float]] = list(kept.state.get("parts", []))
-
-    def make_trainer() -> Any:
-        trainer = grpo_trainer(rows, profile, start_from, kept.folder, parts)
-        if kept.last:
-            trainer.epochs_done = int(read_json(kept.last / "trainer_state.json")["epoch"])
-            if PartialState().is_main_process:
-                trainer.tokens_packed, trainer.tokens_plain = kept.state["tokens"].values()
-            if trainer.rollouts:
-                trainer.rollouts.drawn = kept.state["drawn"]
-        return trainer
-
-    def state(trainer: Any) -> dict[str, Any]:
-        counts = gather_object([(trainer.tokens_packed, trainer.tokens_plain)])
-        packed, plain = map(sum, zip(*counts, strict=True))
-        drawn = getattr(trainer.rollouts, "drawn", 0)
-        return {"parts": parts, "tokens": {"packed": packed, "plain": plain}, "drawn": drawn}
-
     per_batch = settings.prompts_per_step // settings.mini_batch_prompts * settings.epochs_per_batch
-    own = (kept, profile, settings, str(start_from), output)
-    return finished(make_trainer, *own, per_batch=per_batch, state=state)
+    make_trainer = partial(grpo_trainer, rows, profile, start_from)
+    return finished(make_trainer, kept, profile, settings, str(start_from), output, per_batch)
 
 
 def grpo_trainer(
-    rows: Sequence[dict[str, Any]],
-    profile: Profile,
-    start_from: str | Path,
-    output: Path,
-    parts: list[dict[str, float]],
+    rows: Sequence[dict[str, Any]], profile: Profile, start_from: str | Path, output: Path
 ) -> Any:
-    """The trainer of `train_grpo`, ready to train; `parts` gets a row (see `summary`) for each batch of rollouts."""
+    """The trainer of `train_grpo`, ready to train. Its log gets a row for each batch of rollouts, with the `parts` of
+    the reward (see `summary`)."""
     logging.getLogger("vllm").setLevel(logging.ERROR)  # TRL imports vLLM, which warns of what a CPU lacks
     from datasets import Dataset
 
     from .processor import GROUPED
-    from .rollouts import EngineRollouts
     from .shared_prefix import SharedPrefixGRPOTrainer
+
+    def log(found: list[RewardParts]) -> None:
+        parts = summary(gather_object(found))
+        trainer.state.log_history.append({"step": trainer.state.global_step, "parts": parts})
 
     cpu, processes = on_cpu(), PartialState().num_processes
     # before the model, which ZeRO-3 spreads over the GPUs while it is loaded
     config = grpo_config(profile, output, cpu, processes)
-    reward = Reward(**profile.rl.reward.model_dump()).for_trl(
-        log=lambda found: parts.append(summary(len(parts) + 1, gather_object(list(found)))),
-        prefix=rows[0]["begun"],
-    )
     columns = ("gold_ranking", "relevant", "num_passages")
     data = [{"prompt": row["prompt_ids"]} | {key: row[key] for key in columns} for row in rows]
-    return SharedPrefixGRPOTrainer(
-        rollouts=EngineRollouts(profile) if cpu and processes == 1 else None,
+    engine = OneEngine(profile, profile.evaluation.window_strategy) if cpu and processes == 1 else None
+    trainer = SharedPrefixGRPOTrainer(
+        rollouts=engine,
         model=trainable(str(start_from), profile, profile.rl.lora, GROUPED if cpu else "sdpa"),
         args=config,
         train_dataset=Dataset.from_list(data),
         processing_class=load_tokenizer(str(start_from)),
-        reward_funcs=reward,
+        reward_funcs=profile.rl.reward.for_trl(log, prefix=rows[0]["begun"]),
         peft_config=peft_config(profile.rl.lora),
     )
+    return trainer
 
 
-def summary(step: int, rewards: Sequence[RewardParts]) -> dict[str, float]:
+def summary(rewards: Sequence[RewardParts]) -> dict[str, float]:
     """Mean and standard deviation over a batch of rollouts of each part of the reward."""
-    row: dict[str, float] = {"step": step, "n": len(rewards)}
-    for part in PARTS:
+    row: dict[str, float] = {"n": len(rewards)}
+    for part in vars(rewards[0]):
         values = [getattr(reward, part) for reward in rewards]
         row[part], row[f"{part}_std"] = fmean(values), pstdev(values)
     return row

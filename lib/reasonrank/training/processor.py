@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,12 +18,8 @@ from torch.nn import functional
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.masking_utils import eager_mask
 
-logger = logging.getLogger(__name__)
-
 GROUPED = "grouped"
 """The name of `grouped_attention` for `from_pretrained(attn_implementation=...)`."""
-TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 2e-2}
-"""Relative difference of outputs and gradients that `write_lora` allows, by compute type."""
 
 
 class WrittenLora:
@@ -58,41 +53,19 @@ class WrittenLora:
 
 
 def write_lora(model: Any, accelerator: Any) -> int:
-    """Give every LoRA layer of a PEFT model its `WrittenLora`; returns how many.
+    """Give every LoRA layer of a PEFT model, without dropout or DoRA, its `WrittenLora`; returns how many.
 
-    0, and nothing is changed, on a GPU, without LoRA, in several processes (they exchange the gradients that autograd
-    leaves), and, with a warning, where one layer's outputs or gradients are not those of PEFT's own way, as with
-    dropout or DoRA. It takes one copy of the adapted weights as memory.
+    0, and nothing is changed, on a GPU, without LoRA, and in several processes (they exchange the gradients that
+    autograd leaves). It takes one copy of the adapted weights as memory.
     """
     from peft.tuners.lora import Linear
 
     layers = [module for module in model.modules() if isinstance(module, Linear)]
     if not layers or accelerator.device.type != "cpu" or accelerator.num_processes > 1:
         return 0
-    if (difference := _difference(layers[0])) > TOLERANCE.get(layers[0].weight.dtype, 0.0):
-        logger.warning("LoRA is trained in PEFT's own way: written weights differ by %.2g of it", difference)
-        return 0
     for layer in layers:
         layer.forward = WrittenLora(layer)
     return len(layers)
-
-
-def _difference(layer: Any) -> float:
-    """The largest relative difference of output and gradients of A and B between both ways, for an input and an
-    adapter at random."""
-    down, up = layer.lora_A["default"].weight, layer.lora_B["default"].weight
-    kept, kind, found = up.detach().clone(), layer.weight.dtype, []
-    with torch.random.fork_rng(devices=[]), torch.autocast("cpu", kind, kind != torch.float32):
-        torch.manual_seed(0)
-        up.data.normal_(std=0.02)
-        x = torch.randn(64, down.size(1), dtype=kind)
-        for way in (layer.forward, WrittenLora(layer)):
-            output = way(x)
-            output.float().square().sum().backward()
-            found.append([output.detach().float(), down.grad, up.grad])
-            down.grad = up.grad = None
-    up.data.copy_(kept)
-    return max(float((a - b).norm() / a.norm()) for a, b in zip(*found, strict=True))
 
 
 def grouped_attention(

@@ -70,5 +70,6 @@ def train_sft(
     settings = profile.sft.model_dump(exclude={"validity_queries"})  # which are for afterwards
     work = fingerprint("sft", rows, settings, profile.model, profile.seed)
     kept = Checkpoints(checkpoints or output / "scratch", work)
-    make_trainer = partial(sft_trainer, rows, profile, kept.folder)
-    return finished(make_trainer, kept, profile, profile.sft, profile.model.name, output)
+    return finished(
+        partial(sft_trainer, rows, profile), kept, profile, profile.sft, profile.model.name, output
+    )
