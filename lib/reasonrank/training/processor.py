@@ -1,15 +1,15 @@
 """LoRA on a processor: the adapter in the weights, and attention without copies of keys.
 
-PEFT adds (x A) B to each product x W: small products for every token, in both directions. Here a layer keeps a copy of
-its weight, W + s B A, written anew when A or B has changed, so that a layer is one product; the gradients of A and B
-follow from the weight's gradient G: s B^T G and s G A^T (Hu et al. 2021, equation 3). PEFT's layers stay what they
-are: what is saved, merged, resumed or switched off goes its own way.
+PEFT adds (x A) B to each product x W: small products for every token, in both directions. Here a pass writes the weight
+W + s B A once, so that a layer is one product; the gradients of A and B follow from the weight's (Hu et al. 2021,
+equation 3). PEFT's layers stay what they are: what is saved, merged, resumed or switched off goes its own way.
 """
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
+import types
 from collections.abc import Sequence
 from typing import Any
 
@@ -22,50 +22,30 @@ GROUPED = "grouped"
 """The name of `grouped_attention` for `from_pretrained(attn_implementation=...)`."""
 
 
-class WrittenLora:
-    """A LoRA layer of PEFT whose adapter is written into a copy of its weight; takes the place of its `forward`."""
-
-    def __init__(self, layer: Any) -> None:
-        self.layer, self.plain, self.versions = layer, layer.forward, None
-        self.down, self.up = layer.lora_A["default"].weight, layer.lora_B["default"].weight
-        self.weight = layer.get_base_layer().weight.detach().clone().requires_grad_(True)
-        self.weight.register_post_accumulate_grad_hook(self.pass_on)
-
-    def __call__(self, x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
-        layer = self.layer
-        if layer.disable_adapters or layer.merged:
-            return self.plain(x, *args, **kwargs)
-        if self.versions != (now := (self.down._version, self.up._version)):
-            kind, base = self.weight.dtype, layer.get_base_layer().weight
-            down, up, scale = self.down.detach().to(kind), self.up.detach().to(kind), layer.scaling["default"]
-            torch.addmm(base, up, down, alpha=scale, out=self.weight.data)
-            self.versions = now
-        return functional.linear(x, self.weight, layer.get_base_layer().bias)
-
-    def pass_on(self, weight: torch.Tensor) -> None:
-        """Turn the weight's gradient into those of A and B, which add up over passes as any other."""
-        gradient, scale = weight.grad, self.layer.scaling["default"]
-        weight.grad = self.versions = None  # a step may follow, and a fused optimiser counts up no version
-        up, down = self.up.detach().to(gradient.dtype), self.down.detach().to(gradient.dtype)
-        for own, new in ((self.down, up.T @ gradient), (self.up, gradient @ down.T)):
-            new = new.to(own.dtype) * scale
-            own.grad = new if own.grad is None else own.grad + new
-
-
 def write_lora(model: Any, accelerator: Any) -> int:
-    """Give every LoRA layer of a PEFT model, without dropout or DoRA, its `WrittenLora`; returns how many.
+    """Have every LoRA layer of a PEFT model, without dropout or DoRA, compute one product; returns how many there are.
 
-    0, and nothing is changed, on a GPU, without LoRA, and in several processes (they exchange the gradients that
-    autograd leaves). It takes one copy of the adapted weights as memory.
+    0, and nothing is changed, on a GPU, without LoRA, and in several processes. A pass that is learnt from takes one
+    copy of the adapted weights as memory.
     """
     from peft.tuners.lora import Linear
 
     layers = [module for module in model.modules() if isinstance(module, Linear)]
-    if not layers or accelerator.device.type != "cpu" or accelerator.num_processes > 1:
+    if accelerator.device.type != "cpu" or accelerator.num_processes > 1:
         return 0
     for layer in layers:
-        layer.forward = WrittenLora(layer)
+        layer.forward = types.MethodType(_one_product, layer)
     return len(layers)
+
+
+def _one_product(layer: Any, x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
+    """The `forward` of a LoRA layer; without its adapter it is PEFT's."""
+    if layer.disable_adapters or layer.merged:
+        return type(layer).forward(layer, x, *args, **kwargs)
+    base = layer.get_base_layer()
+    down, up = (part["default"].weight.to(base.weight.dtype) for part in (layer.lora_A, layer.lora_B))
+    weight = torch.addmm(base.weight, up, down, alpha=layer.scaling["default"])
+    return functional.linear(x, weight, base.bias)
 
 
 def grouped_attention(
