@@ -6,36 +6,19 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from fakes.tiny import alternating_reward, rows, save_tiny_llama
-from reasonrank import profiles, training
+from fakes.tiny import alternating_reward, rows
+from fakes.tiny import profile as tiny_profile
+from reasonrank import training
 from reasonrank.rewards import Reward
 from reasonrank.training import checkpoints, common
 from reasonrank.training.checkpoints import MARK, Checkpoints, SaveRegularly
 from reasonrank.training.dev import DevCurve
 
 
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory):
-    return save_tiny_llama(tmp_path_factory.mktemp("tiny"))
-
-
-@pytest.fixture(scope="module")
+@pytest.fixture
 def profile(tiny):
-    changes = {
-        "model.name": str(tiny),
-        "model.dtype": "float32",
-        "model.max_length": 512,
-        "sft.max_steps": 6,
-        "sft.learning_rate": 1e-2,
-        "rl.steps": 4,
-        "rl.learning_rate": 1e-2,
-        "rl.mini_batch_prompts": 1,
-        "rl.batch_size": 2,
-        "rl.max_completion_tokens": 8,
-        "rl.max_prompt_tokens": 256,
-        "evaluation.engine": "transformers",
-    }
-    return profiles.load("smoke", changes)
+    own = {"rl__steps": 4, "rl__mini_batch_prompts": 1, "rl__batch_size": 2}
+    return tiny_profile(tiny, sft__max_steps=6, **own)
 
 
 class Killed(Exception):

@@ -9,17 +9,11 @@ from peft import LoraConfig
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from trl import GRPOConfig, GRPOTrainer
 
-from fakes.tiny import save_tiny_llama
 from reasonrank.training import label_head, shared_prefix
 from reasonrank.training.processor import GROUPED
 from reasonrank.training.shared_prefix import SharedPrefixGRPOTrainer, pack
 
 CLOSE = {"rtol": 1e-4, "atol": 1e-6}
-
-
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory):
-    return save_tiny_llama(tmp_path_factory.mktemp("tiny"), num_attention_heads=4)
 
 
 def trainer(kind, tiny, folder, lora=False, entropy=0.0, group=4, attention="sdpa"):

@@ -5,12 +5,11 @@ from dataclasses import replace
 
 import pytest
 import torch
-from peft import get_peft_model
-from peft.helpers import disable_input_dtype_casting
 from safetensors.torch import load_file
 
 from fakes.engine import FakeEngine, reverse
-from fakes.tiny import alternating_reward, rows, save_tiny_llama
+from fakes.tiny import alternating_reward, rows
+from fakes.tiny import profile as tiny_profile
 from reasonrank import models, profiles, stages, training
 from reasonrank.answers import EMPTY_CHAIN
 from reasonrank.evaluation import OneEngine, compare
@@ -24,27 +23,9 @@ EXAMPLE = Example("d", "s", "q", ["a", "b"], ["b", "a"], "b answers it", ["b"])
 QUERIES, TEXTS = {"d": {"q": "a query"}}, {"d": {"a": "text", "b": "more"}}
 
 
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory):
-    return save_tiny_llama(tmp_path_factory.mktemp("tiny"))
-
-
-@pytest.fixture(scope="module")
+@pytest.fixture
 def profile(tiny):
-    changes = {
-        "model.name": str(tiny),
-        "model.dtype": "float32",
-        "model.max_length": 512,
-        "sft.max_steps": 2,
-        "sft.learning_rate": 1e-2,
-        "sft.warmup_ratio": 0.0,
-        "rl.steps": 1,
-        "rl.learning_rate": 1e-2,
-        "rl.max_completion_tokens": 8,
-        "rl.max_prompt_tokens": 256,
-        "evaluation.engine": "transformers",
-    }
-    return profiles.load("smoke", changes)
+    return tiny_profile(tiny, sft__max_steps=2, sft__warmup_ratio=0.0, rl__steps=1)
 
 
 @pytest.mark.parametrize("reasoning", [True, False])
@@ -114,11 +95,10 @@ def test_rows_of_a_run_need_its_first_stage(profile, tmp_path):
     assert "a query" in row["prompt"] and row["gold_ranking"] == [2, 1]
 
 
-@pytest.mark.parametrize("package", ["tensorboard", "wandb", "trackio"])
-def test_a_missing_package_for_reports_is_named(package, monkeypatch, tmp_path):
+def test_a_missing_package_for_reports_is_named(monkeypatch, tmp_path):
     monkeypatch.setattr(common.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(ValueError, match=f"report_to: {package}: the package {package} is not installed"):
-        training.sft_config(profiles.load("smoke", {"report_to": package}), tmp_path, cpu=True)
+    with pytest.raises(ValueError, match="report_to: wandb: the package wandb is not installed"):
+        training.sft_config(profiles.load("smoke", {"report_to": "wandb"}), tmp_path, cpu=True)
     assert training.sft_config(profiles.load("smoke"), tmp_path, cpu=True).report_to == []
 
 
@@ -130,27 +110,6 @@ def test_what_a_record_says_of_a_training():
     trained = Trained(4, 1.0, [], parts=[{"step": 1}] * 2, tokens={"packed": 1, "plain": 2}, processes=8)
     assert trained.record().items() >= {"steps": 2, "optimiser_steps": 4}.items()
     assert trained.summary() == "2 batches of rollouts, 4 optimiser steps, 1 s in 8 processes"
-
-
-def test_casts_that_autocast_undoes_are_left_out_and_the_numbers_stay(tiny):
-    settings = profiles.load("smoke", {"model.dtype": "bfloat16"})
-    model = common.trainable(str(tiny), settings, settings.sft.lora)
-    model = get_peft_model(model, common.peft_config(settings.sft.lora))
-    adapters = {name: p for name, p in model.named_parameters() if "lora_" in name}
-    assert {p.dtype for p in adapters.values()} == {torch.float32}
-    for number, value in enumerate(adapters.values()):
-        torch.nn.init.normal_(value, std=0.1, generator=torch.Generator().manual_seed(number))
-
-    def computed():
-        model.zero_grad()
-        with torch.autocast("cpu", torch.bfloat16):
-            logits = model(input_ids=torch.arange(40).view(2, 20)).logits
-        logits.float().square().mean().backward()
-        return [logits.detach(), *(p.grad.clone() for p in adapters.values())]
-
-    before = computed()
-    with disable_input_dtype_casting(model):
-        assert all(torch.equal(a, b) for a, b in zip(before, computed(), strict=True))
 
 
 def test_loss_is_on_the_label_alone_and_on_all_of_it(profile, tmp_path):
@@ -167,7 +126,7 @@ def test_loss_is_on_the_label_alone_and_on_all_of_it(profile, tmp_path):
 @pytest.mark.parametrize("lora", [True, False])
 def test_sft_changes_the_weights_and_saves_a_whole_model(profile, tiny, tmp_path, lora):
     if not lora:
-        profile = profile.model_copy(update={"sft": profile.sft.model_copy(update={"lora": None})})
+        profile = tiny_profile(tiny, sft__max_steps=2, sft__warmup_ratio=0.0, sft__lora=None)
     trained = training.train_sft(rows(), profile, tmp_path)
     assert trained.steps == len(trained.losses) == 2
     before, after = load_file(tiny / "model.safetensors"), load_file(tmp_path / "model" / "model.safetensors")
@@ -222,11 +181,8 @@ def test_a_group_is_sampled_from_weights_in_a_folder(profile, tiny):
     assert group == training.sample_group(profile, tiny, prompt, 3)
 
 
-def test_training_without_examples_or_with_long_prompts_is_refused(profile, tiny, tmp_path):
+def test_training_without_examples_is_refused(profile, tiny, tmp_path):
     with pytest.raises(ValueError, match="no training example is left"):
         training.train_sft([], profile, tmp_path)
     with pytest.raises(ValueError, match="no training example is left"):
         training.train_grpo([], profile, tiny, tmp_path)
-    long = [row | {"prompt_ids": [1] * 2000} for row in rows(1)]
-    with pytest.raises(ValueError, match=r"example 0 has 2000 tokens, more than rl.max_prompt_tokens"):
-        training.train_grpo(long, profile, tiny, tmp_path)

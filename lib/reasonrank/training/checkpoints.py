@@ -25,31 +25,27 @@ MINUTES = 4.0  # between checkpoints: with the step under way and the saving its
 MARK, WORK = "reasonrank.json", "work.json"
 
 
-def fingerprint(*parts: Any) -> str:
-    """SHA-256 of what a training depends on (rows, settings, seeds), as hexadecimal digits."""
-    text = json.dumps(parts, sort_keys=True, default=str, ensure_ascii=False)
-    return hashlib.sha256(text.encode("utf-8")).hexdigest()
-
-
 class Checkpoints:
-    """Checkpoints in `folder` of the work that `work` (a fingerprint) names.
+    """Checkpoints in `folder` of a training and all it depends on, `work` (rows, settings, seeds).
 
     `last`: the newest complete checkpoint, or None; `trained`: where finished weights wait, `done` once they do.
     Checkpoints of other work, or half written, are removed. Raises ValueError where weights of other work wait.
     """
 
-    def __init__(self, folder: Path, work: str):
+    def __init__(self, folder: Path, work: Any):
         self.folder, self.trained = Path(folder), Path(folder) / "trained"
+        text = json.dumps(work, sort_keys=True, default=str, ensure_ascii=False)
+        own = hashlib.sha256(text.encode()).hexdigest()
         with PartialState().main_process_first():  # the others find all in order
             file = self.folder / WORK
-            if not file.is_file() or read_json(file)["work"] != work:
+            if not file.is_file() or read_json(file)["work"] != own:
                 if self.done:
                     raise ValueError(
                         f"{self.trained}: trained on other examples, weights or settings than these; "
                         "launch the training again after removing the folder, or remove it to train here"
                     )
                 self.remove()
-                write_json(file, {"work": work})
+                write_json(file, {"work": own})
             for path in self.folder.glob("checkpoint-*"):
                 if not (path / MARK).is_file():
                     shutil.rmtree(path, ignore_errors=True)

@@ -6,7 +6,7 @@ import importlib.util
 import logging
 import math
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -19,7 +19,7 @@ from peft.helpers import disable_input_dtype_casting
 from transformers import TrainerState
 from transformers.trainer import TRAINER_STATE_NAME
 
-from ..models import load_model, save_merged
+from ..models import load_model, load_tokenizer, save_merged
 from ..settings import Lora, Profile, Rl, Sft
 from ..stages import read_json, usable_cores, write_json
 from .checkpoints import MARK, WORK, Checkpoints, SaveRegularly
@@ -27,8 +27,6 @@ from .dev import DevCurve, first_window_score
 from .processor import keep_memory
 
 logger = logging.getLogger(__name__)
-
-TOKENS = ("packed", "plain")
 
 
 @dataclass
@@ -60,7 +58,7 @@ class Trained:
             sum(row.get("seconds", 0.0) for row in history),
             log,
             parts=[{"step": number, **part} for number, part in enumerate(parts, start=1)],
-            tokens={way: sum(row[f"{way}_tokens"] for row in log) for way in TOKENS} if parts else {},
+            tokens={way: sum(row.get(f"{way}_tokens", 0) for row in log) for way in ("packed", "plain")},
             dev=[{"step": row["step"], **row["dev"]} for row in history if "dev" in row],
             processes=PartialState().num_processes,
         )
@@ -85,9 +83,11 @@ class Trained:
         return f"{batches}{self.steps} optimiser steps, {self.seconds:.0f} s{several}"
 
 
-def trainable(name: str, profile: Profile, lora: Lora | None, attention: str = "sdpa") -> Any:
-    """A model to train: with LoRA in the profile's dtype, else in float32 (master weights)."""
-    return load_model(name, profile.model.dtype if lora else "float32", attn_implementation=attention)
+def policy(name: str, profile: Profile, lora: Lora | None, attention: str = "sdpa") -> dict[str, Any]:
+    """What TRL's trainers take: a model, with LoRA in the profile's dtype, else in float32 (master weights); its
+    tokenizer; and PEFT's settings."""
+    model = load_model(name, profile.model.dtype if lora else "float32", attn_implementation=attention)
+    return {"model": model, "processing_class": load_tokenizer(name), "peft_config": peft_config(lora)}
 
 
 def peft_config(lora: Lora | None) -> Any:
@@ -137,18 +137,21 @@ def trainer_settings(profile: Profile, settings: Sft | Rl, output: Path, cpu: bo
 
 def finished(
     make_trainer: Callable[[Path], Any],
-    kept: Checkpoints,
+    work: Sequence[Any],
     profile: Profile,
     settings: Sft | Rl,
     start: str,
     output: Path | None,
+    checkpoints: Path | None,
     per_batch: int = 1,
 ) -> Trained:
-    """What a training leaves in `output`: this one's, or that of a launch of the same work, which waits in `kept`.
+    """What a training leaves in `output`: this one's, or that of a launch of the same work, which waits.
 
-    `make_trainer`: a trainer that works in a folder; `start`: the model that an adapter is merged into; `per_batch`:
-    optimiser steps of a batch of rollouts. `output` None leaves all in `kept`, as a launch does.
+    `make_trainer`: a trainer that works in a folder; `work`: all it depends on (see `Checkpoints`); `start`: the model
+    that an adapter is merged into; `output`, `checkpoints`: see `train_sft`; `per_batch`: optimiser steps of a batch of
+    rollouts.
     """
+    kept = Checkpoints(checkpoints or output / "scratch", work)
     waiting = kept.done
     if not waiting:
         train_to_end(make_trainer(kept.folder), kept, profile, settings, per_batch)

@@ -13,12 +13,10 @@ from accelerate import PartialState
 from accelerate.utils import gather_object
 
 from ..evaluation import OneEngine
-from ..models import load_tokenizer
 from ..rewards import RewardParts
 from ..settings import Profile, Rl
 from ..stages import sha256
-from .checkpoints import Checkpoints, fingerprint
-from .common import Trained, finished, on_cpu, peft_config, trainable, trainer_settings
+from .common import Trained, finished, on_cpu, policy, trainer_settings
 
 
 def batch_sizes(settings: Rl, devices: int = 1) -> tuple[int, int, int]:
@@ -90,25 +88,19 @@ def train_grpo(
 ) -> Trained:
     """Train the model in the folder `start_from` on `rows` of `windows_of`; save to `output/model`.
 
-    `output` and `checkpoints` as in `train_sft`. Raises ValueError without rows, for rows of single
-    passages, whose answers are no ranking, and for a prompt longer than `rl.max_prompt_tokens`, which would be cut
-    unseen otherwise.
+    `output` and `checkpoints` as in `train_sft`. Raises ValueError without rows, and for rows of single passages, whose
+    answers are no ranking.
     """
     if not rows:
         raise ValueError("no training example is left; lower filtering.alpha or take more queries")
     if profile.evaluation.strategy == "pointwise":
         raise ValueError("RL rewards rankings; with evaluation.strategy pointwise there is SFT alone")
     settings = profile.rl
-    for number, row in enumerate(rows):
-        if (length := len(row["prompt_ids"])) > settings.max_prompt_tokens:
-            limit = f"rl.max_prompt_tokens {settings.max_prompt_tokens}"
-            raise ValueError(f"the prompt of example {number} has {length} tokens, more than {limit}")
     weights = [sha256(file) for file in sorted(Path(start_from).glob("*.safetensors"))] or str(start_from)
-    work = fingerprint("grpo", rows, settings, profile.model, profile.seed, weights)
-    kept = Checkpoints(checkpoints or output / "scratch", work)
+    work = ["grpo", rows, settings, profile.model, profile.seed, weights]
     per_batch = settings.prompts_per_step // settings.mini_batch_prompts * settings.epochs_per_batch
     make_trainer = partial(grpo_trainer, rows, profile, start_from)
-    return finished(make_trainer, kept, profile, settings, str(start_from), output, per_batch)
+    return finished(make_trainer, work, profile, settings, str(start_from), output, checkpoints, per_batch)
 
 
 def grpo_trainer(
@@ -134,12 +126,10 @@ def grpo_trainer(
     engine = OneEngine(profile, profile.evaluation.window_strategy) if cpu and processes == 1 else None
     trainer = SharedPrefixGRPOTrainer(
         rollouts=engine,
-        model=trainable(str(start_from), profile, profile.rl.lora, GROUPED if cpu else "sdpa"),
         args=config,
         train_dataset=Dataset.from_list(data),
-        processing_class=load_tokenizer(str(start_from)),
         reward_funcs=profile.rl.reward.for_trl(log, prefix=rows[0]["begun"]),
-        peft_config=peft_config(profile.rl.lora),
+        **policy(str(start_from), profile, profile.rl.lora, GROUPED if cpu else "sdpa"),
     )
     return trainer
 

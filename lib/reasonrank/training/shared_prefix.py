@@ -218,19 +218,14 @@ class SharedPrefixGRPOTrainer(GRPOTrainer):
         self, plain: Any, model: Any, input_ids: torch.Tensor, mask: torch.Tensor, width: int
     ) -> bool:
         """Compare one group with TRL's own log-probabilities; turn packing off where they differ."""
-        rows = min(len(input_ids), self.num_generations)
-        ids, mask = input_ids[:rows], mask[:rows]
+        ids, mask = input_ids[: self.num_generations], mask[: self.num_generations]
         ours, theirs = self._packed_log_probs(model, ids, mask, width, False), plain(model, ids, mask, width)
         self.packed_tokens, differences = 0, ours[0] - theirs[0]  # the check is no part of the training
         difference = differences[mask[:, -width:].bool()].abs().mean()
         self.checked = float(self.accelerator.gather(difference).max())  # all processes go the same way
-        kind = torch.bfloat16 if self.args.bf16 else torch.float16 if self.args.fp16 else torch.float32
-        kind = min(kind, model.dtype, key=lambda dtype: torch.finfo(dtype).bits)
-        self.shared_prefix = self.checked <= TOLERANCE[kind]
+        allowed = TOLERANCE[torch.bfloat16 if self.args.bf16 else model.dtype]
+        self.shared_prefix = self.checked <= allowed
         if not self.shared_prefix:
-            logger.warning(
-                "shared prefix is off: log-probabilities differ from TRL's by %.2g nats on average, more than %.2g",
-                self.checked,
-                TOLERANCE[kind],
-            )
+            said = "log-probabilities differ from TRL's by %.2g nats on average, more than %.2g"
+            logger.warning(f"shared prefix is off: {said}", self.checked, allowed)
         return self.shared_prefix
