@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -14,10 +14,10 @@ from ..evaluation import OneEngine, answer_counts, mean_interval, rerank_sets, t
 from ..settings import Profile
 from .rollouts import saved_policy
 
-Score = Callable[[Any], Mapping[str, Any]]
 
-
-def first_window_score(settings: Profile, tokenizer: Any, opened: OneEngine | None = None) -> Score:
+def first_window_score(
+    settings: Profile, tokenizer: Any, opened: OneEngine | None = None
+) -> Callable[[Any], dict]:
     """A judge of a policy: one window over the first passages of every dev query, greedy.
 
     `opened`: the engine of RL's rollouts, which takes these weights too; None: one is opened for each score.
@@ -48,7 +48,7 @@ class DevCurve(TrainerCallback):
     a row (None: never) are no better.
     """
 
-    def __init__(self, score: Score, every: int, folder: Path, patience: int | None = None):
+    def __init__(self, score: Callable[[Any], dict], every: int, folder: Path, patience: int | None = None):
         self.score, self.every, self.patience = score, every, patience
         self.file = Path(folder) / "best.safetensors"
 

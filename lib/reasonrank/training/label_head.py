@@ -38,12 +38,11 @@ def use_label_head(
             raise ValueError(f"the label head does not know models with {name} in their config")
 
     @functools.wraps(type(model).forward)
-    def forward(self, *args, fused_lm_head=False, labels=None, shift_labels=None, **kwargs):
+    def forward(self, *args, fused_lm_head=False, **kwargs):
         if not fused_lm_head:
-            if labels is not None:
-                kwargs["labels"] = labels
             return plain(*args, **kwargs)
-        kwargs.pop("num_items_in_batch", None)
+        given = ("labels", "shift_labels", "num_items_in_batch")
+        labels, shift_labels, _ = (kwargs.pop(name, None) for name in given)
         hidden = self.base_model(*args, **(kwargs | {"use_cache": False})).last_hidden_state
         if shift_labels is None:
             hidden, shift_labels = hidden[:, :-1], labels[:, 1:]

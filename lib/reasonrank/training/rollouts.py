@@ -62,10 +62,7 @@ def merged(model: Any) -> Any:
 @contextmanager
 def saved_policy(model: Any, tokenizer: Any) -> Iterator[str]:
     """A folder with a trainer's model as an engine loads it, its adapter merged; the model itself stays as it is."""
-    model = merged(model)
-    state = {key: value for key, value in model.state_dict().items() if not key.endswith("lm_head.weight")}
-    tied = model.config.get_text_config().tie_word_embeddings
     with tempfile.TemporaryDirectory() as folder:
-        model.save_pretrained(folder, state_dict=state if tied else None)
+        merged(model).save_pretrained(folder)
         tokenizer.save_pretrained(folder)
         yield folder
