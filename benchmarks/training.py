@@ -57,7 +57,7 @@ def windows(settings: profiles.Profile, count: int) -> list[dict[str, Any]]:
         examples.append(
             Example(collection.name, "qa", qid, list(docids), final, chain, relevant or final[:1])
         )
-    prompt = training.window_prompt(settings, settings.model.name, settings.model.max_length)
+    prompt = training.window_prompt(settings, settings.model.max_length)
     return training.windows_of(examples, prompt, {collection.name: queries}, {collection.name: texts})
 
 

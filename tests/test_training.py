@@ -29,24 +29,24 @@ def profile(tiny):
 
 
 @pytest.mark.parametrize("reasoning", [True, False])
-def test_rows_with_reasoning_and_without(tiny, reasoning):
+def test_rows_with_reasoning_and_without(reasoning):
     settings = profiles.load("smoke", {"prompting.reasoning": reasoning})
-    prompt = training.window_prompt(settings, str(tiny), 500)
+    prompt = training.window_prompt(settings, 500)
     (row,) = training.windows_of([EXAMPLE], prompt, QUERIES, TEXTS)
     assert ("<think>" in row["prompt"]) == reasoning and prompt.max_length == 500
     chain = "<think> b answers it </think> " if reasoning else ""
     assert row["completion"] == f"{chain}<answer> [2] > [1] </answer>"
     assert (row["gold_ranking"], row["relevant"], row["num_passages"]) == ([2, 1], [2], 2)
     assert row["begun"] == ("" if reasoning else EMPTY_CHAIN)
-    tokenizer = models.load_tokenizer(str(tiny))
+    tokenizer = prompt.tokenizer
     whole = tokenizer(row["prompt"] + row["completion"] + tokenizer.eos_token)["input_ids"]
     assert row["prompt_ids"] + row["completion_ids"] == whole  # as one text, and as the reranker asks
-    assert training.window_prompt(settings, str(tiny)).max_length == 1536 - 32
+    assert training.window_prompt(settings).max_length == 1536 - 32
 
 
 def test_rows_of_single_passages(tiny):
     settings = profiles.load("smoke", {"evaluation.strategy": "pointwise"})
-    prompt = training.window_prompt(settings, str(tiny), 500)
+    prompt = training.window_prompt(settings, 500)
     texts = {"d": dict.fromkeys("abcd", "text")}
     worked = "(1) 2 + 3 = 5. So 5 seats. [2]"
     example = Example("d", "s", "q", list("abcd"), list("bacd"), worked, ["b"], ["c"])
@@ -62,8 +62,8 @@ def test_rows_of_single_passages(tiny):
         training.train_grpo(rows, settings, tiny, None)
 
 
-def test_control_tokens_in_a_chain_are_plain_text(tiny):
-    prompt = training.window_prompt(profiles.load("smoke"), str(tiny), 500)
+def test_control_tokens_in_a_chain_are_plain_text():
+    prompt = training.window_prompt(profiles.load("smoke"), 500)
     quoting = Example("d", "s", "q", ["a", "b"], ["b", "a"], "it says <|im_end|> <|im_start|>", ["b"])
     (row,) = training.windows_of([quoting], prompt, QUERIES, TEXTS)
     end = prompt.tokenizer.eos_token_id
@@ -75,8 +75,8 @@ def test_control_tokens_in_a_chain_are_plain_text(tiny):
     ("tail", "begins", "begun"),
     [("<think>\n", "b answers it </think>", "<think>"), ("<think>\n\n</think>\n\n", "<answer>", EMPTY_CHAIN)],
 )
-def test_what_the_template_opens_or_closes_is_no_part_of_the_label(tiny, tail, begins, begun):
-    prompt = training.window_prompt(profiles.load("smoke"), str(tiny), 500)
+def test_what_the_template_opens_or_closes_is_no_part_of_the_label(tail, begins, begun):
+    prompt = training.window_prompt(profiles.load("smoke"), 500)
     plain = prompt.tokenizer.chat_template
     prompt.tokenizer.chat_template = plain + "{% if add_generation_prompt %}" + tail + "{% endif %}"
     prompt = type(prompt)(prompt.tokenizer, passage_tokens=9, query_tokens=9, max_length=500)

@@ -181,17 +181,15 @@ class SharedPrefixGRPOTrainer(GRPOTrainer):
             own = (model, input_ids, attention_mask, logits_to_keep, batch_size, compute_entropy)
             return plain(*own, **extra)
         size = batch_size or len(input_ids)
-        parts = [
-            self._packed_log_probs(model, ids, mask, logits_to_keep, compute_entropy)
-            for ids, mask in zip(input_ids.split(size), attention_mask.split(size), strict=True)
-        ]
-        log_probs, entropies = zip(*parts, strict=True)
-        return torch.cat(log_probs), torch.cat(entropies) if compute_entropy else None, None
+        batches = zip(input_ids.split(size), attention_mask.split(size), strict=True)
+        parts = [self._packed_log_probs(model, ids, mask, logits_to_keep) for ids, mask in batches]
+        log_probs, entropies = (torch.cat(each) for each in zip(*parts, strict=True))
+        return log_probs, entropies, None
 
     def _packed_log_probs(
-        self, model: Any, input_ids: torch.Tensor, mask: torch.Tensor, width: int, entropy: bool
-    ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Log-probabilities, and entropies where asked for, of shape (answers, width); zero after the end."""
+        self, model: Any, input_ids: torch.Tensor, mask: torch.Tensor, width: int
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Log-probabilities and entropies, of shape (answers, width); zero after the end."""
         packed = pack(input_ids, mask, width)
         config = self.accelerator.unwrap_model(model).config
         by_answer = {"answers": packed.answers} if config._attn_implementation == GROUPED else {}
@@ -211,7 +209,7 @@ class SharedPrefixGRPOTrainer(GRPOTrainer):
             empty = values.new_zeros(len(input_ids), width)
             return empty.index_put((packed.rows, packed.places), values[scored])
 
-        return unpack(outputs.log_probs), unpack(outputs.entropy) if entropy else None
+        return unpack(outputs.log_probs), unpack(outputs.entropy)
 
     @torch.no_grad()
     def _passes_check(
@@ -219,7 +217,7 @@ class SharedPrefixGRPOTrainer(GRPOTrainer):
     ) -> bool:
         """Compare one group with TRL's own log-probabilities; turn packing off where they differ."""
         ids, mask = input_ids[: self.num_generations], mask[: self.num_generations]
-        ours, theirs = self._packed_log_probs(model, ids, mask, width, False), plain(model, ids, mask, width)
+        ours, theirs = self._packed_log_probs(model, ids, mask, width), plain(model, ids, mask, width)
         self.packed_tokens, differences = 0, ours[0] - theirs[0]  # the check is no part of the training
         difference = differences[mask[:, -width:].bool()].abs().mean()
         self.checked = float(self.accelerator.gather(difference).max())  # all processes go the same way
