@@ -33,7 +33,7 @@ def window_rows(
 
 def window_prompt(profile: Profile, max_length: int | None = None) -> Prompt:
     """The prompt that a profile trains with: its caps, and reasoning or none (`prompting.reasoning`); of one passage
-    where it evaluates with the strategy "pointwise". `max_length`: in tokens; None: what an answer of evaluation leaves.
+    where it evaluates with the strategy "pointwise". `max_length`: in tokens, None: what an answer there leaves.
     """
     pointwise = profile.evaluation.strategy == "pointwise"
     template = template_of(profile) if profile.prompting.reasoning and not pointwise else None
