@@ -126,7 +126,7 @@ def test_loss_is_on_the_label_alone_and_on_all_of_it(profile, tmp_path):
 @pytest.mark.parametrize("lora", [True, False])
 def test_sft_changes_the_weights_and_saves_a_whole_model(profile, tiny, tmp_path, lora):
     if not lora:
-        profile = tiny_profile(tiny, sft__max_steps=2, sft__warmup_ratio=0.0, sft__lora=None)
+        profile = profile.model_copy(update={"sft": profile.sft.model_copy(update={"lora": None})})
     trained = training.train_sft(rows(), profile, tmp_path)
     assert trained.steps == len(trained.losses) == 2
     before, after = load_file(tiny / "model.safetensors"), load_file(tmp_path / "model" / "model.safetensors")
