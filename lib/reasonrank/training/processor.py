@@ -22,17 +22,14 @@ GROUPED = "grouped"
 """The name of `grouped_attention` for `from_pretrained(attn_implementation=...)`."""
 
 
-def write_lora(model: Any, accelerator: Any) -> int:
-    """Have every LoRA layer of a PEFT model, without dropout or DoRA, compute one product; returns how many there are.
+def write_lora(model: Any, device: torch.device) -> int:
+    """Have every LoRA layer of a PEFT model, without dropout or DoRA, compute one product; returns how many do.
 
-    0, and nothing is changed, on a GPU, without LoRA, and in several processes. A pass that is learnt from takes one
-    copy of the adapted weights as memory.
+    None on a GPU. A pass that is learnt from takes one copy of the adapted weights as memory.
     """
     from peft.tuners.lora import Linear
 
-    layers = [module for module in model.modules() if isinstance(module, Linear)]
-    if accelerator.device.type != "cpu" or accelerator.num_processes > 1:
-        return 0
+    layers = [module for module in model.modules() if isinstance(module, Linear) and device.type == "cpu"]
     for layer in layers:
         layer.forward = types.MethodType(_one_product, layer)
     return len(layers)

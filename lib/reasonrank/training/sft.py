@@ -48,7 +48,7 @@ def sft_trainer(rows: Sequence[dict[str, Any]], profile: Profile, output: Path) 
         **policy(profile.model.name, profile, profile.sft.lora, GROUPED if cpu else "sdpa"),
     )
     use_label_head(trainer.model, trainer.accelerator.device)
-    write_lora(trainer.model, trainer.accelerator)
+    write_lora(trainer.model, trainer.accelerator.device)
     return trainer
 
 

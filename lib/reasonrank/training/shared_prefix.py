@@ -111,7 +111,7 @@ class SharedPrefixGRPOTrainer(GRPOTrainer):
         own = {"temperature": self.temperature, "entropy_gradient": bool(self.args.entropy_coef)}
         for model in filter(None, (self.model, self.ref_model)):
             use_label_head(model, self.accelerator.device, **own)
-        write_lora(self.model, self.accelerator)
+        write_lora(self.model, self.accelerator.device)
         self.packed_tokens = self.plain_tokens = 0
         self.checked: float | None = None
         # one answer shares its prompt with no other
