@@ -14,10 +14,10 @@ from datasets import Dataset
 from peft.helpers import disable_input_dtype_casting
 from trl import GRPOTrainer
 
-from reasonrank import models, profiles
-from reasonrank.rewards import Reward
+from reasonrank import profiles
 from reasonrank.training import common
 from reasonrank.training.grpo import grpo_config, grpo_trainer
+from reasonrank.training.rollouts import draw
 
 PARTS = ("answers", "log-probabilities", "gradient", "rest")
 LENGTH = "completions/mean_length"
@@ -27,19 +27,19 @@ CHECK = "self-check"  # of the first step alone, so no part of what a step takes
 class Parts:
     """Seconds by part; of a part within another one, only its own."""
 
-    def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
-        self.clock, self.seconds = clock, defaultdict(float)
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = defaultdict(float)
         self._inner: list[float] = []
 
     @contextmanager
     def part(self, name: str) -> Iterator[None]:
         """Counts the time of the block for `name`, less that of parts within it."""
-        begin = self.clock()
+        begin = time.perf_counter()
         self._inner.append(0.0)
         try:
             yield
         finally:
-            took = self.clock() - begin
+            took = time.perf_counter() - begin
             self.seconds[name] += took - self._inner.pop()
             if self._inner:
                 self._inner[-1] += took
@@ -55,9 +55,9 @@ class Parts:
         setattr(owner, method, timed)
 
 
-def watched(trainer: GRPOTrainer, clock: Callable[[], float] = time.perf_counter) -> Parts:
+def watched(trainer: GRPOTrainer) -> Parts:
     """The parts of a trainer's step, counted from now on."""
-    parts = Parts(clock)
+    parts = Parts()
     parts.watch(trainer, "training_step", lambda: "gradient")
     parts.watch(trainer, "_prepare_inputs", lambda: "rest")
     parts.watch(trainer, "_generate_single_turn", lambda: "answers")
@@ -83,19 +83,17 @@ def one_step(
     torch.manual_seed(settings.seed)
     opening = 0.0
     if ours:
-        trainer = grpo_trainer(rows, settings, start, folder, [])
+        trainer = grpo_trainer(rows, settings, start, folder)
         began = time.perf_counter()
-        trainer.rollouts.draw(str(start), [rows[0]["prompt_ids"]])
+        draw(trainer.rollouts, start, [rows[0]["prompt_ids"]])
         opening = time.perf_counter() - began
     else:
         columns = ("prompt", "gold_ranking", "relevant", "num_passages")
         trainer = GRPOTrainer(
-            model=common.trainable(str(start), settings, settings.rl.lora),
             args=grpo_config(settings, folder, True),
             train_dataset=Dataset.from_list([{key: row[key] for key in columns} for row in rows]),
-            processing_class=models.load_tokenizer(str(start)),
-            reward_funcs=Reward(**settings.rl.reward.model_dump()).for_trl(),
-            peft_config=common.peft_config(settings.rl.lora),
+            reward_funcs=settings.rl.reward.for_trl(),
+            **common.policy(str(start), settings, settings.rl.lora),
         )
     parts = watched(trainer)
     uncast = disable_input_dtype_casting(trainer.model, active=ours)

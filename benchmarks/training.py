@@ -34,7 +34,7 @@ from datasets import Dataset
 from grpo_step import PARTS, one_step, shaped
 from trl import GRPOConfig, GRPOTrainer
 
-from reasonrank import adapters, models, profiles, retrieval, sources, stages, training
+from reasonrank import adapters, profiles, retrieval, sources, stages, training
 from reasonrank.examples import Example
 from reasonrank.training import common, label_head, processor, shared_prefix
 from reasonrank.training.shared_prefix import SharedPrefixGRPOTrainer, pack
@@ -57,7 +57,7 @@ def windows(settings: profiles.Profile, count: int) -> list[dict[str, Any]]:
         examples.append(
             Example(collection.name, "qa", qid, list(docids), final, chain, relevant or final[:1])
         )
-    prompt = training.window_prompt(settings, settings.model.name, settings.model.max_length)
+    prompt = training.window_prompt(settings, settings.model.max_length)
     return training.windows_of(examples, prompt, {collection.name: queries}, {collection.name: texts})
 
 
@@ -66,13 +66,11 @@ def sft_steps(
 ) -> dict[str, Any]:
     """Seconds, tokens and losses of `steps` optimiser steps from the same start."""
     torch.manual_seed(settings.seed)
-    own = settings.sft.model_copy(
-        update={"max_steps": steps}
-    )  # batches are drawn by the seed, alike for both
-    plain = {"use_label_head": label_head, "write_lora": processor, "keep_memory": processor}
+    own = settings.sft.model_copy(update={"max_steps": steps})  # the seed draws the same batches for both
+    plain = (label_head, "use_label_head"), (processor, "write_lora"), (common, "keep_memory")
     with ExitStack() as stack:
         if not ours:  # ours without these is TRL's own trainer
-            for name, module in plain.items():
+            for module, name in plain:
                 stack.enter_context(patch.object(module, name, lambda *_, **__: None))
             stack.enter_context(patch.object(processor, "GROUPED", "sdpa"))
         trainer = training.sft_trainer(rows, settings.model_copy(update={"sft": own}), folder)
@@ -101,12 +99,10 @@ def grpo_trainers(settings: profiles.Profile, group: int, folder: Path) -> dict[
     def one(kind: type[GRPOTrainer], attention: str = "sdpa") -> GRPOTrainer:
         torch.manual_seed(settings.seed)
         made = kind(
-            model=common.trainable(settings.model.name, settings, settings.rl.lora, attention),
             args=config,
             train_dataset=Dataset.from_list([{"prompt": "none"}]),
-            processing_class=models.load_tokenizer(settings.model.name),
             reward_funcs=lambda completions, **_: [0.0] * len(completions),
-            peft_config=common.peft_config(settings.rl.lora),
+            **common.policy(settings.model.name, settings, settings.rl.lora, attention),
         )
         made.current_gradient_accumulation_steps = 1  # `train` sets it otherwise
         made.model.train()

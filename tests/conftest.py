@@ -67,6 +67,14 @@ def tokenizers():
     return cache(models.load_tokenizer)
 
 
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory):
+    """The folder of a tiny random model, which no test changes."""
+    from fakes.tiny import save_tiny_llama
+
+    return save_tiny_llama(tmp_path_factory.mktemp("tiny"), num_attention_heads=4)
+
+
 @pytest.fixture
 def server(monkeypatch, tokenizers):
     """A server of completions: `answer` makes the reply to a body, `models` is its list, `seen` what it was asked."""

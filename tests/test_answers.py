@@ -145,13 +145,6 @@ def test_reasoning_never_changes_the_answer(reasoning, tail):
     assert (plain.ranking, plain.status) == (long.ranking, long.status)
 
 
-@given(anything.filter(lambda text: "</think>" not in text or "</answer>" not in text))
-def test_without_its_tags_an_answer_leaves_the_input_order(text):
-    answer = parse(text, 3)
-    assert answer.ranking == INPUT_ORDER
-    assert answer.status in ("truncated", "malformed")
-
-
 @pytest.mark.parametrize(
     ("text", "status", "ranking", "reasoning"),
     [

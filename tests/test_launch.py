@@ -57,13 +57,6 @@ def words(which, run, profile=None):
     return [which, "--profile", str(profile or run.parent / "mine.yaml"), "--run-dir", str(run)]
 
 
-def taken(run, output):
-    """What a notebook does after the launch."""
-    settings, _ = profiles.start(str(run.parent / "mine.yaml"), str(run))
-    rows = training.window_rows(run, training_examples.load(run / "02_filtering" / "kept.jsonl"), settings)
-    return training.train_sft(rows, settings, output, run / ".checkpoints" / "03_sft")
-
-
 # accelerate's configs
 
 
@@ -124,7 +117,9 @@ def test_several_processes_train_and_a_notebook_takes_the_weights(run, tmp_path,
     )
     assert done.returncode == 0, done.stderr[-2000:]
     assert done.stdout.count("in 2 processes; notebooks/") == 1  # the main one speaks
-    found = taken(run, tmp_path / "out")
+    settings, _ = profiles.start(str(tmp_path / "mine.yaml"), str(run))  # as a notebook does after the launch
+    rows = training.window_rows(run, training_examples.load(run / "02_filtering" / "kept.jsonl"), settings)
+    found = training.train_sft(rows, settings, tmp_path / "out", run / ".checkpoints" / "03_sft")
     assert found.processes == 2 and "nothing trained here" in caplog.text
     assert (tmp_path / "out" / "model" / "model.safetensors").is_file()
     assert (tmp_path / "out" / "adapter" / "adapter_model.safetensors").is_file()

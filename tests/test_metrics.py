@@ -77,15 +77,6 @@ def test_bad_arguments():
 rankings = st.integers(1, 12).flatmap(lambda n: st.permutations(range(n)))
 
 
-@given(rankings, rankings, st.none() | st.floats(0.01, 0.99))
-def test_rbo_is_symmetric_and_as_defined(a, b, p):
-    depth = min(len(a), len(b))
-    agreement = [len(set(a[:d]) & set(b[:d])) / d for d in range(1, depth + 1)]
-    weights = [1 / depth if p is None else (1 - p) * p**d for d in range(depth)]
-    assert rbo(a, b, p) == rbo(b, a, p)
-    assert rbo(a, b, p) == pytest.approx(sum(w * x for w, x in zip(weights, agreement, strict=True)))
-
-
 @given(rankings, st.sets(st.integers(0, 15)), st.integers(1, 12))
 def test_metrics_stay_in_the_unit_interval(ranking, relevant, k):
     assert 0 <= ndcg(ranking, relevant, k) <= 1 + 1e-12

@@ -8,6 +8,7 @@ import json
 import random
 from pathlib import Path
 
+from fakes.tokenizer import CharTokenizer
 from reasonrank import answers, filtering, metrics, rewards
 from reasonrank.engines import Completion, Engine, Sampling
 from reasonrank.evaluation import evaluate
@@ -16,26 +17,10 @@ from reasonrank.rerank import strategies, windows
 FILE = Path(__file__).parent / "data" / "oracle.json"
 
 
-class Characters:
-    """A token for every character."""
-
-    def __call__(self, text, **_):
-        return {"input_ids": [ord(c) for c in text]}
-
-    def encode(self, text, **_):
-        return [ord(c) for c in text]
-
-    def decode(self, ids, **_):
-        return "".join(map(chr, ids))
-
-    def apply_chat_template(self, messages, **_):
-        return "".join(f"{message['content']}\n" for message in messages)
-
-
 class Recorded(Engine):
     """Answers that depend on the prompt alone: a seeded permutation, at times damaged."""
 
-    kind, name, tokenizer, max_model_len = "recorded", "recorded", Characters(), 100_000
+    kind, name, tokenizer, max_model_len = "recorded", "recorded", CharTokenizer(), 100_000
 
     async def _generate(self, prompt: list[int], sampling: Sampling) -> Completion:
         text = "".join(map(chr, prompt))

@@ -5,7 +5,6 @@ import logging
 import os
 import subprocess
 import sys
-from types import SimpleNamespace
 
 import peft
 import pytest
@@ -15,7 +14,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from reasonrank.training.processor import GROUPED, WrittenLora, write_lora
 from reasonrank.training.shared_prefix import block_mask
 
-HERE = SimpleNamespace(device=torch.device("cpu"), num_processes=1)
+HERE = torch.device("cpu")
 
 
 def model(attention="sdpa"):
@@ -79,8 +78,7 @@ def test_a_merged_copy_and_a_switched_off_adapter_are_pefts():
     ("settings", "place"),
     [
         ({"lora_dropout": 0.5}, HERE),
-        ({}, SimpleNamespace(device=torch.device("cpu"), num_processes=2)),
-        ({}, SimpleNamespace(device=torch.device("cuda"), num_processes=1)),
+        ({}, torch.device("cuda")),
     ],
 )
 def test_where_it_would_not_be_the_same_pefts_own_way_serves(settings, place, caplog):

@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
-from fakes.tiny import rows, save_tiny_llama
-from reasonrank import models, profiles, training
+from fakes.tiny import profile as tiny_profile
+from fakes.tiny import rows
+from reasonrank import models, training
 from reasonrank.answers import format_answer, format_completion
 from reasonrank.training.rank_loss import choices, rank_loss
 
@@ -58,16 +59,9 @@ def test_a_label_of_other_tokens_is_refused(tokenizer):
         choices(rows(1)[0] | {"completion_ids": [1, 2, 3]}, tokenizer)
 
 
-@pytest.fixture(scope="module")
-def profile(tmp_path_factory):
-    tiny = save_tiny_llama(tmp_path_factory.mktemp("tiny"))
-    changes = {
-        "model.name": str(tiny),
-        "model.dtype": "float32",
-        "model.max_length": 512,
-        "sft.rank_loss": 10.0,
-    }
-    return profiles.load("smoke", changes | {"sft.max_steps": 6, "sft.learning_rate": 1e-2})
+@pytest.fixture
+def profile(tiny):
+    return tiny_profile(tiny, sft__rank_loss=10.0, sft__max_steps=6)
 
 
 def test_the_trainer_adds_it_to_the_loss_on_tokens(profile, tokenizer, tmp_path):
@@ -92,8 +86,10 @@ def test_training_brings_the_order_of_the_labels(profile, tmp_path):
     assert len(losses) == 6 and losses[-1] < 0.7 * losses[0]
 
 
-def test_a_label_that_was_cut_or_has_nothing_to_choose_bears_the_loss_on_tokens_alone(profile, tmp_path):
-    short = profile.model_copy(update={"sft": profile.sft.model_copy(update={"cutoff": 30})})
+def test_a_label_that_was_cut_or_has_nothing_to_choose_bears_the_loss_on_tokens_alone(
+    profile, tiny, tmp_path
+):
+    short = tiny_profile(tiny, sft__rank_loss=10.0, sft__cutoff=30)
     one = [row | {"gold_ranking": [2]} for row in rows()]
     for made, settings in ((rows(), short), (one, profile)):
         trainer = training.sft_trainer(made, settings, tmp_path)

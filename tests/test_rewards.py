@@ -28,7 +28,7 @@ def test_parts_by_hand():
     assert (parts.ndcg, parts.recall, parts.format) == (pytest.approx(1 / LOG3), 1.0, 1.0)
     assert parts.rbo == pytest.approx((0 + 1 + 1) / 3)
     assert parts.total == pytest.approx(1 / LOG3 + 0.2 + 0.1 * 2 / 3)
-    strict = Reward("strict", recall_weight=0.5).parts(format_completion("why", [1, 2, 3]), **LABELS)
+    strict = Reward(variant="strict", recall_weight=0.5).parts(format_completion("why", [1, 2, 3]), **LABELS)
     assert strict.rbo == pytest.approx(0.1 * (0 + 0.9 + 0.81))
     assert strict.total == pytest.approx(1 / LOG3 + 0.5 + 0.1 * strict.rbo)
     assert multi_view_reward(format_completion("", [2, 1, 3]), **LABELS) == pytest.approx(
@@ -63,7 +63,7 @@ def test_parts_by_hand():
 )
 def test_formats(completion, released, strict):
     for variant, expected in (("released", released), ("strict", strict)):
-        parts = Reward(variant).parts(completion, **LABELS)
+        parts = Reward(variant=variant).parts(completion, **LABELS)
         assert parts.format == expected
         assert parts.total > 0 if expected == 1 else parts.total == expected
 
@@ -117,7 +117,7 @@ def test_trl_passes_strings_or_messages_and_columns():
 
 def test_what_trl_gets_has_a_name_and_logs_its_parts():
     logged = []
-    reward = Reward("strict", recall_weight=0.0, rbo_weight=0.0).for_trl(logged.append)
+    reward = Reward(variant="strict", recall_weight=0.0, rbo_weight=0.0).for_trl(logged.append)
     columns = dict(gold_ranking=[[2, 1], [2, 1]], relevant=[[2], [2]], num_passages=[2, 2])
     completions = [format_completion("", [2, 1]), "<think></think><answer>[2]</answer>"]
     assert reward(completions=completions, **columns, recall_weight=[9, 9]) == [1.0, 0.0]
@@ -128,7 +128,7 @@ def test_what_trl_gets_has_a_name_and_logs_its_parts():
 @pytest.mark.parametrize("variant", ["released", "strict"])
 def test_an_answer_that_was_asked_for_without_reasoning(variant):
     labels = {"gold_ranking": [[2, 1]], "relevant": [[2]], "num_passages": [2]}
-    direct, plain = Reward(variant).for_trl(prefix=EMPTY_CHAIN), Reward(variant).for_trl()
+    direct, plain = Reward(variant=variant).for_trl(prefix=EMPTY_CHAIN), Reward(variant=variant).for_trl()
     whole = plain([format_completion("", [2, 1])], **labels)
     assert whole[0] > 1.2
     assert direct(["<answer> [2] > [1] </answer>"], **labels) == whole

@@ -9,17 +9,11 @@ from peft import LoraConfig
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from trl import GRPOConfig, GRPOTrainer
 
-from fakes.tiny import save_tiny_llama
 from reasonrank.training import label_head, shared_prefix
 from reasonrank.training.processor import GROUPED
 from reasonrank.training.shared_prefix import SharedPrefixGRPOTrainer, pack
 
 CLOSE = {"rtol": 1e-4, "atol": 1e-6}
-
-
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory):
-    return save_tiny_llama(tmp_path_factory.mktemp("tiny"), num_attention_heads=4)
 
 
 def trainer(kind, tiny, folder, lora=False, entropy=0.0, group=4, attention="sdpa"):
@@ -109,7 +103,7 @@ def test_loss_and_gradients_equal_those_of_trl(tiny, tmp_path, lora, groups, gro
         found[kind] = log_probs, entropy, loss, gradients
     plain, shared = found[GRPOTrainer], found[SharedPrefixGRPOTrainer]
     scored = inputs["completion_mask"].bool()
-    assert (made.shared_prefix and made.tokens_packed < made.tokens_plain) or group == 1
+    assert (made.shared_prefix and made.packed_tokens < made.plain_tokens) or group == 1
     for ours, theirs in zip(shared[:2], plain[:2], strict=True):
         torch.testing.assert_close(ours[scored], theirs[scored], **CLOSE)
     torch.testing.assert_close(shared[2], plain[2], **CLOSE)
@@ -161,7 +155,7 @@ def test_the_self_check_turns_a_wrong_packing_off_and_says_so(tiny, tmp_path, mo
     got = made._get_per_token_logps_and_entropies(made.model, ids, mask, 7)[0]
     assert not made.shared_prefix and made.checked > shared_prefix.TOLERANCE[torch.float32]
     assert "shared prefix is off: log-probabilities differ from TRL's" in caplog.text
-    assert made.tokens_packed == made.tokens_plain > 0
+    assert made.packed_tokens == made.plain_tokens > 0
     expected = trainer(GRPOTrainer, tiny, tmp_path)._get_per_token_logps_and_entropies(
         made.model, ids, mask, 7
     )[0]
@@ -187,7 +181,8 @@ def test_a_step_of_training_packs_and_moves_the_weights(tiny, tmp_path):
     before = made.model.model.layers[0].mlp.up_proj.weight.detach().clone()
     made.train()
     assert made.checked < 1e-5 and made.shared_prefix
-    assert 0 < made.tokens_packed < made.tokens_plain
+    row = made.state.log_history[-1]
+    assert 0 < row["packed_tokens"] < row["plain_tokens"]
     assert not torch.equal(before, made.model.model.layers[0].mlp.up_proj.weight)
 
 

@@ -6,7 +6,6 @@ the base model, exactly: the sum of two low-rank updates is one of the ranks' su
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -113,9 +112,8 @@ def write(out: Path, adapters: Sequence[Path], result: Mapping[str, Any], source
         raise ValueError(f"{out.name}: {size / 1e6:.1f} MB, more than {LIMIT / 1e6:.0f}; lower the rank")
     out.mkdir(parents=True, exist_ok=True)
     (out / "record.json").unlink(missing_ok=True)
-    save_file(weights, out / f".{WEIGHTS}", metadata={"format": "pt"})
-    (out / f".{WEIGHTS}").replace(out / WEIGHTS)
-    stages.write_text(out / CONFIG, json.dumps(config, indent=1, sort_keys=True) + "\n")
+    save_file(weights, out / WEIGHTS, metadata={"format": "pt"})
+    stages.write_json(out / CONFIG, dict(sorted(config.items())))
     kept = {key: source[key] for key in ("config", "seed", "versions", "commit", "hardware", "created")}
     record = {"stage": "release", **kept, "result": {**result, "sha256": stages.sha256(out / WEIGHTS)}}
     stages.write_text(out / "README.md", card(out.name, config["r"], record))
@@ -169,10 +167,10 @@ def from_run(run: Path, out: Path | None = None) -> list[Path]:
     adapter that the run took over is not the one in `out`, or notebook 05 has evaluated none that the run trained.
     """
     read = lambda stage: stages.read_json(stages.stage_file(run, stage, "record.json"))  # noqa: E731
-    evaluated, both = read("05_gpu_evaluation"), {"sft": ["SFT"], "sft-rl": ["SFT", "RL"]}
+    evaluated = read("05_gpu_evaluation")
     scores = evaluated["result"]["scores"]
     scored = {row["system"] for row in scores}
-    kinds = {name: used for name, used in both.items() if this_run(NAMES[name]) in scored}
+    kinds = {name: system.split(" + ") for name, system in NAMES.items() if this_run(system) in scored}
     if not kinds:
         raise ValueError(
             f"{run}: notebook 05 has evaluated {', '.join(sorted(scored))}; expected SFT (this run)"

@@ -47,19 +47,18 @@ def user_cache(kind: str) -> Path:
     return folder
 
 
-def resolve(name: str, cache: Path | None = None) -> str:
+def resolve(name: str) -> str:
     """What `from_pretrained` and vLLM take for `name`.
 
     `name`: "smollm2-135m-instruct" (embedded; made on the first call, about 20 s), "minilm" (the embedded
-    dense retriever), a local folder, or a repository on the hub (returned as it is). `cache`: the folder that
-    keeps converted weights, by default the user's cache. Raises FileNotFoundError for a path that is no model,
-    ValueError for one with a file that cannot be read (see `check_files`).
+    dense retriever), a local folder, or a repository on the hub (returned as it is). Raises FileNotFoundError for a
+    path that is no model, ValueError for one with a file that cannot be read (see `check_files`).
     """
     if name in RETRIEVERS:
         package, folder = RETRIEVERS[name]
         return str(package_folder(package) / folder)
     if name in EMBEDDED:
-        return str(_converted(name, cache or user_cache("models")))
+        return str(_converted(name))
     path = Path(name).expanduser()
     if path.is_dir():
         if not (path / "config.json").is_file():
@@ -107,11 +106,12 @@ def loading(what: str) -> Iterator[None]:
             logging.enable_progress_bar()
 
 
-def _converted(name: str, cache: Path) -> Path:
+def _converted(name: str) -> Path:
     """The folder of an embedded model, appearing whole or not at all: its GGUF file de-quantised into bfloat16
     safetensors, with a tokenizer that ends turns with <|im_end|>."""
     package, file = EMBEDDED[name]
-    source, target = package_folder(package), cache / name
+    source, cache = package_folder(package), user_cache("models")
+    target = cache / name
     if (target / "model.safetensors").is_file():
         return target
     import torch
@@ -125,7 +125,6 @@ def _converted(name: str, cache: Path) -> Path:
     for config in (model.config, model.generation_config):
         config.eos_token_id, config.pad_token_id = tokenizer.eos_token_id, tokenizer.pad_token_id
     model.config._name_or_path = name
-    cache.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{name}.", dir=cache) as partial:
         for part in (tokenizer, model):
             part.save_pretrained(Path(partial) / name)

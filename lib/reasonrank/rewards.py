@@ -16,11 +16,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import fields
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, FiniteFloat
-from pydantic.dataclasses import dataclass
+from pydantic import BaseModel, Field
 
 from . import answers, metrics
 
@@ -48,14 +47,13 @@ class RewardParts:
     total: float
 
 
-@dataclass(frozen=True)
-class Reward:
-    """The settings of the reward; ValueError for an unknown variant, a weight that is not finite, or a `rbo_p` outside
-    (0, 1). `rbo_p` None is average overlap for `released` and 0.9 for `strict`."""
+class Reward(BaseModel, extra="forbid", frozen=True, allow_inf_nan=False):
+    """The settings of the reward, as a profile has them; ValueError for an unknown variant, a weight that is negative
+    or not finite, or a `rbo_p` outside (0, 1). `rbo_p` None is average overlap for `released`, 0.9 for `strict`."""
 
     variant: Variant = "released"
-    recall_weight: FiniteFloat = 0.2
-    rbo_weight: FiniteFloat = 0.1
+    recall_weight: float = Field(0.2, ge=0)
+    rbo_weight: float = Field(0.1, ge=0)
     rbo_p: Annotated[float, Field(gt=0, lt=1)] | None = None
 
     def parts(
@@ -96,11 +94,10 @@ class Reward:
             for name, values in columns.items():
                 if len(values) != (count := len(completions)):
                     raise ValueError(f"column {name!r} has {len(values)} values for {count} completions")
-            texts = (
-                c if isinstance(c, str) else "".join(m.get("content") or "" for m in c) for c in completions
-            )
-            rows = zip(texts, *columns.values(), strict=True)
-            parts = [self.parts(prefix + text, *labels) for text, *labels in rows]
+            parts = []
+            for said, *labels in zip(completions, *columns.values(), strict=True):
+                text = said if isinstance(said, str) else "".join(m.get("content") or "" for m in said)
+                parts.append(self.parts(prefix + text, *labels))
             if log is not None:
                 log(parts)
             return [part.total for part in parts]
@@ -121,8 +118,7 @@ def multi_view_reward(
     rbo_p: float | None = None,
 ) -> float:
     """The reward of one completion, a finite number for every string; see `Reward` and `Reward.parts`."""
-    weights = {"recall_weight": recall_weight, "rbo_weight": rbo_weight}
-    reward = Reward(variant=variant, **weights, rbo_p=rbo_p)
+    reward = Reward(variant=variant, recall_weight=recall_weight, rbo_weight=rbo_weight, rbo_p=rbo_p)
     return reward.parts(completion, gold_ranking, relevant, num_passages).total
 
 
@@ -133,10 +129,9 @@ def trl_reward(
     num_passages: Sequence[int],
     **kwargs: Any,
 ) -> list[float]:
-    """The reward of a batch as TRL passes it; `kwargs` may hold fields of `Reward`, and `log` and `prefix`."""
-    reward = Reward(**{field.name: kwargs[field.name] for field in fields(Reward) if field.name in kwargs})
-    call = reward.for_trl(kwargs.get("log"), kwargs.get("prefix", ""))
-    return call(completions, gold_ranking, relevant, num_passages)
+    """The reward of a batch as TRL passes it; `kwargs` may hold fields of `Reward`."""
+    reward = Reward(**{name: kwargs[name] for name in Reward.model_fields if name in kwargs})
+    return reward.for_trl()(completions, gold_ranking, relevant, num_passages)
 
 
 def _read_released(completion: str, gold_ranking: list[int], num_passages: int) -> Reading:

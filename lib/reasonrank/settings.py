@@ -8,6 +8,7 @@ from typing import Any, Literal, TypeVar
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
+from .rewards import Reward
 from .stages import ROOT
 
 T = TypeVar("T")
@@ -139,13 +140,6 @@ class Sft(Training):
     gradient_accumulation: int = Field(gt=0)
     rank_loss: float = Field(0.0, ge=0)  # weight of a loss on the order, beside that on tokens (FIRST: 10)
     validity_queries: int = Field(gt=0)  # windows for format validity before and after
-
-
-class Reward(Strict):
-    variant: Literal["released", "strict"]
-    recall_weight: float = Field(ge=0)
-    rbo_weight: float = Field(ge=0)
-    rbo_p: float | None
 
 
 class Rl(Training):

@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from reasonrank import models
+from reasonrank import models, profiles
 from reasonrank.answers import format_completion
 from reasonrank.rewards import RewardParts
 
@@ -29,6 +29,21 @@ def save_tiny_llama(folder: Path, **changes) -> Path:
     LlamaForCausalLM(LlamaConfig(**settings | changes)).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
+
+
+def profile(folder, **changes):
+    """The smoke profile on the tiny model in `folder`; `changes`: "__" stands for the point of a key."""
+    own = {
+        "model.name": str(folder),
+        "model.dtype": "float32",
+        "model.max_length": 512,
+        "sft.learning_rate": 1e-2,
+        "rl.learning_rate": 1e-2,
+        "rl.max_completion_tokens": 8,
+        "rl.max_prompt_tokens": 256,
+        "evaluation.engine": "transformers",
+    }
+    return profiles.load("smoke", own | {key.replace("__", "."): value for key, value in changes.items()})
 
 
 def rows(count=4):

@@ -48,18 +48,15 @@ def train(which: str, profile: str, run: Path) -> None:
             f"{settings.name}: {which}.evaluate_every scores dev queries with an engine of its own, beside one "
             f"training process; with {here.num_processes} it must be null"
         )
-    examples = load(source(run, settings, "02_filtering"))
+    examples, kept = load(source(run, settings, "02_filtering")), run / ".checkpoints" / stage
     start = stages.stage_file(run, STAGES["sft"], "model") if which == "rl" else None
     if here.is_main_process:
         profiles.start(profile, str(run))
     profiles.seed_everything(settings.seed)
-    if start:
-        rows = window_rows(run, examples, settings, settings.rl.max_prompt_tokens)
-        trained = train_grpo(rows, settings, start, None, run / ".checkpoints" / stage)
-    else:
-        trained = train_sft(
-            window_rows(run, examples, settings), settings, None, run / ".checkpoints" / stage
-        )
+    rows = window_rows(run, examples, settings, settings.rl.max_prompt_tokens if start else None)
+    trained = (
+        train_grpo(rows, settings, start, None, kept) if start else train_sft(rows, settings, None, kept)
+    )
     if here.is_main_process:
         print(f"trained: {trained.summary()}; notebooks/{stage}.ipynb takes the weights into the run")
 

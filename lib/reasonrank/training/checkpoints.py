@@ -1,8 +1,8 @@
 """Checkpoints of a training: saved every few minutes, complete or not there, resumed where the work is the same.
 
-A checkpoint is Hugging Face's (weights, optimiser, scheduler, random states) and a `reasonrank.json` with what
-else a rerun needs. That file is written last: a folder without it was being written when the process died. What
-a launch has trained to the end waits beside them in `trained`, until a notebook of the same work takes it.
+A checkpoint is Hugging Face's (weights, optimiser, scheduler, random states, the log with what our callbacks add to
+it) and an empty file that is written last: a folder without it was being written when the process died. What a launch
+has trained to the end waits beside them in `trained`, until a notebook of the same work takes it.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ import hashlib
 import json
 import shutil
 import time
-from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
 from transformers import TrainerCallback
+from transformers.trainer_utils import get_last_checkpoint
 
 from ..stages import read_json, write_json
 
@@ -25,45 +25,36 @@ MINUTES = 4.0  # between checkpoints: with the step under way and the saving its
 MARK, WORK = "reasonrank.json", "work.json"
 
 
-def fingerprint(*parts: Any) -> str:
-    """SHA-256 of what a training depends on (rows, settings, seeds), as hexadecimal digits."""
-    text = json.dumps(parts, sort_keys=True, default=str, ensure_ascii=False)
-    return hashlib.sha256(text.encode("utf-8")).hexdigest()
-
-
 class Checkpoints:
-    """Checkpoints in `folder` of the work that `work` (a fingerprint) names.
+    """Checkpoints in `folder` of a training and all it depends on, `work` (rows, settings, seeds).
 
     `last`: the newest complete checkpoint, or None; `trained`: where finished weights wait, `done` once they do.
     Checkpoints of other work, or half written, are removed. Raises ValueError where weights of other work wait.
     """
 
-    def __init__(self, folder: Path, work: str):
+    def __init__(self, folder: Path, work: Any):
         self.folder, self.trained = Path(folder), Path(folder) / "trained"
+        text = json.dumps(work, sort_keys=True, default=str, ensure_ascii=False)
+        own = hashlib.sha256(text.encode()).hexdigest()
         with PartialState().main_process_first():  # the others find all in order
             file = self.folder / WORK
-            if not file.is_file() or read_json(file)["work"] != work:
+            if not file.is_file() or read_json(file)["work"] != own:
                 if self.done:
                     raise ValueError(
                         f"{self.trained}: trained on other examples, weights or settings than these; "
                         "launch the training again after removing the folder, or remove it to train here"
                     )
                 self.remove()
-                write_json(file, {"work": work})
-            found = {int(path.name.split("-")[1]): path for path in self.folder.glob("checkpoint-*")}
-            for step in [step for step, path in found.items() if not (path / MARK).is_file()]:
-                shutil.rmtree(found.pop(step), ignore_errors=True)
-        self.last = found[max(found)] if found else None
+                write_json(file, {"work": own})
+            for path in self.folder.glob("checkpoint-*"):
+                if not (path / MARK).is_file():
+                    shutil.rmtree(path, ignore_errors=True)
+        self.last = get_last_checkpoint(str(self.folder))
 
     @property
     def done(self) -> bool:
         """Whether finished weights wait."""
         return (self.trained / MARK).is_file()
-
-    @property
-    def state(self) -> dict[str, Any]:
-        """What `SaveRegularly` kept beside the last checkpoint; empty where there is none."""
-        return read_json(self.last / MARK) if self.last else {}
 
     def remove(self, *kept: str) -> None:
         """Delete all but the trainer's own logs (`runs`) and what `kept` names; one process calls it."""
@@ -75,14 +66,17 @@ class Checkpoints:
 
 
 class SaveRegularly(TrainerCallback):
-    """Saves at the first step after `MINUTES` since the last time that is a multiple of `every` optimiser steps.
+    """Saves at the first step after `MINUTES` since the last time that is a multiple of `every` optimiser steps, those
+    of a batch of rollouts, in the middle of which nothing could be resumed. Adds to each row of the log the `seconds`
+    since the one before."""
 
-    `every`: optimiser steps of a batch of rollouts, in the middle of which nothing could be resumed. `state`:
-    gives what has to be kept beside the checkpoint, as JSON.
-    """
+    def __init__(self, every: int = 1):
+        self.every = every
+        self.saved = self.logged = time.monotonic()
 
-    def __init__(self, every: int = 1, state: Callable[[], Mapping[str, Any]] = dict):
-        self.every, self.state, self.saved = every, state, time.monotonic()
+    def on_log(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        before, self.logged = self.logged, time.monotonic()
+        state.log_history[-1]["seconds"] = self.logged - before
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         (due,) = broadcast_object_list([time.monotonic() - self.saved >= 60 * MINUTES])
@@ -90,12 +84,11 @@ class SaveRegularly(TrainerCallback):
             control.should_save = True
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        kept = dict(self.state())  # which all processes may have to give their part of
         PartialState().wait_for_everyone()  # until each has written its part of the checkpoint
         if PartialState().is_main_process:
-            folder = Path(args.output_dir)
-            write_json(folder / f"checkpoint-{state.global_step}" / MARK, kept)
-            for path in folder.glob("checkpoint-*"):
-                if path.name != f"checkpoint-{state.global_step}":
+            own = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+            (own / MARK).touch()
+            for path in own.parent.glob("checkpoint-*"):
+                if path != own:
                     shutil.rmtree(path)
         self.saved = time.monotonic()

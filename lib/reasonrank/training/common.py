@@ -6,20 +6,25 @@ import importlib.util
 import logging
 import math
 import shutil
-import time
-from collections.abc import Callable
-from contextlib import closing, nullcontext
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
 from accelerate import PartialState
+from peft import LoraConfig
+from peft.helpers import disable_input_dtype_casting
+from transformers import TrainerState
+from transformers.trainer import TRAINER_STATE_NAME
 
-from ..models import load_model, save_merged
+from ..models import load_model, load_tokenizer, save_merged
 from ..settings import Lora, Profile, Rl, Sft
 from ..stages import read_json, usable_cores, write_json
 from .checkpoints import MARK, WORK, Checkpoints, SaveRegularly
 from .dev import DevCurve, first_window_score
+from .processor import keep_memory
 
 logger = logging.getLogger(__name__)
 
@@ -41,6 +46,23 @@ class Trained:
     dev: list[dict[str, Any]] = field(default_factory=list)
     processes: int = 1
 
+    @classmethod
+    def of(cls, state: TrainerState) -> Trained:
+        """What a trainer's log says, in which `DevCurve`, `SaveRegularly` and `grpo_trainer` have written too."""
+        finite = lambda value: isinstance(value, int | float) and math.isfinite(value)  # noqa: E731
+        history = state.log_history
+        log = [{k: v for k, v in row.items() if finite(v)} for row in history if "learning_rate" in row]
+        parts = [row["parts"] for row in history if "parts" in row]
+        return cls(
+            state.global_step,
+            sum(row.get("seconds", 0.0) for row in history),
+            log,
+            parts=[{"step": number, **part} for number, part in enumerate(parts, start=1)],
+            tokens={way: sum(row.get(f"{way}_tokens", 0) for row in log) for way in ("packed", "plain")},
+            dev=[{"step": row["step"], **row["dev"]} for row in history if "dev" in row],
+            processes=PartialState().num_processes,
+        )
+
     @property
     def losses(self) -> list[dict[str, float]]:
         """Step and loss of each logged step."""
@@ -61,17 +83,17 @@ class Trained:
         return f"{batches}{self.steps} optimiser steps, {self.seconds:.0f} s{several}"
 
 
-def trainable(name: str, profile: Profile, lora: Lora | None, attention: str = "sdpa") -> Any:
-    """A model to train: with LoRA in the profile's dtype, else in float32 (master weights)."""
-    return load_model(name, profile.model.dtype if lora else "float32", attn_implementation=attention)
+def policy(name: str, profile: Profile, lora: Lora | None, attention: str = "sdpa") -> dict[str, Any]:
+    """What TRL's trainers take: a model, with LoRA in the profile's dtype, else in float32 (master weights); its
+    tokenizer; and PEFT's settings."""
+    model = load_model(name, profile.model.dtype if lora else "float32", attn_implementation=attention)
+    return {"model": model, "processing_class": load_tokenizer(name), "peft_config": peft_config(lora)}
 
 
 def peft_config(lora: Lora | None) -> Any:
     """PEFT's settings for LoRA without dropout, or None for full fine-tuning."""
     if lora is None:
         return None
-    from peft import LoraConfig
-
     own = {"r": lora.rank, "lora_alpha": lora.alpha, "target_modules": lora.target_modules}
     return LoraConfig(**own, lora_dropout=0.0, bias="none", task_type="CAUSAL_LM")
 
@@ -79,10 +101,6 @@ def peft_config(lora: Lora | None) -> Any:
 def on_cpu() -> bool:
     """Whether training runs on the processor; sets PyTorch's threads to the cores this process may use, and has freed
     memory kept."""
-    import torch
-
-    from .processor import keep_memory
-
     if torch.cuda.is_available():
         return False
     keep_memory()
@@ -118,22 +136,25 @@ def trainer_settings(profile: Profile, settings: Sft | Rl, output: Path, cpu: bo
 
 
 def finished(
-    make_trainer: Callable[[], Any],
-    kept: Checkpoints,
+    make_trainer: Callable[[Path], Any],
+    work: Sequence[Any],
     profile: Profile,
     settings: Sft | Rl,
     start: str,
     output: Path | None,
-    **more: Any,
+    checkpoints: Path | None,
+    per_batch: int = 1,
 ) -> Trained:
-    """What a training leaves in `output`: this one's, or that of a launch of the same work, which waits in `kept`.
+    """What a training leaves in `output`: this one's, or that of a launch of the same work, which waits.
 
-    `start`: the model that an adapter is merged into. `output` None leaves all in `kept`, as a launch does. `more`:
-    for `run_to_end`.
+    `make_trainer`: a trainer that works in a folder; `work`: all it depends on (see `Checkpoints`); `start`: the model
+    that an adapter is merged into; `output`, `checkpoints`: see `train_sft`; `per_batch`: optimiser steps of a batch of
+    rollouts.
     """
+    kept = Checkpoints(checkpoints or output / "scratch", work)
     waiting = kept.done
     if not waiting:
-        run_to_end(make_trainer(), kept, profile, settings, **more)
+        train_to_end(make_trainer(kept.folder), kept, profile, settings, per_batch)
     trained = Trained(**read_json(kept.trained / MARK))
     if output is None:
         return trained
@@ -149,58 +170,33 @@ def finished(
     return trained
 
 
-def run_to_end(
-    trainer: Any,
-    kept: Checkpoints,
-    profile: Profile,
-    settings: Sft | Rl,
-    per_batch: int = 1,
-    state: Callable[[Any], dict[str, Any]] = lambda trainer: {},
+def train_to_end(
+    trainer: Any, kept: Checkpoints, profile: Profile, settings: Sft | Rl, per_batch: int
 ) -> None:
     """Train from the last checkpoint on where there is one; leaves the best weights, in `adapter` where LoRA was used,
-    else in `model`, and their `Trained` in `kept.trained`. All processes call it.
-
-    `per_batch`: optimiser steps of a batch of rollouts; `state`: what checkpoints keep of the trainer beside.
-    """
-    import torch
-    from peft.helpers import disable_input_dtype_casting
-
-    began, before, curve = time.monotonic(), kept.state.get("seconds", 0.0), None
+    else in `model`, and their `Trained` in `kept.trained`. All processes call it."""
     here, rollouts = PartialState(), getattr(trainer, "rollouts", None)
+    if kept.last:
+        logger.warning("going on from %s", Path(kept.last).name)
+        trainer.state = TrainerState.load_from_json(f"{kept.last}/{TRAINER_STATE_NAME}")
     if settings.evaluate_every:
         score = first_window_score(profile, trainer.processing_class, rollouts)
         every = settings.evaluate_every * per_batch
-        curve = DevCurve(score, every, kept.folder, settings.patience, kept.state.get("dev", ()))
-        trainer.add_callback(curve)
-
-    def everything() -> dict[str, Any]:
-        seconds = before + time.monotonic() - began
-        return {**state(trainer), "dev": curve.rows if curve else [], "seconds": seconds}
-
-    trainer.add_callback(SaveRegularly(per_batch, state=everything))
-    if kept.last:
-        logger.warning("going on from %s", kept.last.name)
+        trainer.add_callback(DevCurve(score, every, kept.folder, settings.patience))
+    trainer.add_callback(SaveRegularly(per_batch))
     # PEFT casts every input to an adapter's float32, which autocast undoes at once
-    uncast = disable_input_dtype_casting(trainer.model, active=trainer.args.bf16)
-    with uncast, closing(rollouts) if rollouts else nullcontext():
-        trainer.train(resume_from_checkpoint=str(kept.last) if kept.last else None)
+    with disable_input_dtype_casting(trainer.model, active=trainer.args.bf16), rollouts or nullcontext():
+        trainer.train(resume_from_checkpoint=kept.last)
     model = trainer.accelerator.unwrap_model(trainer.model)
-    if curve:
-        curve.restore(model)
-    part = kept.trained / ("adapter" if hasattr(model, "peft_config") else "model")
-    if part.name == "adapter":
+    part = kept.trained / ("adapter" if settings.lora else "model")
+    if settings.lora:
         model.peft_config["default"].base_model_name_or_path = None
     elif here.num_processes == 1:
         model.to(getattr(torch, profile.model.dtype))
     trainer.save_model(str(part))  # which gathers what is spread over several processes
     here.wait_for_everyone()
-    finite = lambda value: isinstance(value, int | float) and math.isfinite(value)  # noqa: E731
-    rows = [row for row in trainer.state.log_history if "train_runtime" not in row]
-    log = [{name: value for name, value in row.items() if finite(value)} for row in rows]
-    own = {name: value for name, value in everything().items() if name in Trained.__dataclass_fields__}
     if here.is_main_process:
         (part / "training_args.bin").unlink(missing_ok=True)
-        trained = Trained(trainer.state.global_step, log=log, processes=here.num_processes, **own)
-        write_json(kept.trained / MARK, asdict(trained))
+        write_json(kept.trained / MARK, asdict(Trained.of(trainer.state)))
         kept.remove(WORK, kept.trained.name)
     here.wait_for_everyone()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from statistics import fmean, pstdev
 from typing import Any
@@ -11,14 +12,11 @@ from typing import Any
 from accelerate import PartialState
 from accelerate.utils import gather_object
 
-from ..models import load_tokenizer
-from ..rewards import Reward, RewardParts
+from ..evaluation import OneEngine
+from ..rewards import RewardParts
 from ..settings import Profile, Rl
-from ..stages import read_json, sha256
-from .checkpoints import Checkpoints, fingerprint
-from .common import Trained, finished, on_cpu, peft_config, trainable, trainer_settings
-
-PARTS = ("ndcg", "recall", "rbo", "format", "total")
+from ..stages import sha256
+from .common import Trained, finished, on_cpu, policy, trainer_settings
 
 
 def batch_sizes(settings: Rl, devices: int = 1) -> tuple[int, int, int]:
@@ -90,84 +88,56 @@ def train_grpo(
 ) -> Trained:
     """Train the model in the folder `start_from` on `rows` of `windows_of`; save to `output/model`.
 
-    `output` and `checkpoints` as in `train_sft`. Raises ValueError without rows, for rows of single
-    passages, whose answers are no ranking, and for a prompt longer than `rl.max_prompt_tokens`, which would be cut
-    unseen otherwise.
+    `output` and `checkpoints` as in `train_sft`. Raises ValueError without rows, and for rows of single passages, whose
+    answers are no ranking.
     """
     if not rows:
         raise ValueError("no training example is left; lower filtering.alpha or take more queries")
     if profile.evaluation.strategy == "pointwise":
         raise ValueError("RL rewards rankings; with evaluation.strategy pointwise there is SFT alone")
     settings = profile.rl
-    for number, row in enumerate(rows):
-        if (length := len(row["prompt_ids"])) > settings.max_prompt_tokens:
-            limit = f"rl.max_prompt_tokens {settings.max_prompt_tokens}"
-            raise ValueError(f"the prompt of example {number} has {length} tokens, more than {limit}")
     weights = [sha256(file) for file in sorted(Path(start_from).glob("*.safetensors"))] or str(start_from)
-    work = fingerprint("grpo", rows, settings, profile.model, profile.seed, weights)
-    kept = Checkpoints(checkpoints or output / "scratch", work)
-    parts: list[dict[str, float]] = list(kept.state.get("parts", []))
-
-    def make_trainer() -> Any:
-        trainer = grpo_trainer(rows, profile, start_from, kept.folder, parts)
-        if kept.last:
-            trainer.epochs_done = int(read_json(kept.last / "trainer_state.json")["epoch"])
-            if PartialState().is_main_process:
-                trainer.tokens_packed, trainer.tokens_plain = kept.state["tokens"].values()
-            if trainer.rollouts:
-                trainer.rollouts.drawn = kept.state["drawn"]
-        return trainer
-
-    def state(trainer: Any) -> dict[str, Any]:
-        counts = gather_object([(trainer.tokens_packed, trainer.tokens_plain)])
-        packed, plain = map(sum, zip(*counts, strict=True))
-        drawn = getattr(trainer.rollouts, "drawn", 0)
-        return {"parts": parts, "tokens": {"packed": packed, "plain": plain}, "drawn": drawn}
-
+    work = ["grpo", rows, settings, profile.model, profile.seed, weights]
     per_batch = settings.prompts_per_step // settings.mini_batch_prompts * settings.epochs_per_batch
-    own = (kept, profile, settings, str(start_from), output)
-    return finished(make_trainer, *own, per_batch=per_batch, state=state)
+    make_trainer = partial(grpo_trainer, rows, profile, start_from)
+    return finished(make_trainer, work, profile, settings, str(start_from), output, checkpoints, per_batch)
 
 
 def grpo_trainer(
-    rows: Sequence[dict[str, Any]],
-    profile: Profile,
-    start_from: str | Path,
-    output: Path,
-    parts: list[dict[str, float]],
+    rows: Sequence[dict[str, Any]], profile: Profile, start_from: str | Path, output: Path
 ) -> Any:
-    """The trainer of `train_grpo`, ready to train; `parts` gets a row (see `summary`) for each batch of rollouts."""
+    """The trainer of `train_grpo`, ready to train. Its log gets a row for each batch of rollouts, with the `parts` of
+    the reward (see `summary`)."""
     logging.getLogger("vllm").setLevel(logging.ERROR)  # TRL imports vLLM, which warns of what a CPU lacks
     from datasets import Dataset
 
     from .processor import GROUPED
-    from .rollouts import EngineRollouts
     from .shared_prefix import SharedPrefixGRPOTrainer
+
+    def log(found: list[RewardParts]) -> None:
+        parts = summary(gather_object(found))
+        trainer.state.log_history.append({"step": trainer.state.global_step, "parts": parts})
 
     cpu, processes = on_cpu(), PartialState().num_processes
     # before the model, which ZeRO-3 spreads over the GPUs while it is loaded
     config = grpo_config(profile, output, cpu, processes)
-    reward = Reward(**profile.rl.reward.model_dump()).for_trl(
-        log=lambda found: parts.append(summary(len(parts) + 1, gather_object(list(found)))),
-        prefix=rows[0]["begun"],
-    )
     columns = ("gold_ranking", "relevant", "num_passages")
     data = [{"prompt": row["prompt_ids"]} | {key: row[key] for key in columns} for row in rows]
-    return SharedPrefixGRPOTrainer(
-        rollouts=EngineRollouts(profile) if cpu and processes == 1 else None,
-        model=trainable(str(start_from), profile, profile.rl.lora, GROUPED if cpu else "sdpa"),
+    engine = OneEngine(profile, profile.evaluation.window_strategy) if cpu and processes == 1 else None
+    trainer = SharedPrefixGRPOTrainer(
+        rollouts=engine,
         args=config,
         train_dataset=Dataset.from_list(data),
-        processing_class=load_tokenizer(str(start_from)),
-        reward_funcs=reward,
-        peft_config=peft_config(profile.rl.lora),
+        reward_funcs=profile.rl.reward.for_trl(log, prefix=rows[0]["begun"]),
+        **policy(str(start_from), profile, profile.rl.lora, GROUPED if cpu else "sdpa"),
     )
+    return trainer
 
 
-def summary(step: int, rewards: Sequence[RewardParts]) -> dict[str, float]:
+def summary(rewards: Sequence[RewardParts]) -> dict[str, float]:
     """Mean and standard deviation over a batch of rollouts of each part of the reward."""
-    row: dict[str, float] = {"step": step, "n": len(rewards)}
-    for part in PARTS:
+    row: dict[str, float] = {"n": len(rewards)}
+    for part in vars(rewards[0]):
         values = [getattr(reward, part) for reward in rewards]
         row[part], row[f"{part}_std"] = fmean(values), pstdev(values)
     return row

@@ -71,17 +71,16 @@ class _WrittenProduct(torch.autograd.Function):
         return of_x, of_down, of_up, None
 
 
-def write_lora(model: Any, accelerator: Any) -> int:
+def write_lora(model: Any, device: torch.device) -> int:
     """Give every LoRA layer of a PEFT model its `WrittenLora`; returns how many.
 
-    0, and nothing is changed, on a GPU, without LoRA, in several processes (which may spread the weights), and, with a
-    warning, where one layer's outputs or gradients are not those of PEFT's own way, as with dropout or DoRA. It takes
-    one copy of the adapted weights as memory.
+    0, and nothing is changed, on a GPU, without LoRA, and, with a warning, where one layer's outputs or gradients are
+    not those of PEFT's own way, as with dropout or DoRA. It takes one copy of the adapted weights as memory.
     """
     from peft.tuners.lora import Linear
 
     layers = [module for module in model.modules() if isinstance(module, Linear)]
-    if not layers or accelerator.device.type != "cpu" or accelerator.num_processes > 1:
+    if not layers or device.type != "cpu":
         return 0
     if (difference := _difference(layers[0])) > TOLERANCE.get(layers[0].weight.dtype, 0.0):
         logger.warning("LoRA is trained in PEFT's own way: written weights differ by %.2g of it", difference)

@@ -28,14 +28,12 @@ def window_rows(
     queries, texts = (
         read_json(stage_file(run, "01_synthesis", name)) for name in ("id_query.json", "id_doc.json")
     )
-    return windows_of(examples, window_prompt(profile, profile.model.name, max_length), queries, texts)
+    return windows_of(examples, window_prompt(profile, max_length), queries, texts)
 
 
-def window_prompt(profile: Profile, weights: str, max_length: int | None = None) -> Prompt:
+def window_prompt(profile: Profile, max_length: int | None = None) -> Prompt:
     """The prompt that a profile trains with: its caps, and reasoning or none (`prompting.reasoning`); of one passage
-    where it evaluates with the strategy "pointwise".
-
-    `weights`: whose tokenizer counts; `max_length`: tokens of a prompt, None: what an answer of evaluation leaves.
+    where it evaluates with the strategy "pointwise". `max_length`: in tokens, None: what an answer there leaves.
     """
     pointwise = profile.evaluation.strategy == "pointwise"
     template = template_of(profile) if profile.prompting.reasoning and not pointwise else None
@@ -43,7 +41,7 @@ def window_prompt(profile: Profile, weights: str, max_length: int | None = None)
     kind = PointwisePrompt if pointwise else kind
     room = profile.model.max_length - profile.evaluation.max_tokens
     caps = profile.prompting.model_dump(exclude={"reasoning", "template"}) | {"template": template}
-    return kind(load_tokenizer(weights), **caps, max_length=max_length or room)
+    return kind(load_tokenizer(profile.model.name), **caps, max_length=max_length or room)
 
 
 def windows_of(
@@ -87,10 +85,10 @@ def windows_of(
     return rows
 
 
-def judgements(example: Example, negatives: int = 2) -> list[Example]:
+def judgements(example: Example) -> list[Example]:
     """What a list says of single passages, an example of one passage each, to train a pointwise reasoner.
 
-    Its relevant passages and `negatives` others, of which the first is a hard one where there is any. The chain is that
+    Its relevant passages and two others, of which the first is a hard one where there is any. The chain is that
     of the list, with [1] for the passage: sentences that name others are left out, and where it is not relevant the
     chain ends in NONE.
     """
@@ -99,7 +97,7 @@ def judgements(example: Example, negatives: int = 2) -> list[Example]:
     rng.shuffle(others)
     hard = [docid for docid in others if docid in example.hard_negatives][:1]
     chosen = [*example.relevant_docids, *dict.fromkeys([*hard, *others])]
-    return [_alone(example, docid) for docid in chosen[: len(example.relevant_docids) + negatives]]
+    return [_alone(example, docid) for docid in chosen[: len(example.relevant_docids) + 2]]
 
 
 def _alone(example: Example, docid: str) -> Example:

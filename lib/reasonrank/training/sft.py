@@ -7,10 +7,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ..models import load_tokenizer
 from ..settings import Profile
-from .checkpoints import Checkpoints, fingerprint
-from .common import Trained, finished, on_cpu, peft_config, trainable, trainer_settings
+from .common import Trained, finished, on_cpu, policy, trainer_settings
 
 
 def sft_config(profile: Profile, output: Path, cpu: bool) -> Any:
@@ -45,14 +43,12 @@ def sft_trainer(rows: Sequence[dict[str, Any]], profile: Profile, output: Path) 
     cpu, weight = on_cpu(), profile.sft.rank_loss
     kind = partial(RankLossTrainer, rows=rows, weight=weight) if weight else SFTTrainer
     trainer = kind(
-        model=trainable(profile.model.name, profile, profile.sft.lora, GROUPED if cpu else "sdpa"),
         args=sft_config(profile, output, cpu),
         train_dataset=Dataset.from_list(data),
-        processing_class=load_tokenizer(profile.model.name),
-        peft_config=peft_config(profile.sft.lora),
+        **policy(profile.model.name, profile, profile.sft.lora, GROUPED if cpu else "sdpa"),
     )
     use_label_head(trainer.model, trainer.accelerator.device)
-    write_lora(trainer.model, trainer.accelerator)
+    write_lora(trainer.model, trainer.accelerator.device)
     return trainer
 
 
@@ -68,7 +64,6 @@ def train_sft(
     if not rows:
         raise ValueError("no training example is left; lower filtering.alpha or take more queries")
     settings = profile.sft.model_dump(exclude={"validity_queries"})  # which are for afterwards
-    work = fingerprint("sft", rows, settings, profile.model, profile.seed)
-    kept = Checkpoints(checkpoints or output / "scratch", work)
-    make_trainer = partial(sft_trainer, rows, profile, kept.folder)
-    return finished(make_trainer, kept, profile, profile.sft, profile.model.name, output)
+    work = ["sft", rows, settings, profile.model, profile.seed]
+    make_trainer = partial(sft_trainer, rows, profile)
+    return finished(make_trainer, work, profile, profile.sft, profile.model.name, output, checkpoints)

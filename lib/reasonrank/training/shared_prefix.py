@@ -20,7 +20,7 @@ from trl.trainer.utils import split_tensor_dict
 
 from .label_head import use_label_head
 from .processor import GROUPED, write_lora
-from .rollouts import merged
+from .rollouts import draw, merged, saved_policy
 
 logger = logging.getLogger(__name__)
 
@@ -100,27 +100,33 @@ class SharedPrefixGRPOTrainer(GRPOTrainer):
 
     Before the first gradient step the packed log-probabilities of one micro-batch are compared with TRL's own;
     where they differ by more than `TOLERANCE` a warning says so and TRL's own way serves from then on.
-    `rollouts`: an `EngineRollouts`, or None, which leaves answers to TRL. `shared_prefix`: whether packing is in use.
-    `tokens_packed`, `tokens_plain`: tokens computed so far, and those of the plain way; equal while packing is off.
-    `epochs_done`: of a training that goes on from a checkpoint.
+    `rollouts`: the engine that writes the answers, or None, which leaves them to TRL. `shared_prefix`: whether packing
+    is in use. A row of the log has `packed_tokens`, those computed for it, and `plain_tokens`, those of the plain way;
+    equal while packing is off.
     """
 
     def __init__(self, *args: Any, rollouts: Any = None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.rollouts, self.epochs_done = rollouts, 0
+        self.rollouts = rollouts
         own = {"temperature": self.temperature, "entropy_gradient": bool(self.args.entropy_coef)}
         for model in filter(None, (self.model, self.ref_model)):
             use_label_head(model, self.accelerator.device, **own)
-        write_lora(self.model, self.accelerator)
-        self.tokens_packed = self.tokens_plain = 0
+        write_lora(self.model, self.accelerator.device)
+        self.packed_tokens = self.plain_tokens = 0
         self.checked: float | None = None
         # one answer shares its prompt with no other
         self.shared_prefix = self.args.per_device_train_batch_size > 1
 
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        counts = torch.tensor([self.packed_tokens, self.plain_tokens], device=self.accelerator.device)
+        packed, plain = self.accelerator.reduce(counts).tolist()
+        self.packed_tokens = self.plain_tokens = 0
+        super().log({**logs, "packed_tokens": packed, "plain_tokens": plain}, start_time)
+
     def _get_train_sampler(self, dataset: Any = None) -> Any:
         """TRL's sampler, which shuffles anew for each epoch, brought to where a resumed training stopped."""
         sampler = super()._get_train_sampler(dataset)
-        for _ in range(self.epochs_done):
+        for _ in range(int(self.state.epoch or 0)):
             torch.randperm(sampler.num_samples, generator=sampler.generator)
         return sampler
 
@@ -134,7 +140,10 @@ class SharedPrefixGRPOTrainer(GRPOTrainer):
         memory of a second model and has less to compute for each token."""
         model, wrapped = self.accelerator.unwrap_model(self.model), self.model_wrapped
         if self.rollouts is not None:
-            return self.rollouts(model, self.processing_class, prompt_ids), None
+            passes = self.args.steps_per_generation * self.num_iterations
+            batch = self.state.global_step * self.args.gradient_accumulation_steps // passes
+            with saved_policy(model, self.processing_class) as folder:
+                return [list(done.token_ids) for done in draw(self.rollouts, folder, prompt_ids, batch)], None
         if not self.use_vllm and self.accelerator.num_processes == 1:
             self.model_wrapped = merged(model)
         try:
@@ -166,23 +175,21 @@ class SharedPrefixGRPOTrainer(GRPOTrainer):
         packs = self.shared_prefix and all(value is None or value is False for value in extra.values())
         if packs and self.checked is None:
             packs = self._passes_check(plain, model, input_ids, attention_mask, logits_to_keep)
-        self.tokens_plain += input_ids.numel()
+        self.plain_tokens += input_ids.numel()
         if not packs:
-            self.tokens_packed += input_ids.numel()
+            self.packed_tokens += input_ids.numel()
             own = (model, input_ids, attention_mask, logits_to_keep, batch_size, compute_entropy)
             return plain(*own, **extra)
         size = batch_size or len(input_ids)
-        parts = [
-            self._packed_log_probs(model, ids, mask, logits_to_keep, compute_entropy)
-            for ids, mask in zip(input_ids.split(size), attention_mask.split(size), strict=True)
-        ]
-        log_probs, entropies = zip(*parts, strict=True)
-        return torch.cat(log_probs), torch.cat(entropies) if compute_entropy else None, None
+        batches = zip(input_ids.split(size), attention_mask.split(size), strict=True)
+        parts = [self._packed_log_probs(model, ids, mask, logits_to_keep) for ids, mask in batches]
+        log_probs, entropies = (torch.cat(each) for each in zip(*parts, strict=True))
+        return log_probs, entropies, None
 
     def _packed_log_probs(
-        self, model: Any, input_ids: torch.Tensor, mask: torch.Tensor, width: int, entropy: bool
-    ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Log-probabilities, and entropies where asked for, of shape (answers, width); zero after the end."""
+        self, model: Any, input_ids: torch.Tensor, mask: torch.Tensor, width: int
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Log-probabilities and entropies, of shape (answers, width); zero after the end."""
         packed = pack(input_ids, mask, width)
         config = self.accelerator.unwrap_model(model).config
         by_answer = {"answers": packed.answers} if config._attn_implementation == GROUPED else {}
@@ -195,36 +202,28 @@ class SharedPrefixGRPOTrainer(GRPOTrainer):
                 fused_lm_head=True,
                 **by_answer,
             )
-        self.tokens_packed += packed.tokens
+        self.packed_tokens += packed.tokens
         scored = packed.labels != -100
 
         def unpack(values: torch.Tensor) -> torch.Tensor:
             empty = values.new_zeros(len(input_ids), width)
             return empty.index_put((packed.rows, packed.places), values[scored])
 
-        return unpack(outputs.log_probs), unpack(outputs.entropy) if entropy else None
+        return unpack(outputs.log_probs), unpack(outputs.entropy)
 
     @torch.no_grad()
     def _passes_check(
         self, plain: Any, model: Any, input_ids: torch.Tensor, mask: torch.Tensor, width: int
     ) -> bool:
         """Compare one group with TRL's own log-probabilities; turn packing off where they differ."""
-        rows = min(len(input_ids), self.num_generations)
-        ids, mask = input_ids[:rows], mask[:rows]
-        counted = self.tokens_packed
-        differences = (
-            self._packed_log_probs(model, ids, mask, width, False)[0] - plain(model, ids, mask, width)[0]
-        )
-        self.tokens_packed = counted  # the check is no part of the training
+        ids, mask = input_ids[: self.num_generations], mask[: self.num_generations]
+        ours, theirs = self._packed_log_probs(model, ids, mask, width), plain(model, ids, mask, width)
+        self.packed_tokens, differences = 0, ours[0] - theirs[0]  # the check is no part of the training
         difference = differences[mask[:, -width:].bool()].abs().mean()
         self.checked = float(self.accelerator.gather(difference).max())  # all processes go the same way
-        kind = torch.bfloat16 if self.args.bf16 else torch.float16 if self.args.fp16 else torch.float32
-        kind = min(kind, model.dtype, key=lambda dtype: torch.finfo(dtype).bits)
-        self.shared_prefix = self.checked <= TOLERANCE[kind]
+        allowed = TOLERANCE[torch.bfloat16 if self.args.bf16 else model.dtype]
+        self.shared_prefix = self.checked <= allowed
         if not self.shared_prefix:
-            logger.warning(
-                "shared prefix is off: log-probabilities differ from TRL's by %.2g nats on average, more than %.2g",
-                self.checked,
-                TOLERANCE[kind],
-            )
+            said = "log-probabilities differ from TRL's by %.2g nats on average, more than %.2g"
+            logger.warning(f"shared prefix is off: {said}", self.checked, allowed)
         return self.shared_prefix
