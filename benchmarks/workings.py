@@ -51,7 +51,9 @@ def count(rows: Iterable[traces.Row], collections: dict[str, Worked]) -> list[di
 
 
 def share(hits: int, n: int) -> str:
-    """A share in percent with its 95 % interval (Wilson)."""
+    """A share in percent with its 95 % interval (Wilson), or "-" of nothing."""
+    if not n:
+        return "-"
     low, high = binomtest(hits, n).proportion_ci(method="wilson")
     return f"{100 * hits / n:.1f} [{100 * low:.1f}, {100 * high:.1f}]"
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks import workings
 from benchmarks.rerank_table import markdown
 from reasonrank import ablations, evaluation, paper, stages, sweeps
 from reasonrank.adapters import NAMES, STAGES
@@ -27,6 +28,7 @@ def fill(text: str, folder: Path) -> str:
         "latency": (costs.latency_study, latency),
         "latency in short": (costs.latency_in_short, latency),
         "worked encoders": (worked_encoders, "worked/encoders"),
+        "workings": (right_workings, "worked/workings"),
         "timing": (costs.timing, "timing"),
         "rerank benchmark": (markdown, "rerank_benchmark"),
         "training benchmark": (costs.training_benchmark, "training_benchmark"),
@@ -93,6 +95,22 @@ def worked_encoders(record: dict[str, Any]) -> str:
     seconds = record["result"]["training_seconds"].items()
     minutes = "; ".join(f"{name} {spent / 60:.0f}" for name, spent in seconds if "fine-tuned" in name)
     return f"{scores(record)}\n\nMinutes of training: {minutes}."
+
+
+def right_workings(record: dict[str, Any]) -> str:
+    """How often the chain is right, and what comes of it (`benchmarks/workings.py`)."""
+    rows = [
+        {
+            "": f"{name}, {row['collection']}",
+            "windows": f"{row['windows']:,}",
+            "working right (%)": workings.share(row["right"], row["windows"]),
+            "of these, relevant passage first (%)": workings.share(row["on_top"], row["right"]),
+            "says that none fits (%)": workings.share(row["none"], row["windows"]),
+        }
+        for name, counts in record["result"].items()
+        for row in counts
+    ]
+    return f"Windows that hold the relevant passage; shares with 95 % intervals (Wilson):\n\n{table(rows)}"
 
 
 def worked_seeds(folder: Path) -> str:
