@@ -38,7 +38,7 @@ def fill(text: str, folder: Path) -> str:
         "worked": lambda: worked(folder / "worked"),
         "worked reworded": lambda: worked(folder / "worked-reworded"),
         "worked pointwise": lambda: worked(folder / "worked-pointwise"),
-        "worked with rl": lambda: worked(folder / "worked-rl"),
+        "worked with rl": lambda: with_rl(folder / "worked-rl", folder / "worked"),
         "worked seeds": lambda: worked_seeds(folder / "worked-seeds"),
         "latency ratios": lambda: costs.latency_ratios(stages.read_json(folder / f"{latency}.json")),
         "adapters": lambda: adapters(folder.parent / "adapters" / "full"),
@@ -88,6 +88,18 @@ def worked(folder: Path) -> str:
     about = f"The retriever is BM25; its first {own['top']} are reranked {how}."
     about += f" {'; '.join(done)}." * bool(done)
     return "\n\n".join([scores(record), about, source(record)]).replace(" (this run)", "")
+
+
+def with_rl(folder: Path, before: Path) -> str:
+    """`worked` of a run with RL, and its difference to the record of the SFT weights that it began with."""
+    names = [evaluation.this_run(name) for name in ("SFT + RL", "SFT")]
+    records = [stages.read_json(path / "05_gpu_evaluation.json") for path in (folder, before)]
+    found = [record["result"]["values"][name] for record, name in zip(records, names, strict=True)]
+    test = evaluation.paired_test(*found, seed=0)
+    low, value, high = (f"{100 * end:+.1f}" for end in (test.low, test.value, test.high))
+    n = sum(map(len, found[0].values()))
+    said = f"RL after SFT against SFT: {value} [{low}, {high}] on average (p = {test.p_value:.3f}, n = {n})."
+    return f"{worked(folder)}\n\n{said}"
 
 
 def worked_encoders(record: dict[str, Any]) -> str:
