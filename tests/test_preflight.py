@@ -14,7 +14,7 @@ from reasonrank.preflight import Preflight
 from reasonrank.settings import Lora
 from reasonrank.training.common import peft_config
 
-QWEN_7B = 7_615_616_512
+QWEN_7B, QWEN_32B = 7_615_616_512, 32_763_876_352
 TINY = {"hidden_size": 64, "num_hidden_layers": 3, "num_attention_heads": 4, "num_key_value_heads": 2}
 TINY |= {"intermediate_size": 160, "vocab_size": 96}
 
@@ -144,7 +144,7 @@ def test_a_model_of_unknown_shape_is_named(capsys):
 def test_json_holds_the_plan_and_the_checks(capsys):
     assert main(["preflight", "--profile", "paper-32b", "--dry-run", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
-    assert found["parameters"] > 32_000_000_000 and found["device_hours"] > 0
+    assert found["parameters"] == QWEN_32B and found["device_hours"] > 0
     wanted = {"batches", "memory, SFT", "memory, RL", "cache, RL", "disk", "versions", "devices"}
     assert wanted <= set(found["checks"])
 

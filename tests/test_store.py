@@ -150,6 +150,9 @@ def test_a_kill_loses_nothing_that_counted(path):
 
 def test_json_lines_of_earlier_versions_are_taken_over(path):
     path.write_bytes(JOURNAL + b'{"key": "q2", "va')
+    with Store(path, HEADER, replay=True) as replayed:
+        assert list(replayed.done) == ["q0", "q1"]
+    assert path.read_bytes().startswith(JOURNAL)
     with Store(path, HEADER) as store:
         assert dict(store.done) == {"q0": {"docids": ["d\u2028"]}, "q1": 2}
         store.append("q2", 3)

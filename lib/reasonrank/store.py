@@ -27,7 +27,7 @@ class Store:
     """Records by key, appended durably; a context manager, safe between threads and tasks.
 
     `header`: what the records depend on (settings, hashes of inputs), as JSON can hold it. `replay`: nothing is
-    added, `append` is refused, and the file must be there. `done`: key -> value of all records, in the order in
+    written, `append` is refused, and the file must be there. `done`: key -> value of all records, in the order in
     which they came in. Raises StoreError naming the file where it is no store, was made with another header (each
     setting that differs is named) or is open elsewhere; OSError where the file cannot be made.
     """
@@ -35,7 +35,12 @@ class Store:
     def __init__(self, path: Path | str, header: Mapping[str, Any], replay: bool = False) -> None:
         self.path, self.replay, self._lock = Path(path), replay, threading.Lock()
         header = json.loads(_json(dict(header)))
-        _take_over(self.path)
+        if lines := _read_lines(self.path):
+            if replay:
+                self._check(lines[0], header)
+                self._database, self._opened, self.done = None, ExitStack(), lines[1]
+                return
+            _take_over(self.path, *lines)
         with ExitStack() as opened:
             file = opened.enter_context(open(self.path, "rb" if replay else "ab"))
             try:
@@ -51,9 +56,12 @@ class Store:
                 raise StoreError(f"{self.path}: in use by another process") from None
             except sqlite3.Error as error:
                 raise StoreError(f"{self.path}: expected a store of this project ({error})") from None
-            if found != header:
-                raise StoreError(f"{self.path}: made with other settings: {_differences(found, header)}")
+            self._check(found, header)
             self._opened = opened.pop_all()
+
+    def _check(self, found: Any, header: Mapping[str, Any]) -> None:
+        if found != header:
+            raise StoreError(f"{self.path}: made with other settings: {_differences(found, header)}")
 
     def append(self, key: str, value: Any) -> None:
         """Add a record; when this returns it is on the disk, and where it raises nothing was added.
@@ -94,35 +102,40 @@ def _connect(path: Path) -> sqlite3.Connection:
 
 
 def _begin(
-    database: sqlite3.Connection, header: Mapping[str, Any], records: Mapping[str, str] | None = None
+    database: sqlite3.Connection, header: Mapping[str, Any], records: Mapping[str, Any] | None = None
 ) -> None:
-    """Make a store of an empty file, whole or not at all; `records`: key -> value as JSON."""
+    """Make a store of an empty file, whole or not at all."""
     with database:
         database.execute("BEGIN")
         database.execute("CREATE TABLE header (value TEXT)")
         database.execute("CREATE TABLE records (key TEXT PRIMARY KEY, value TEXT)")
         database.execute("INSERT INTO header VALUES (?)", (_json(header),))
-        database.executemany("INSERT INTO records VALUES (?, ?)", (records or {}).items())
+        rows = ((key, _json(value)) for key, value in (records or {}).items())
+        database.executemany("INSERT INTO records VALUES (?, ?)", rows)
 
 
-def _take_over(path: Path) -> None:
-    """Put a store in the place of JSON lines, whole or not at all; a last line that a kill left half-written is
+def _read_lines(path: Path) -> tuple[Any, dict[str, Any]] | None:
+    """Header and records of a file of JSON lines, None for another file; a last line that a kill left half-written is
     dropped."""
-    data = path.read_bytes() if path.is_file() else b""
+    data, records = path.read_bytes() if path.is_file() else b"", {}
     if not data.startswith(MARK):
-        return
+        return None
     header, *lines = data[: data.rfind(b"\n") + 1].splitlines()
-    records = {}
     for number, line in enumerate(lines, start=2):
         try:
             row = json.loads(line)
-            records[row["key"]] = _json(row["value"])
+            records[row["key"]] = row["value"]
         except (ValueError, TypeError, KeyError):
             raise StoreError(f"{path}, line {number}: expected a record with key and value") from None
+    return json.loads(header)["header"], records
+
+
+def _take_over(path: Path, header: Mapping[str, Any], records: Mapping[str, Any]) -> None:
+    """Put a store in the place of JSON lines, whole or not at all."""
     made = path.with_name(f".{path.name}.partial")
     made.unlink(missing_ok=True)
     with closing(_connect(made)) as database:
-        _begin(database, json.loads(header)["header"], records)
+        _begin(database, header, records)
     os.replace(made, path)
 
 
