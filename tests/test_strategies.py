@@ -164,6 +164,8 @@ def test_the_names_are_those_of_the_profiles():
     assert set(field.__args__) == set(STRATEGIES)
     with pytest.raises(ValueError, match="unknown strategy 'zigzag': expected one of sliding, single"):
         build("zigzag", TalkingEngine(reverse), **CAPS)
+    with pytest.raises(TypeError, match="no reranker has an option 'widnow'"):
+        build("pointwise", TalkingEngine(reverse), **CAPS, window=4, widnow=4)
 
 
 def test_direct_asks_for_no_reasoning_and_reads_none():

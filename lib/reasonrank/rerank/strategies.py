@@ -76,7 +76,7 @@ def build(
     rerankers take them, but for those that the strategy has no use for, which are left out. `reasoning=False`:
     rankings are asked for without it, as by "direct", whatever the schedule; a pointwise judgement always reasons.
     `template`: of listwise prompts with reasoning, in place of ours. Raises ValueError for an unknown strategy or a
-    setting out of range.
+    setting out of range, TypeError for an option that no strategy has.
     """
     if name not in STRATEGIES:
         raise ValueError(f"unknown strategy {name!r}: expected one of {', '.join(STRATEGIES)}")
@@ -87,6 +87,11 @@ def build(
     caps = {"passage_tokens": passage_tokens, "query_tokens": query_tokens, "max_length": max_length}
     caps |= {"template": template if kind is RecoveredPrompt else None}
     prompt = kind(engine.tokenizer, **caps, overlong=overlong, repeat=repeat)
-    known = {field.name for field in fields(chosen.reranker) if field.init}
-    used = {key: value for key, value in (options | {"strategy": chosen.windows}).items() if key in known}
+    own, *others = (
+        {option.name for option in fields(reranker) if option.init}
+        for reranker in (chosen.reranker, *(other.reranker for other in STRATEGIES.values()))
+    )
+    if odd := options.keys() - own.union(*others):
+        raise TypeError(f"no reranker has an option {min(odd)!r}")
+    used = {key: value for key, value in (options | {"strategy": chosen.windows}).items() if key in own}
     return chosen.reranker(engine, prompt, **used)
