@@ -181,8 +181,11 @@ def test_a_group_is_sampled_from_weights_in_a_folder(profile, tiny):
     assert group == training.sample_group(profile, tiny, prompt, 3)
 
 
-def test_training_without_examples_is_refused(profile, tiny, tmp_path):
+def test_training_without_examples_or_with_long_prompts_is_refused(profile, tiny, tmp_path):
     with pytest.raises(ValueError, match="no training example is left"):
         training.train_sft([], profile, tmp_path)
     with pytest.raises(ValueError, match="no training example is left"):
         training.train_grpo([], profile, tiny, tmp_path)
+    long = [row | {"prompt_ids": [1] * 2000} for row in rows(1)]
+    with pytest.raises(ValueError, match=r"example 0 has 2000 tokens, more than rl.max_prompt_tokens"):
+        training.train_grpo(long, profile, tiny, tmp_path)

@@ -88,14 +88,18 @@ def train_grpo(
 ) -> Trained:
     """Train the model in the folder `start_from` on `rows` of `windows_of`; save to `output/model`.
 
-    `output` and `checkpoints` as in `train_sft`. Raises ValueError without rows, and for rows of single passages, whose
-    answers are no ranking.
+    `output` and `checkpoints` as in `train_sft`. Raises ValueError without rows, for rows of single passages, whose
+    answers are no ranking, and for a prompt longer than `rl.max_prompt_tokens`.
     """
     if not rows:
         raise ValueError("no training example is left; lower filtering.alpha or take more queries")
     if profile.evaluation.strategy == "pointwise":
         raise ValueError("RL rewards rankings; with evaluation.strategy pointwise there is SFT alone")
     settings = profile.rl
+    for number, row in enumerate(rows):
+        if (length := len(row["prompt_ids"])) > settings.max_prompt_tokens:
+            limit = f"rl.max_prompt_tokens {settings.max_prompt_tokens}"
+            raise ValueError(f"the prompt of example {number} has {length} tokens, more than {limit}")
     weights = [sha256(file) for file in sorted(Path(start_from).glob("*.safetensors"))] or str(start_from)
     work = ["grpo", rows, settings, profile.model, profile.seed, weights]
     per_batch = settings.prompts_per_step // settings.mini_batch_prompts * settings.epochs_per_batch
