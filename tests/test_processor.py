@@ -11,6 +11,7 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from reasonrank.training import processor
 from reasonrank.training.processor import GROUPED, WrittenLora, write_lora
 from reasonrank.training.shared_prefix import block_mask
 
@@ -89,6 +90,13 @@ def test_where_it_would_not_be_the_same_pefts_own_way_serves(settings, place, ca
     assert ("PEFT's own way" in caplog.text) == bool(settings)
 
 
+@pytest.fixture(params=[5, 256])
+def queries(request, monkeypatch):
+    """Blocks of a few queries, and one block."""
+    monkeypatch.setattr(processor, "QUERIES", request.param)
+
+
+@pytest.mark.usefixtures("queries")
 @pytest.mark.parametrize("kind", ["padding", "blocks"])
 def test_grouped_attention_is_sdpa(kind):
     ids = torch.arange(24).view(2, 12)
@@ -103,6 +111,7 @@ def test_grouped_attention_is_sdpa(kind):
     torch.testing.assert_close(ours[kept], theirs[kept], rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.usefixtures("queries")
 def test_answers_meet_their_prompt_and_themselves_as_under_the_mask():
     answers = [[(5, 9), (9, 12)], [(3, 4), (4, 8), (8, 10)]]  # the second row has two tokens of padding
     owner = torch.tensor([[0] * 5 + [1] * 4 + [2] * 3, [0] * 3 + [1] + [2] * 4 + [3] * 2 + [-1] * 2])

@@ -23,6 +23,8 @@ logger = logging.getLogger(__name__)
 
 GROUPED = "grouped"
 """The name of `grouped_attention` for `from_pretrained(attn_implementation=...)`."""
+QUERIES = 256
+"""Queries of a block of `grouped_attention`."""
 TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 2e-2}
 """Relative difference of outputs and gradients that `write_lora` allows, by compute type."""
 
@@ -118,34 +120,33 @@ def grouped_attention(
     answers: Sequence[Sequence[tuple[int, int]]] | None = None,
     **_: Any,
 ) -> tuple[torch.Tensor, None]:
-    """Attention by plain products, the query heads of a group side by side so that keys are not copied for each.
+    """Causal attention by plain products, the query heads of a group side by side so that keys are not copied for each.
 
+    Queries are taken in blocks, and a block is compared with no key behind it, as the mask would take that out again.
     `query` (batch, heads, length, width), `key` and `value` (batch, groups, keys, width), `attention_mask` (batch, 1,
     length, keys), added where it is of floats, and true where a key is seen where it is of booleans. `answers`: for
-    each row of the batch, where answers to its one prompt begin and end; an answer is then compared with the prompt
-    and itself alone, and not with what the mask would take out again. Returns (batch, length, heads, width) and None.
-    Equal to sdpa, but for padding.
+    each row of the batch, where answers to its one prompt begin and end; an answer is then compared with the prompt and
+    itself alone, without the mask. Returns (batch, length, heads, width) and None. Equal to sdpa, but for padding.
     """
     if answers is not None:
         rows = [
-            _row_of_answers(module, query[row, None], key[row, None], value[row, None], found, scaling)
+            _row_of_answers(query[row, None], key[row, None], value[row, None], found, scaling)
             for row, found in enumerate(answers)
         ]
         return torch.cat(rows), None
-    batch, heads, length, width = query.shape
-    groups, keys = key.shape[1:3]
-    scaled = (query * (scaling or width**-0.5)).reshape(batch, groups, heads // groups * length, width)
-    scores = (scaled @ key.transpose(-1, -2)).view(batch, groups, heads // groups, length, keys)
-    if attention_mask is not None:
-        mask = attention_mask[:, :, None, :, :keys]
-        low = torch.finfo(scores.dtype).min
-        scores = scores.masked_fill(~mask, low) if mask.dtype == torch.bool else scores + mask
-    seen = functional.softmax(scores, dim=-1).view(batch, groups, -1, keys)
-    return (seen @ value).view(batch, heads, length, width).transpose(1, 2).contiguous(), None
+    if attention_mask is None:
+        return _attend(query, key, value, None, scaling), None
+    parts, later = [], key.size(2) - query.size(2)
+    for own in _blocks(0, query.size(2)):
+        seen = slice(later + own.stop)
+        mask = attention_mask[:, :, own, seen]
+        if mask.dtype == torch.bool:
+            mask = torch.zeros_like(mask, dtype=query.dtype).masked_fill(~mask, torch.finfo(query.dtype).min)
+        parts.append(_attend(query[:, :, own], key[:, :, seen], value[:, :, seen], mask, scaling))
+    return torch.cat(parts, 1), None
 
 
 def _row_of_answers(
-    module: Any,
     query: torch.Tensor,
     key: torch.Tensor,
     value: torch.Tensor,
@@ -155,13 +156,38 @@ def _row_of_answers(
     """Attention of one packed row: the prompt, then each of its answers, then padding, which gets zeros."""
     prompt, parts = answers[0][0], []
     for begin, end in ((0, prompt), *answers):
-        seen = lambda keys: torch.cat((keys[:, :, :prompt], keys[:, :, max(begin, prompt) : end]), 2)  # noqa: B023, E731
-        mask = torch.ones(end - begin, prompt * (begin > 0) + end - begin, dtype=torch.bool)
-        causal = mask.tril(mask.size(1) - mask.size(0))[None, None]
-        own = query[:, :, begin:end]
-        parts.append(grouped_attention(module, own, seen(key), seen(value), causal, scaling)[0])
+        for own in _blocks(begin, end):
+            seen = [
+                torch.cat((x[:, :, : min(prompt, own.stop)], x[:, :, max(begin, prompt) : own.stop]), 2)
+                for x in (key, value)
+            ]
+            size = own.stop - own.start, seen[0].size(2)
+            mask = query.new_full(size, torch.finfo(query.dtype).min).triu(size[1] - size[0] + 1)
+            parts.append(_attend(query[:, :, own], *seen, mask[None, None], scaling))
     attended = torch.cat(parts, 1)
     return functional.pad(attended, (0, 0, 0, 0, 0, query.size(2) - attended.size(1)))
+
+
+def _blocks(begin: int, end: int) -> list[slice]:
+    """Places from `begin` to `end` in blocks."""
+    return [slice(first, min(first + QUERIES, end)) for first in range(begin, end, QUERIES)]
+
+
+def _attend(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    mask: torch.Tensor | None,
+    scaling: float | None,
+) -> torch.Tensor:
+    """Attention under a mask that is added; shapes as in `grouped_attention`."""
+    batch, heads, length, width = query.shape
+    groups, keys = key.shape[1:3]
+    scaled = (query * (scaling or width**-0.5)).reshape(batch, groups, heads // groups * length, width)
+    scores = (scaled @ key.transpose(-1, -2)).view(batch, groups, heads // groups, length, keys)
+    scores = scores if mask is None else scores + mask[:, :, None]
+    seen = functional.softmax(scores, dim=-1).view(batch, groups, -1, keys)
+    return (seen @ value).view(batch, heads, length, width).transpose(1, 2)
 
 
 def keep_memory() -> None:
