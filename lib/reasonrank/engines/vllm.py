@@ -87,6 +87,7 @@ class VllmEngine(InProcessEngine):
                 # After a part of a prompt vLLM turns a seeded generator back, which a CPU's cannot.
                 options |= {"enforce_eager": True, "enable_chunked_prefill": False}
                 options["kv_cache_memory_bytes"] = self._cache
+                options["ir_op_priority"] = _compiled_norms()
             self._engine = LLMEngine.from_engine_args(EngineArgs(**options | self._options))
             if on_cpu:
                 self._engine.collective_rpc(_draw_once)
@@ -143,6 +144,18 @@ class VllmEngine(InProcessEngine):
                     cached_tokens=output.num_cached_tokens or 0,
                 )
                 self.finish(request, done)
+
+
+def _compiled_norms() -> dict[str, list[str]]:
+    """vLLM 0.31 has compiled norms for CPUs and keeps them to GPUs; its six steps in their place take a small model a
+    tenth of its time."""
+    from vllm import ir
+    from vllm.kernels import vllm_c  # noqa: F401  (registers them)
+
+    norms = (ir.ops.rms_norm, ir.ops.fused_add_rms_norm)
+    for norm in norms:
+        norm.impls["vllm_c"].supported = True
+    return {norm.name: ["vllm_c"] for norm in norms}
 
 
 def _repack_head(worker: Any) -> None:
