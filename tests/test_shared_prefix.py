@@ -186,6 +186,26 @@ def test_a_step_of_training_packs_and_moves_the_weights(tiny, tmp_path):
     assert not torch.equal(before, made.model.model.layers[0].mlp.up_proj.weight)
 
 
+def test_the_old_policy_is_scored_where_a_step_comes_before_alone(tiny, tmp_path):
+    made = trainer(SharedPrefixGRPOTrainer, tiny, tmp_path, lora=True)
+    made.args.steps_per_generation = 2  # two optimiser steps a batch, of two prompts each
+    made.model.train()
+    rows = [{"prompt": f"prompt {i} " * (i + 1)} for i in range(4) for _ in range(4)]
+    first, second = (made._prepare_inputs(rows) for made._step in range(2))
+    assert "old_per_token_logps" not in first and first["ref_per_token_logps"].any()
+    scored = second["completion_mask"].bool()
+    with torch.no_grad():
+        old, expected = (
+            made._get_per_token_logps_and_entropies(made.model, *whole(part), part["completion_ids"].size(1))[
+                0
+            ]
+            for part in (first, second)
+        )
+    torch.testing.assert_close(second["old_per_token_logps"][scored], expected[scored], **CLOSE)
+    losses = [made.compute_loss(made.model, each) for each in (first, first | {"old_per_token_logps": old})]
+    torch.testing.assert_close(*losses, **CLOSE)
+
+
 def test_answers_are_drawn_from_a_merged_copy_of_the_policy(tiny, tmp_path, monkeypatch):
     made, seen = trainer(SharedPrefixGRPOTrainer, tiny, tmp_path, lora=True), []
     draw = GRPOTrainer._generate_single_turn

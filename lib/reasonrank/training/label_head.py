@@ -54,17 +54,20 @@ def use_label_head(
 def score_labels(
     hidden: torch.Tensor, labels: torch.Tensor, head: Any, temperature: float, entropy_gradient: bool
 ) -> FusedCausalLMOutput:
-    """Log-probability, entropy and rank of `labels` (batch, length) given `hidden` (batch, length, width).
+    """Log-probability and entropy of `labels` (batch, length) given `hidden` (batch, length, width), and whether no
+    token is likelier.
 
     Logits are in float32 after the projection, as TRL has them. They are computed for `CHUNK` labels at a time, and
     once more on the way back, so that the whole table of labels and vocabulary, larger than the model, is never there.
     """
 
     def scored(states: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        every = (head(states).float() / temperature).log_softmax(dim=-1)  # (labels, vocabulary)
+        logits = head(states) if temperature == 1 else head(states).float() / temperature
+        every = logits.log_softmax(dim=-1, dtype=torch.float32)  # (labels, vocabulary)
         with torch.set_grad_enabled(entropy_gradient and torch.is_grad_enabled()):
             entropy = -(every.exp() * every).sum(dim=-1)
-        return every.gather(1, targets[:, None])[:, 0], entropy, every.argmax(dim=-1) == targets
+        own = every.gather(1, targets[:, None])[:, 0]
+        return own, entropy, own >= every.amax(dim=-1)  # its argmax takes as long as the rest
 
     mask = labels != -100
     chunks = zip(hidden[mask].split(CHUNK), labels[mask].split(CHUNK), strict=True)

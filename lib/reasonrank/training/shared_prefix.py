@@ -114,6 +114,7 @@ class SharedPrefixGRPOTrainer(GRPOTrainer):
         write_lora(self.model, self.accelerator.device)
         self.packed_tokens = self.plain_tokens = 0
         self.checked: float | None = None
+        self._unchanged = 0  # rows at the head of the next batch for the old policy that need no pass
         # one answer shares its prompt with no other
         self.shared_prefix = self.args.per_device_train_batch_size > 1
 
@@ -157,8 +158,15 @@ class SharedPrefixGRPOTrainer(GRPOTrainer):
             return super()._prepare_inputs(generation_batch)
         passes = self.args.steps_per_generation
         if self._step % (passes * self.num_iterations) == 0 or self._buffered_inputs is None:
+            # Before the first optimiser step of a batch the old policy is the present one, whose log-probabilities the
+            # loss has anyway.
+            first = self.args.gradient_accumulation_steps
+            unchanged = first if first < passes and self.num_iterations == 1 and not self.use_vllm else 0
+            self._unchanged = unchanged * self.args.per_device_train_batch_size
             batch = self._generate_and_score_completions(generation_batch)
             self._buffered_inputs = split_tensor_dict(batch, passes)
+            for part in self._buffered_inputs[:unchanged]:
+                del part["old_per_token_logps"]
         return self._buffered_inputs[self._step % passes]
 
     def _get_per_token_logps_and_entropies(
@@ -180,9 +188,10 @@ class SharedPrefixGRPOTrainer(GRPOTrainer):
             self.packed_tokens += input_ids.numel()
             own = (model, input_ids, attention_mask, logits_to_keep, batch_size, compute_entropy)
             return plain(*own, **extra)
-        size = batch_size or len(input_ids)
-        batches = zip(input_ids.split(size), attention_mask.split(size), strict=True)
+        size, skipped, self._unchanged = batch_size or len(input_ids), self._unchanged, 0
+        batches = zip(input_ids[skipped:].split(size), attention_mask[skipped:].split(size), strict=True)
         parts = [self._packed_log_probs(model, ids, mask, logits_to_keep) for ids, mask in batches]
+        parts.insert(0, (parts[0][0].new_zeros(skipped, logits_to_keep),) * 2)
         log_probs, entropies = (torch.cat(each) for each in zip(*parts, strict=True))
         return log_probs, entropies, None
 
