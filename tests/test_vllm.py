@@ -136,7 +136,7 @@ def test_a_stop_string_counts_only_behind_the_reasoning(engine, expected):
 
 
 def test_a_prefetched_prefix_is_found_in_the_cache_and_rankings_stay(engine):
-    """Blocks of a CPU's cache have 128 tokens, so the passages are long."""
+    """Prefixes are kept in whole blocks, on a CPU of 32 tokens, so the passages are long."""
     texts = {
         f"d{i}": f"Passage {i}: " + f"the tide rises {i} metres at harbour {i * 37}, " * 9 for i in range(9)
     }
