@@ -88,7 +88,7 @@ class VllmEngine(InProcessEngine):
                 options |= {"enforce_eager": True, "enable_chunked_prefill": False}
                 options["kv_cache_memory_bytes"] = self._cache
                 options["ir_op_priority"] = _compiled_norms()
-                options["block_size"] = 32  # of 128, a prefix that prompts share is kept in whole blocks alone
+                options["block_size"] = 32  # a shared prefix is kept in whole blocks; the default is 128
             self._engine = LLMEngine.from_engine_args(EngineArgs(**options | self._options))
             if on_cpu:
                 self._engine.collective_rpc(_draw_once)
