@@ -194,12 +194,11 @@ def test_the_old_policy_is_scored_where_a_step_comes_before_alone(tiny, tmp_path
     first, second = (made._prepare_inputs(rows) for made._step in range(2))
     assert "old_per_token_logps" not in first and first["ref_per_token_logps"].any()
     scored = second["completion_mask"].bool()
+    widths = [part["completion_ids"].size(1) for part in (first, second)]
+    score = made._get_per_token_logps_and_entropies
     with torch.no_grad():
         old, expected = (
-            made._get_per_token_logps_and_entropies(made.model, *whole(part), part["completion_ids"].size(1))[
-                0
-            ]
-            for part in (first, second)
+            score(made.model, *whole(part), n)[0] for part, n in zip((first, second), widths, strict=True)
         )
     torch.testing.assert_close(second["old_per_token_logps"][scored], expected[scored], **CLOSE)
     losses = [made.compute_loss(made.model, each) for each in (first, first | {"old_per_token_logps": old})]

@@ -148,8 +148,7 @@ class VllmEngine(InProcessEngine):
 
 
 def _compiled_norms() -> dict[str, list[str]]:
-    """vLLM 0.31 has compiled norms for CPUs and keeps them to GPUs; its six steps in their place take a small model a
-    tenth of its time."""
+    """vLLM 0.31 has compiled norms for CPUs, and uses them on GPUs alone; on a CPU it takes six slower steps."""
     from vllm import ir
     from vllm.kernels import vllm_c  # noqa: F401  (registers them)
 

@@ -26,8 +26,9 @@ def use_label_head(
     Takes the place of `trl.trainer.utils.add_fused_lm_head` for plain causal models (without scaled or capped
     logits; ValueError names the setting otherwise) and gives the same fields: `log_probs`, `entropy` and
     `is_top1` of shape (batch, length - 1), or (batch, length) with `shift_labels`, zero where the label is
-    -100; `label_mask`; `loss`, the mean over labels. `entropy_gradient`: whether entropy bears a gradient. On a
-    GPU it does nothing, since Triton does the same there.
+    -100; `label_mask`; `loss`, the mean over labels. `is_top1` is true where no token is likelier than the label;
+    among equals TRL takes the first alone. `entropy_gradient`: whether entropy bears a gradient. On a GPU it does
+    nothing, since Triton does the same there.
     """
     if device.type in ("cuda", "xpu"):
         return
