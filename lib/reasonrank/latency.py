@@ -2,9 +2,9 @@
 
 The paper's 1.8 seconds for nine windows one after another can only be many queries at once. So *all queries
 together* decide: their seconds, divided by their number. Beside it, each query runs by itself, as one user sees it.
-A second run holds the lengths of all outputs to declared distributions (`data/paper/lengths.yaml`), so that the
-ratio does not hang on what a small model writes. A reranker is warmed up first, and what earlier queries left in the
-engine's prefix cache is dropped before each measurement.
+A second run, of the first collection, holds the lengths of all outputs to declared distributions
+(`data/paper/lengths.yaml`), so that the ratio does not hang on what a small model writes. A reranker is warmed up
+first, and what earlier queries left in the engine's prefix cache is dropped before each measurement.
 """
 
 from __future__ import annotations
@@ -161,8 +161,8 @@ def study(
 ) -> list[Timed]:
     """All measurements of `methods` over an open engine, prefetch only where it keeps prefixes.
 
-    Of each: every collection with lengths of its own, then with the declared ones (`latency.length_scale` over 0);
-    then the first collection with other numbers of candidates (`latency.growth`).
+    Of each: every collection with lengths of its own; then the first with the declared ones (`latency.length_scale`
+    over 0) and with other numbers of candidates (`latency.growth`).
     """
     own, lengths, measured = settings.latency, declared(settings.latency.length_scale), []
     first = next(iter(tests.values()))
@@ -171,8 +171,8 @@ def study(
         time = partial(measure, engine, settings, method=method)
         for test in tests.values():
             measured.append(time(test, warmup=own.warmup, alone=own.alone_queries))
-            if own.length_scale:
-                measured.append(time(test, lengths=lengths[method]))
+        if own.length_scale:
+            measured.append(time(first, lengths=lengths[method]))
         measured += [time(few, top=top) for top in own.growth]
     return measured
 
