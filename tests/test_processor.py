@@ -9,10 +9,12 @@ import sys
 import peft
 import pytest
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
+from reasonrank import models
 from reasonrank.training import processor
 from reasonrank.training.processor import GROUPED, WrittenLora, write_lora
+from reasonrank.training.rollouts import saved_policy
 from reasonrank.training.shared_prefix import block_mask
 
 HERE = torch.device("cpu")
@@ -73,6 +75,16 @@ def test_a_merged_copy_and_a_switched_off_adapter_are_pefts():
         torch.testing.assert_close(merged(ids).logits, written(ids).logits, rtol=1e-4, atol=1e-5)
         with plain.disable_adapter(), written.disable_adapter():
             torch.testing.assert_close(written(ids).logits, plain(ids).logits)
+
+
+@pytest.mark.parametrize("written", [True, False])
+def test_the_policy_that_is_saved_is_the_one_that_is_trained(tiny, written):
+    trained, ids = adapted(written), torch.arange(20)[None]
+    with saved_policy(trained, models.load_tokenizer(str(tiny))) as folder:
+        saved, found = AutoModelForCausalLM.from_pretrained(folder, output_loading_info=True)
+    assert not any(found.values())
+    with torch.no_grad():
+        torch.testing.assert_close(saved(ids).logits, trained(ids).logits, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize(

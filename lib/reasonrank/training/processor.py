@@ -38,16 +38,19 @@ class WrittenLora:
         self.weight = layer.get_base_layer().weight.detach().clone()
 
     def __call__(self, x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
-        layer = self.layer
-        if layer.disable_adapters or layer.merged:
+        if self.layer.disable_adapters or self.layer.merged:
             return self.plain(x, *args, **kwargs)
-        if self.versions != (now := (self.down._version, self.up._version)):
-            base, scale = layer.get_base_layer().weight, layer.scaling["default"]
-            down, up = self.down.detach().to(base.dtype), self.up.detach().to(base.dtype)
-            with torch.no_grad():
-                torch.addmm(base, up, down, alpha=scale, out=self.weight)
-            self.versions = now
+        self.write()
         return _WrittenProduct.apply(x, self.down, self.up, self)
+
+    @torch.no_grad()
+    def write(self) -> torch.Tensor:
+        """The weight with the adapter of the moment, (out, in)."""
+        if self.versions != (now := (self.down._version, self.up._version)):
+            base, scale = self.layer.get_base_layer().weight, self.layer.scaling["default"]
+            torch.addmm(base, self.up.to(base.dtype), self.down.to(base.dtype), alpha=scale, out=self.weight)
+            self.versions = now
+        return self.weight
 
 
 class _WrittenProduct(torch.autograd.Function):
@@ -90,6 +93,18 @@ def write_lora(model: Any, device: torch.device) -> int:
     for layer in layers:
         layer.forward = WrittenLora(layer)
     return len(layers)
+
+
+def written_weights(model: Any) -> dict[str, torch.Tensor] | None:
+    """Weights of a PEFT model by their names without an adapter, which is written into them; None where `write_lora`
+    has left the model as it was."""
+    layers = {name: module.forward for name, module in model.named_modules()}
+    layers = {name: forward for name, forward in layers.items() if isinstance(forward, WrittenLora)}
+    if not layers:
+        return None
+    found = {name: value for name, value in model.state_dict().items() if ".lora_" not in name}
+    found |= {f"{name}.base_layer.weight": forward.write() for name, forward in layers.items()}
+    return {n.removeprefix("base_model.model.").replace(".base_layer.", "."): v for n, v in found.items()}
 
 
 def _difference(layer: Any) -> float:

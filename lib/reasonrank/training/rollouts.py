@@ -21,6 +21,7 @@ from ..engines import Completion, Sampling
 from ..evaluation import OneEngine
 from ..rerank import run_sync
 from ..settings import Profile
+from .processor import written_weights
 
 
 def draw(
@@ -62,7 +63,9 @@ def merged(model: Any) -> Any:
 @contextmanager
 def saved_policy(model: Any, tokenizer: Any) -> Iterator[str]:
     """A folder with a trainer's model as an engine loads it, its adapter merged; the model itself stays as it is."""
+    written = written_weights(model)
+    plain = merged(model) if written is None else model.get_base_model()
     with tempfile.TemporaryDirectory() as folder:
-        merged(model).save_pretrained(folder)
+        plain.save_pretrained(folder, state_dict=written)
         tokenizer.save_pretrained(folder)
         yield folder
