@@ -90,6 +90,17 @@ def policy(name: str, profile: Profile, lora: Lora | None, attention: str = "sdp
     return {"model": model, "processing_class": load_tokenizer(name), "peft_config": peft_config(lora)}
 
 
+class ResumableSampling:
+    """Part of a trainer whose batches follow from the seed alone: one that is resumed goes on with the same epoch."""
+
+    def _get_train_sampler(self, dataset: Any = None) -> Any:
+        sampler = super()._get_train_sampler(dataset)
+        sampler.generator = sampler.generator or torch.Generator().manual_seed(self.args.data_seed)
+        for _ in range(int(self.state.epoch or 0)):
+            next(iter(sampler))  # which shuffles an epoch
+        return sampler
+
+
 def peft_config(lora: Lora | None) -> Any:
     """PEFT's settings for LoRA without dropout, or None for full fine-tuning."""
     if lora is None:

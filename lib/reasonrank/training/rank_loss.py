@@ -15,6 +15,7 @@ from trl import SFTTrainer
 
 from ..answers import ANSWER
 from ..rerank.logits import branches, identifiers
+from .common import ResumableSampling
 
 
 def rank_loss(logits: torch.Tensor) -> torch.Tensor:
@@ -40,8 +41,12 @@ def choices(row: Mapping[str, Any], tokenizer: Any) -> list[tuple[int, list[int]
     return [(len(path), after) for path, after in branches(names).items() if names[0][: len(path)] == path]
 
 
-class RankLossTrainer(SFTTrainer):
-    """TRL's SFTTrainer, which adds `weight` times the mean of `rank_loss` over the rows of a batch (FIRST: 10), and
+class ResumableSFTTrainer(ResumableSampling, SFTTrainer):
+    """TRL's SFTTrainer, which can be resumed within an epoch."""
+
+
+class RankLossTrainer(ResumableSFTTrainer):
+    """An SFTTrainer that adds `weight` times the mean of `rank_loss` over the rows of a batch (FIRST: 10), and
     logs it as `rank_loss`. Rows that were cut at `sft.cutoff` take no part in it."""
 
     def __init__(self, *args: Any, rows: Sequence[Mapping[str, Any]], weight: float, **kwargs: Any) -> None:

@@ -32,16 +32,15 @@ def sft_trainer(rows: Sequence[dict[str, Any]], profile: Profile, output: Path) 
     """TRL's SFTTrainer over rows of `windows_of`, ready to train: prompt and label as one line of tokens with a mask
     that is 1 on the label, with `label_head`, `processor.write_lora` and, for `sft.rank_loss`, `RankLossTrainer`."""
     from datasets import Dataset
-    from trl import SFTTrainer
 
     from .label_head import use_label_head
     from .processor import GROUPED, write_lora
-    from .rank_loss import RankLossTrainer
+    from .rank_loss import RankLossTrainer, ResumableSFTTrainer
 
     pairs = [(row["prompt_ids"], row["completion_ids"]) for row in rows]
     data = [{"input_ids": p + c, "completion_mask": [0] * len(p) + [1] * len(c)} for p, c in pairs]
     cpu, weight = on_cpu(), profile.sft.rank_loss
-    kind = partial(RankLossTrainer, rows=rows, weight=weight) if weight else SFTTrainer
+    kind = partial(RankLossTrainer, rows=rows, weight=weight) if weight else ResumableSFTTrainer
     trainer = kind(
         args=sft_config(profile, output, cpu),
         train_dataset=Dataset.from_list(data),

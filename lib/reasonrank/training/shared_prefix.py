@@ -18,6 +18,7 @@ from torch.nn.utils.rnn import pad_sequence
 from trl import GRPOTrainer
 from trl.trainer.utils import split_tensor_dict
 
+from .common import ResumableSampling
 from .label_head import use_label_head
 from .processor import GROUPED, write_lora
 from .rollouts import draw, merged, saved_policy
@@ -95,7 +96,7 @@ def block_mask(owner: torch.Tensor) -> torch.Tensor:
     return (seen | torch.eye(length, dtype=torch.bool)).unsqueeze(1)
 
 
-class SharedPrefixGRPOTrainer(GRPOTrainer):
+class SharedPrefixGRPOTrainer(ResumableSampling, GRPOTrainer):
     """TRL's GRPOTrainer with shared prompts. Text only; the model's attention is `sdpa`, `eager` or "grouped".
 
     Before the first gradient step the packed log-probabilities of one micro-batch are compared with TRL's own;
@@ -123,13 +124,6 @@ class SharedPrefixGRPOTrainer(GRPOTrainer):
         packed, plain = self.accelerator.reduce(counts).tolist()
         self.packed_tokens = self.plain_tokens = 0
         super().log({**logs, "packed_tokens": packed, "plain_tokens": plain}, start_time)
-
-    def _get_train_sampler(self, dataset: Any = None) -> Any:
-        """TRL's sampler, which shuffles anew for each epoch, brought to where a resumed training stopped."""
-        sampler = super()._get_train_sampler(dataset)
-        for _ in range(int(self.state.epoch or 0)):
-            torch.randperm(sampler.num_samples, generator=sampler.generator)
-        return sampler
 
     def _tokenize_prompts(self, prompts: list[Any]) -> tuple[list[list[int]], None, dict[str, Any]]:
         """Prompts given as token ids stay what they are; text is left to TRL."""
