@@ -1,4 +1,4 @@
-"""`python -m reasonrank`: run notebooks, publish their outputs, sum a run up."""
+"""`python -m reasonrank`: the command line, see `cli.main`."""
 
 import signal
 import sys

@@ -135,7 +135,8 @@ def _converted(name: str) -> Path:
 
 
 def load_tokenizer(name: str) -> Any:
-    """The tokenizer of `resolve(name)`, padding on the left, with a pad token that is not the end token.
+    """The tokenizer of `resolve(name)`, padding on the left; one without a pad token pads with its end
+    token.
 
     Raises what `resolve` raises, and ValueError for a tokenizer that cannot be loaded.
     """

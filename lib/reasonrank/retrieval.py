@@ -69,7 +69,7 @@ def bm25(collection: Collection, queries: Mapping[str, str], top: int = 100) -> 
     """Rank passages by BM25 (k1 0.9, b 0.4 as Anserini's defaults, English stop words); ties by passage order.
 
     A passage without a term of the query is no candidate, so a query may have fewer than `top`. Those that have none
-    are logged, with their number and ids.
+    are counted in the log, with the first ten ids.
     """
     import bm25s
 

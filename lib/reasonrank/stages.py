@@ -52,7 +52,7 @@ def version_line() -> str:
 
 @cache
 def commit() -> str:
-    """The commit of the working tree, with `+changes` where tracked files of the code differ from it."""
+    """The commit of the working tree, with `+changes` where files of the code are changed or new."""
     code = ["lib", "profiles", "data/authored", "data/paper"]
     commands = ("rev-parse", "--short=12", "HEAD"), ("status", "--porcelain", "--", *code)
     options = {"cwd": ROOT, "capture_output": True, "text": True, "check": True}

@@ -1,4 +1,5 @@
-"""The commands of `python -m reasonrank` and their exit codes: 0 done, 1 failed, 2 called wrongly.
+"""The commands of `python -m reasonrank` and their exit codes: 0 done, 1 failed, 2 called wrongly,
+130 interrupted.
 
 A command is a typed function, here or, where it is more than a few calls, in a module of its own. Modules that take
 seconds to import (papermill, torch) are imported by the functions that use them.

@@ -37,8 +37,8 @@ class VllmEngine(InProcessEngine):
 
     `adapter`: folder of a LoRA adapter, merged into the weights. `kv_cache_gib`: memory of the key-value cache on a
     CPU, in GiB; a GPU takes `gpu_memory_utilization` of its memory for all. Other options go to vLLM's EngineArgs;
-    without `enforce_eager` a CPU does not compile, since it starts sooner so. One such engine can be open at a time
-    in a process.
+    on a CPU `enforce_eager` is true unless given: nothing is compiled, and the start is quicker. One such engine can be
+    open at a time in a process.
     Raises EngineError where one is open already, and what vLLM raises where it cannot start.
     """
 

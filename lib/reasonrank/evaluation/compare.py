@@ -170,8 +170,8 @@ class FirstWindows(NamedTuple):
 
 
 def first_windows(settings: Profile, weights: Mapping[str, str | Path]) -> dict[str, FirstWindows]:
-    """The answers to the first window of `sft.validity_queries` dev queries, by the names of `weights`; the sample is
-    always the same query's."""
+    """The answers to the first window of `sft.validity_queries` dev queries or a few more, as many of each collection;
+    by the names of `weights`. The sample is always the same query's."""
     count = -(-settings.sft.validity_queries // len(settings.collections))
     sets, own, windows = test_sets(settings, settings.collections, "dev", count), settings.evaluation, {}
     with OneEngine(settings, own.window_strategy) as opened:

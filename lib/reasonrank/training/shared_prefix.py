@@ -1,4 +1,4 @@
-"""GRPO on a prompt once per group, then its G answers: P + G (R + 1) tokens instead of G (P + R).
+"""GRPO on a prompt once per group, then its G answers: P - 1 + G (R + 1) tokens instead of G (P + R).
 
 A row holds a group: the prompt without its last token, then for each answer that last token and the answer.
 An answer sees the prompt and itself (a block mask) at the positions it would have alone, so logits, loss and
