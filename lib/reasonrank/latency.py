@@ -162,7 +162,7 @@ def study(
     """All measurements of `methods` over an open engine, prefetch only where it keeps prefixes.
 
     Of each: every collection with lengths of its own; then the first with the declared ones (`latency.length_scale`
-    over 0) and with other numbers of candidates (`latency.growth`).
+    over 0; not for prefetch, which changes no length) and with other numbers of candidates (`latency.growth`).
     """
     own, lengths, measured = settings.latency, declared(settings.latency.length_scale), []
     first = next(iter(tests.values()))
@@ -171,7 +171,7 @@ def study(
         time = partial(measure, engine, settings, method=method)
         for test in tests.values():
             measured.append(time(test, warmup=own.warmup, alone=own.alone_queries))
-        if own.length_scale:
+        if own.length_scale and "prefetch" not in method:
             measured.append(time(first, lengths=lengths[method]))
         measured += [time(few, top=top) for top in own.growth]
     return measured
