@@ -33,7 +33,7 @@ def latency_in_short(record: Record) -> str:
     """Seconds and tokens of the two rerankers in the latency study at the paper's size, and their ratio."""
     result = record["result"]
     rows = [_cost(row) for row in result["rows"] if row["method"] in ("listwise", "pointwise")]
-    about = f"Reranking {result['candidates']} candidates, all queries of a collection together."
+    about = f"Reranking {result['candidates']} candidates, all queries of a collection together; 95 % intervals."
     return f"{table(rows)}\n\n{about} {_pointwise_by_listwise(result)}"
 
 
@@ -51,12 +51,14 @@ def latency_ratios(record: Record) -> str:
 
 
 def _pointwise_by_listwise(result: dict[str, Any]) -> str:
-    """The ratio of the two rerankers' times, in a sentence."""
-    ratio, n = result["ratio"], sum(row["n"] for row in result["rows"] if row["method"] == "listwise")
-    return (
-        f"Pointwise takes {ratio['value']:.2f} times as long as listwise (95 % interval {ratio['low']:.2f} to "
-        f"{ratio['high']:.2f}, n = {n})."
-    )
+    """The ratio of the two rerankers' times by kind of lengths, in a sentence."""
+    rows = {
+        row["lengths"]: f"{row['ratio']:.2f} times ({row['low']:.2f} to {row['high']:.2f}, n = {row['n']})"
+        for row in result["ratios"]
+        if (row["method"], row["top"]) == ("pointwise", result["candidates"])
+    }
+    declared = f"; with declared lengths, {rows['declared']}" if "declared" in rows else ""
+    return f"Pointwise takes {rows['own']} as long as listwise{declared}."
 
 
 def _cost(row: dict[str, Any]) -> dict[str, str]:
