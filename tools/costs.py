@@ -33,7 +33,9 @@ def latency_in_short(record: Record) -> str:
     """Seconds and tokens of the two rerankers in the latency study at the paper's size, and their ratio."""
     result = record["result"]
     rows = [_cost(row) for row in result["rows"] if row["method"] in ("listwise", "pointwise")]
-    about = f"Reranking {result['candidates']} candidates, all queries of a collection together; 95 % intervals."
+    about = (
+        f"Reranking {result['candidates']} candidates, all queries of a collection together; 95 % intervals."
+    )
     return f"{table(rows)}\n\n{about} {_pointwise_by_listwise(result)}"
 
 
