@@ -71,7 +71,8 @@ SAYS = {
         "candidates",
         "pointwise by listwise",
         "= 100",
-        "ours, n = 4 to 20",
+        "ours, n = 4",
+        "ours, n = 20",
         "pointwise by listwise (95 % interval)",
     ],
     "latency": [

@@ -106,7 +106,7 @@ def latency_parts(rows: Rows, growth: Sequence[Mapping[str, float]]) -> Figure:
 
     `rows`: `method`, `where` (as "ours, together"), `seconds` (measured) and the seconds of each part by the model;
     drawn as shares of the longest measured time of the same place. `growth`: `where`, `top` and `ratio`; of measured
-    ratios `low`, `high` (95 % interval) and `n` (queries) too.
+    ratios `low`, `high` (95 % interval) and `n` (queries) too; each `n` has a line of its own.
     """
     fig, (ax, side) = plt.subplots(1, 2, figsize=(WIDTH, 1.6 + 0.45 * len(rows)), width_ratios=[2, 1])
     longest = rows.groupby("where")["seconds"].transform("max")
@@ -117,11 +117,11 @@ def latency_parts(rows: Rows, growth: Sequence[Mapping[str, float]]) -> Figure:
     ax.invert_yaxis()
     ax.set(xlabel="seconds of a query, the slowest method of each place = 100", ylabel="")
     columns = ["where", "top", "ratio", "low", "high", "n"]
-    for where, own in pd.DataFrame(growth, columns=columns).groupby("where", sort=False):
-        counts = " to ".join(f"{n:.0f}" for n in sorted(set(own["n"].dropna())))
-        measured = f", n = {counts}" if counts else ""
-        bars = {"yerr": whiskers(own, "ratio", "low", "high"), "capsize": 3, "label": f"{where}{measured}"}
-        side.errorbar(own["top"], own["ratio"], fmt="o-", **bars)
+    measured = pd.DataFrame(growth, columns=columns).groupby(["where", "n"], sort=False, dropna=False)
+    for (where, n), own in measured:  # no line joins ratios of other numbers of queries
+        bars = {"yerr": whiskers(own, "ratio", "low", "high"), "capsize": 3}
+        label = where if pd.isna(n) else f"{where}, n = {n:.0f}"
+        side.errorbar(own["top"], own["ratio"], fmt="o-", label=label, **bars)
     side.axhline(1, color="grey", linewidth=0.8)
     side.set(xlabel="candidates", ylabel="pointwise by listwise (95 % interval)", ylim=(0, None))
     side.legend(loc="lower right", fontsize=8)
