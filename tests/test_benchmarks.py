@@ -141,7 +141,9 @@ def test_passages_of_beir_are_cut_to_the_papers_cap(bright_folder):
     class Made:
         prompt = type("P", (), {"passage_tokens": 300})()
 
-        def rerank_run_sync(self, *asked):
+        bounds = lambda self: None  # noqa: E731
+
+        async def rerank_run(self, *asked, bounds):
             return self.prompt.passage_tokens
 
     test = evaluation.TestSet(benchmarks.load("bright/biology", bright_folder), "bm25", {}, {}, {})

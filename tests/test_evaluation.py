@@ -248,7 +248,15 @@ def test_a_recorded_evaluation_is_redone_query_by_query(monkeypatch):
     assert found["now"] == pytest.approx(100 * (0.5 + 1 + 1 / math.log2(3)) / 3)
 
 
-def test_all_collections_are_reranked_and_their_costs_summed():
+def test_all_collections_are_reranked_together_under_one_bound():
+    sets = {name: made_up(name, [1, 2, 3]) for name in ("one", "two", "three")}
+    for bound, most in ((2, 2), (64, 9)):
+        engine = FakeEngine(reverse)
+        evaluation.rerank_sets(ListwiseReranker(engine, FakePrompt(), max_in_flight=bound), sets)
+        assert engine.most_in_flight == most
+
+
+def test_costs_of_all_collections_are_summed_but_for_seconds():
     sets = {"one": made_up("one", [1, 2]), "two": made_up("two", [3])}
     results = evaluation.rerank_sets(ListwiseReranker(FakeEngine(reverse), FakePrompt()), sets, top=2)
     assert results["one"].run == {"q0": ["a", "rel", "b"], "q1": ["rel", "a", "b"]}
@@ -257,5 +265,6 @@ def test_all_collections_are_reranked_and_their_costs_summed():
     assert counts == {"ok": 3, "repaired": 0, "truncated": 0, "malformed": 0, "n": 3}
     tokens = sum(result.output_tokens for result in results.values())
     assert took["calls"] == 3 and took["output_tokens"] == tokens > 0
+    assert took["seconds"] == max(result.seconds for result in results.values()) > 0
     unread = evaluation.answer_counts([SimpleNamespace(counts={"ok": 2, "undecided": 3})] * 2)
     assert unread == {"ok": 4, "repaired": 0, "truncated": 0, "malformed": 6, "n": 10}  # pointwise verdicts

@@ -17,7 +17,7 @@ import pandas as pd
 from ..engines import PRESETS, Engine, open_engine
 from ..recovery import template_of
 from ..rerank import strategies
-from ..rerank.run import RerankedRun, Reranker, Trace
+from ..rerank.run import RerankedRun, Reranker, Trace, gather, run_sync
 from ..runs import Run, write_qrels, write_trec
 from ..settings import Profile
 from ..stages import read_json, stage_file
@@ -148,18 +148,28 @@ def reranker(
 def rerank_sets(
     reranker: Reranker, sets: Mapping[str, TestSet], top: int | None = None
 ) -> dict[str, RerankedRun]:
-    """Rerank the first `top` documents (None: all) of each collection's run; by the collection's name.
+    """Rerank the first `top` documents (None: all) of each collection's run, all together; by the collection's name.
 
     Passages of a benchmark are cut to the paper's cap (100 tokens on BEIR), where it is lower than the reranker's.
     """
-    found = {}
-    for name, test in sets.items():
-        own, cap = copy(reranker), test.collection.passage_tokens
+
+    def capped(cap: int | None) -> Reranker:
+        own = copy(reranker)
         if cap and cap < own.prompt.passage_tokens:
             own.prompt = copy(own.prompt)
             own.prompt.passage_tokens = cap
-        found[name] = own.rerank_run_sync(test.run, test.queries, test.collection.texts(), top)
-    return found
+        return own
+
+    async def together() -> list[RerankedRun]:
+        bounds = reranker.bounds()
+        return await gather(
+            capped(test.collection.passage_tokens).rerank_run(
+                test.run, test.queries, test.collection.texts(), top, bounds=bounds
+            )
+            for test in sets.values()
+        )
+
+    return dict(zip(sets, run_sync(together()), strict=True))
 
 
 class FirstWindows(NamedTuple):
@@ -246,8 +256,9 @@ def answer_counts(results: Iterable[RerankedRun]) -> dict[str, int]:
 
 
 def cost(results: Iterable[RerankedRun]) -> dict[str, float]:
-    """What answers took, over all collections: requests, tokens, seconds end to end and in the engine; and how
-    many were asked again, or had something cut."""
+    """What answers took, over all collections of `rerank_sets`: requests, tokens, seconds end to end and in the engine;
+    and how many were asked again, or had something cut."""
     fields = ("calls", "prompt_tokens", "output_tokens", "seconds", "engine_seconds", "retries", "shortened")
     results, fields = list(results), (*fields, "capped_passages", "capped_queries")
-    return {field: sum(getattr(result, field) for result in results) for field in fields}
+    over = {"seconds": max, "engine_seconds": max}  # they begin together
+    return {name: over.get(name, sum)(getattr(result, name) for result in results) for name in fields}

@@ -157,6 +157,11 @@ class Reranker(ABC):
             **said,
         )
 
+    def bounds(self) -> tuple[asyncio.Semaphore, asyncio.Semaphore]:
+        """For prompts in the engine, and for queries under way: enough to keep it busy, few enough for queries to
+        finish all along the run."""
+        return asyncio.Semaphore(self.max_in_flight), asyncio.Semaphore(2 * self.max_in_flight)
+
     async def rerank_run(
         self,
         run: Mapping[str, Sequence[str]],
@@ -165,6 +170,7 @@ class Reranker(ABC):
         top: int | None = None,
         answered: Callable[[], Any] = lambda: None,
         finished: Callable[[str, Reranked], Any] = lambda qid, result: None,
+        bounds: tuple[asyncio.Semaphore, asyncio.Semaphore] | None = None,
     ) -> RerankedRun:
         """Rerank the first `top` documents of every query (None: all); the others stay behind, in order.
 
@@ -183,7 +189,7 @@ class Reranker(ABC):
                 raise KeyError(f"query {qid!r} is in the run, but has no text")
             if missing := [docid for docid in docids if docid not in texts]:
                 raise KeyError(f"query {qid!r}: no text for document {missing[0]!r}")
-        slots, under_way = asyncio.Semaphore(self.max_in_flight), asyncio.Semaphore(2 * self.max_in_flight)
+        slots, under_way = bounds or self.bounds()
 
         async def one(qid: str, docids: list[str]) -> Reranked:
             async with under_way:
