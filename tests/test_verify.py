@@ -65,6 +65,8 @@ def test_verdict(ours, tolerance, noise, expected):
         (0.1, 2.0, "small", "OK"),
         (-0.1, 2.0, "small", "OKish"),
         (-2.0, -0.1, "small", "not run"),  # a small run cannot refute the claim
+        (-2.0, 0.5, "small", "not run"),  # nor does chance support it
+        (-2.0, 0.5, "paper", "OKish"),
         (-2.0, -0.1, "paper", "FAIL"),
         (0.0, 0.0, "paper", "OKish"),
     ],

@@ -3,7 +3,8 @@
 Verdicts: `OK` within the tolerance; `OKish` beyond it, but within the named noise; `FAIL` where the same thing
 was run and came out otherwise; `not run`, with what is missing. A small run is no test of a claim about a
 large model: where the registry declares a direction, it can support the claim (`OK` where the whole interval
-is on the paper's side, `OKish` where it reaches across) and otherwise the claim stays `not run`.
+is on the paper's side, `OKish` where our figure is and the interval reaches across) and otherwise the claim stays
+`not run`.
 """
 
 from __future__ import annotations
@@ -131,15 +132,18 @@ def verdict(own: Measured, check: Check) -> Verdict:
 
     A value is "OK" within the check's `tolerance`, the rounding or the spread that the paper's own figure has; "OKish"
     within `tolerance` + `noise`; "FAIL" beyond, on either side. A direction is "OK" where the whole interval is above
-    the border `paper`, "OKish" where it reaches across; below it "FAIL", or "not run" for scale "small".
+    the border `paper`, "OKish" where it reaches across, and "FAIL" where it is below; for scale "small" it is "not run"
+    where our figure is not above, whatever the interval.
     """
     if check.kind == "value":
         gap = abs(own.value - check.paper) - 1e-9
         return "OK" if gap <= check.tolerance else "OKish" if gap <= check.tolerance + check.noise else "FAIL"
     low, high = (own.value if end is None else end for end in (own.low, own.high))
-    if high >= check.paper:
-        return "OK" if low > check.paper else "OKish"
-    return "FAIL" if check.scale == "paper" else "not run"
+    if low > check.paper:
+        return "OK"
+    if check.scale == "paper":
+        return "OKish" if high >= check.paper else "FAIL"
+    return "OKish" if own.value > check.paper else "not run"
 
 
 def verify(inputs: Inputs) -> Report:
