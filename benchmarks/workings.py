@@ -1,10 +1,10 @@
 """Where a model's chain is right: of a run's windows that hold the relevant passage, those with the right working.
 
-    python benchmarks/workings.py NAME=RUN [NAME=RUN ...] [--out data/records/worked/workings.json]
+    python benchmarks/workings.py RUN [--out data/records/worked/workings.json]
 
-For runs of notebook 05 on the collections that a program makes, whose queries have one right working each. Reads
-the traces that a run keeps, of its last system; NAME is what to call it. Prints the shares, and writes a record, with
-the settings and the hardware of the first run's evaluation.
+For a run of notebook 05 on the collections that a program makes, whose queries have one right working each. Reads
+the traces that the run keeps of each system. Prints the shares, and writes a record, with the settings and the hardware
+of the evaluation.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any
 import pandas as pd
 from scipy.stats import binomtest
 
-from reasonrank import sources, stages, traces
+from reasonrank import evaluation, sources, stages, traces
 from reasonrank.answers import NONE
 from reasonrank.sources.worked import Worked, Working
 from reasonrank.teachers.offline import worked_chain
@@ -60,13 +60,16 @@ def share(hits: int, n: int) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("runs", nargs="+", metavar="NAME=RUN")
+    parser.add_argument("run", type=Path)
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
-    runs = {name: Path(place) for name, _, place in (given.partition("=") for given in options.runs)}
-    record = stages.read_json(next(iter(runs.values())) / "05_gpu_evaluation" / "record.json")
+    stage = options.run / "05_gpu_evaluation"
+    record = stages.read_json(stage / "record.json")
     collections = {name: sources.load(name) for name in record["config"]["collections"]}
-    result = {name: count(traces.read(traces.find(run)), collections) for name, run in runs.items()}
+    result = {}
+    for system in record["result"]["systems"][1:]:  # the first is the retriever
+        file = (stage / "runs" / evaluation.run_file("all", system)).with_suffix(traces.ENDING)
+        result[system.removesuffix(" (this run)")] = count(traces.read(file), collections)
     for name, rows in result.items():
         shares = [f"{row['collection']} {share(row['right'], row['windows'])}" for row in rows]
         print(f"{name}: right workings in percent: {', '.join(shares)}")
