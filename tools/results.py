@@ -38,11 +38,12 @@ def fill(text: str, folder: Path) -> str:
         "worked": lambda: worked(folder / "worked"),
         "worked reworded": lambda: worked(folder / "worked-reworded"),
         "worked pointwise": lambda: worked(folder / "worked-pointwise"),
-        "worked with rl": lambda: with_rl(folder / "worked-rl", folder / "worked"),
+        "worked with rl": lambda: with_rl(folder / "worked-rl"),
         "worked seeds": lambda: worked_seeds(folder / "worked-seeds"),
         "latency ratios": lambda: costs.latency_ratios(stages.read_json(folder / f"{latency}.json")),
         "adapters": lambda: adapters(folder.parent / "adapters" / "full"),
-        "ablations": lambda: ablation_table(folder / ablations.RECORD.name),
+        "ablations": lambda: ablation_table(folder / "ablations.json"),
+        "worked ablations": lambda: ablation_table(folder / "worked-ablations.json"),
         "differences": differences,
     }
 
@@ -90,11 +91,10 @@ def worked(folder: Path) -> str:
     return "\n\n".join([scores(record), about, source(record)]).replace(" (this run)", "")
 
 
-def with_rl(folder: Path, before: Path) -> str:
-    """`worked` of a run with RL, and its difference to the record of the SFT weights that it began with."""
-    names = [evaluation.this_run(name) for name in ("SFT + RL", "SFT")]
-    records = [stages.read_json(path / "05_gpu_evaluation.json") for path in (folder, before)]
-    found = [record["result"]["values"][name] for record, name in zip(records, names, strict=True)]
+def with_rl(folder: Path) -> str:
+    """`worked` of a run with RL, and its difference to the SFT weights that it began with."""
+    values = stages.read_json(folder / "05_gpu_evaluation.json")["result"]["values"]
+    found = [values[evaluation.this_run(name)] for name in ("SFT + RL", "SFT")]
     test = evaluation.paired_test(*found, seed=0)
     low, value, high = (f"{100 * end:+.1f}" for end in (test.low, test.value, test.high))
     n = sum(map(len, found[0].values()))
@@ -200,13 +200,14 @@ def adapters(folder: Path) -> str:
 
 def ablation_table(path: Path) -> str:
     """What each part of the recipe adds, in the published sweep."""
-    rows = ablations.recorded(path)["comparisons"]
+    record = stages.read_json(path)
+    rows = record["result"]["comparisons"]
     about = (
         "NDCG@10 in percent, average over collections; the difference with its 95 % interval over n queries:"
     )
     seeds = sorted({seed for row in rows for seed in row["seeds"]})
     compared = ablations.frame(rows).to_markdown(disable_numparse=True)
-    return "\n\n".join([about, compared, source(stages.read_json(path), seeds)])
+    return "\n\n".join([about, compared, source(record, seeds)])
 
 
 def differences() -> str:
