@@ -151,6 +151,8 @@ if SHARED:
         localrule: True
         input:
             lambda w: f"{SHARED[w.stage]}/manifest.json",
+            # so that all earlier stages are there when the next one of this point begins
+            lambda w: [f"{w.stage.rpartition('/')[0]}/{name}/manifest.json" for name in NEEDS[w.stage.rpartition("/")[2]]],
         output:
             "{stage}/manifest.json",
         wildcard_constraints:

@@ -87,6 +87,18 @@ def test_a_stage_for_which_points_do_not_differ_is_run_once(project, root):
     assert "alpha=0.4,epochs=2,sft.cutoff=512/03_sft" in shown
 
 
+def test_a_shared_stage_waits_for_those_before_it(project, root):
+    """Notebook 03 names 02 alone, but reads what 01 left too."""
+    body = "earlier = '01_synthesis'\n" + BODY.format("02_filtering")
+    write_notebook(project / "notebooks", body, name="02_filtering")
+    sft = project / "notebooks" / "03_sft.ipynb"
+    sft.write_text(sft.read_text().replace("earlier = '01_synthesis'", "earlier = '02_filtering'"))
+    shown = snakemake(project, root, "--executor", "local", "--cores", "2", "--dry-run")
+    ours, other = ("mine/sweep/epochs=2/{}/manifest.json".format, "mine/{}/manifest.json".format)
+    needs = f"{other('02_filtering')}, {ours('01_synthesis')}"
+    assert f"input: {needs}\n    output: {ours('02_filtering')}" in shown
+
+
 def test_a_gpu_for_the_notebooks_that_load_a_model(root):
     profile = yaml.safe_load((root / "profiles" / "slurm" / "config.yaml").read_text())
     names = {path.stem.partition("_")[2]: path.stem[:2] for path in (root / "notebooks").glob("[0-9]*.ipynb")}
