@@ -2,7 +2,7 @@
 
 import pytest
 
-from reasonrank import ablations, profiles, sweeps
+from reasonrank import ablations, profiles, stages, sweeps
 from reasonrank.evaluation import this_run
 
 ROW = {"variant": "only RL", "value": 2.0, "low": 0.5, "high": 3.5, "n": 60, "seeds": [1, 2], "paper": 7.05}
@@ -83,20 +83,22 @@ def test_seeds_are_averaged_for_each_query():
     assert [found[key] for key in ("low", "value", "high")] == pytest.approx([20, 20, 20])
 
 
-def test_the_committed_record_is_the_table_of_its_points():
-    result = ablations.recorded()
-    points, _ = sweeps.read([ablations.RECORD])
-    assert {(point.parameters["variant"], point.seed) for point in points} >= {
-        ("whole_recipe", 1),
-        ("without_reasoning", 2),
-    }
-    assert sweeps.table(points).set_index("variant").loc["whole_recipe", "n"] == "224"
+@pytest.mark.parametrize("file", ablations.RECORDS.values(), ids=lambda file: file.stem)
+def test_a_committed_record_is_the_table_of_its_points(file):
+    result = stages.read_json(file)["result"]
+    points, _ = sweeps.read([file])
+    assert "whole_recipe" in {point.parameters["variant"] for point in points}
     found, missing = ablations.comparisons(points)
     for new, old in zip(found, result["comparisons"], strict=True):
         assert new == {
             key: pytest.approx(old[key]) if isinstance(old[key], float) else old[key] for key in new
         }
-    assert missing == result["not_run"] and ablations.frame([]).empty
+    assert missing == result["not_run"]
+
+
+def test_comparisons_as_a_table():
+    found = stages.read_json(ablations.RECORDS["real collections"])["result"]["comparisons"]
+    assert ablations.frame([]).empty
     assert ablations.frame(found).loc["only web search", "difference"].startswith("+2.1 [+0.9, +3.")
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
-from pathlib import Path
 from statistics import fmean
 from typing import Any
 
@@ -17,14 +16,16 @@ import pandas as pd
 from pydantic import Field
 
 from . import paper
-from .checks import read_result
 from .evaluation import mean_interval, this_run
 from .settings import Strict
 from .stages import ROOT
 from .sweeps import PerQuery, Point, percent, point_name, require_same
 
-RECORD = ROOT / "data" / "records" / "ablations.json"
-"""The table of the sweep whose result the project shows."""
+RECORDS = {
+    "real collections": ROOT / "data" / "records" / "ablations.json",
+    "collections that a program makes": ROOT / "data" / "records" / "worked-ablations.json",
+}
+"""The tables of the sweeps whose results the project shows, by what was searched."""
 WHOLE = "whole recipe"
 
 
@@ -117,11 +118,6 @@ def compare(pairs: Mapping[int, tuple[PerQuery, PerQuery]]) -> dict[str, Any]:
         "seeds": list(pairs),
         "by_seed": [a - b for a, b in zip(wholes, others, strict=True)],
     }
-
-
-def recorded(file: Path = RECORD) -> dict[str, Any]:
-    """`comparisons` and `not_run` of the sweep in data/records."""
-    return read_result(file)
 
 
 def lines(result: Mapping[str, Any]) -> list[str]:
