@@ -83,11 +83,18 @@ def test_seeds_are_averaged_for_each_query():
     assert [found[key] for key in ("low", "value", "high")] == pytest.approx([20, 20, 20])
 
 
-@pytest.mark.parametrize("file", ablations.RECORDS.values(), ids=lambda file: file.stem)
-def test_a_committed_record_is_the_table_of_its_points(file):
-    result = stages.read_json(file)["result"]
-    points, _ = sweeps.read([file])
-    assert "whole_recipe" in {point.parameters["variant"] for point in points}
+@pytest.mark.parametrize(
+    ("where", "last_seed", "n"),
+    [("real collections", 2, "224"), ("collections that a program makes", 1, "160")],
+)
+def test_a_committed_record_is_the_table_of_its_points(where, last_seed, n):
+    result = stages.read_json(ablations.RECORDS[where])["result"]
+    points, _ = sweeps.read([ablations.RECORDS[where]])
+    assert {(point.parameters["variant"], point.seed) for point in points} >= {
+        ("whole_recipe", 1),
+        ("without_reasoning", last_seed),
+    }
+    assert sweeps.table(points).set_index("variant").loc["whole_recipe", "n"] == n
     found, missing = ablations.comparisons(points)
     for new, old in zip(found, result["comparisons"], strict=True):
         assert new == {
