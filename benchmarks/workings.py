@@ -18,7 +18,7 @@ from typing import Any
 import pandas as pd
 from scipy.stats import binomtest
 
-from reasonrank import evaluation, sources, stages, traces
+from reasonrank import sources, stages, traces
 from reasonrank.answers import NONE
 from reasonrank.sources.worked import Worked, Working
 from reasonrank.teachers.offline import worked_chain
@@ -68,8 +68,8 @@ def main() -> None:
     collections = {name: sources.load(name) for name in record["config"]["collections"]}
     result = {}
     for system in record["result"]["systems"][1:]:  # the first is the retriever
-        file = (stage / "runs" / evaluation.run_file("all", system)).with_suffix(traces.ENDING)
-        result[system.removesuffix(" (this run)")] = count(traces.read(file), collections)
+        rows = traces.read(stage / traces.of_system(system))
+        result[system.removesuffix(" (this run)")] = count(rows, collections)
     for name, rows in result.items():
         shares = [f"{row['collection']} {share(row['right'], row['windows'])}" for row in rows]
         print(f"{name}: right workings in percent: {', '.join(shares)}")

@@ -46,6 +46,14 @@ def test_rerank_keeps_its_answers_and_trace_finds_them(tmp_path, go, capsys):
     assert "made with other settings: traces was True" in capsys.readouterr().err
 
 
+def test_each_system_of_notebook_05_has_traces_of_its_own(tmp_path):
+    assert traces.of_system("SFT + RL (this run)") == "runs/all.sft-rl-this-run.traces.jsonl"
+    path = tmp_path / traces.of_system("SFT (this run)")
+    path.parent.mkdir()
+    path.write_text("")
+    assert traces.find(path) == path  # as `reasonrank trace FILE` takes it
+
+
 def test_rows_of_test_sets_hold_judgements_and_pointwise_scores():
     docids = ["a", "b", "c"]
     test = SimpleNamespace(queries={"q": "which?"}, run={"q": docids}, qrels={"q": {"c": 1}})

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from .evaluation import TestSet
+from .evaluation import TestSet, run_file
 from .metrics import ndcg
 from .rerank.run import RerankedRun, Trace
 from .runs import Qrels, objects
@@ -54,6 +54,11 @@ def rows(results: Mapping[str, RerankedRun], sets: Mapping[str, TestSet]) -> lis
             shown = test.run[qid], done.run[qid], list(map(window, done.traces[qid]))
             found.append(row(f"{name}/{qid}", query, *shown, texts, test.qrels[qid]))
     return found
+
+
+def of_system(system: str) -> str:
+    """Where notebook 05 keeps the traces of one system, in the folder of its stage."""
+    return f"runs/{run_file('all', system).removesuffix('.trec')}{ENDING}"
 
 
 def find(place: Path) -> Path:
